@@ -1,0 +1,1 @@
+"""Batches of slides on Dask: state, clusters, progress."""

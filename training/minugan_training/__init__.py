@@ -1,0 +1,1 @@
+"""Training MiNuGAN and reproducing the experiments of the paper."""

@@ -1,0 +1,88 @@
+"""Every setting of a run, in one frozen model; the YAML file and the flags both end up here."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wsi_minugan.errors import SettingsError
+
+PATCH_PX = 256
+
+
+class RunSettings(BaseModel):
+    """Settings of `wsi-minugan run`.
+
+    The first group decides the results (its digest is part of a slide's key); the second only how they are made.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field("default", description="Name of a bundled model, or a bundle's folder.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Arithmetic of the network.")
+    stride_px: int = Field(192, ge=64, le=PATCH_PX, multiple_of=2, description="Distance of patches, analysis px.")
+    mpp: float | None = Field(None, gt=0, description="um/px of level 0, for slides that do not say.")
+    reader: Literal["auto", "openslide", "tiatoolbox"] = Field("auto", description="What opens the slides.")
+    tissue: bool = Field(True, description="Analyse tissue only, or everything.")
+    nuclei: bool = Field(True, description="Write nuclei.parquet and the nuclei mask.")
+    mitosis_threshold: float | None = Field(None, gt=0, lt=1, description="Instead of the model card's.")
+    hotspot_mm2: float | None = Field(None, gt=0, description="Area of the hot spot; default ten fields.")
+    hpf_diameter_mm: float = Field(0.5, gt=0.1, lt=2.0, description="Diameter of one high-power field.")
+    pseudonyms: bool = Field(False, description="Name results by number; the key goes to pseudonyms.csv.")
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the network runs.")
+    workers: int | None = Field(None, ge=1, description="Worker processes; default one per core.")
+    threads: int = Field(1, ge=1, description="Torch threads of each worker.")
+    batch_size: int = Field(8, ge=1, description="Patches per forward pass.")
+    block_px: int = Field(4096, ge=512, multiple_of=512, description="Side of a block (a shard), analysis px.")
+    scheduler: str | None = Field(None, description="Address of a Dask scheduler; default a local cluster.")
+    overwrite: bool = Field(False, description="Replace what another run left in the output folder.")
+    quiet: bool = Field(False, description="Print errors and the summary only.")
+
+    @property
+    def hotspot_area_mm2(self) -> float:
+        """Area of the hot spot: as given, or ten fields of `hpf_diameter_mm`."""
+        return self.hotspot_mm2 or 10 * math.pi * (self.hpf_diameter_mm / 2) ** 2
+
+    def results_key(self) -> dict[str, Any]:
+        """Return the settings that decide the results, for digests."""
+        return self.model_dump(
+            mode="json",
+            exclude={"device", "workers", "threads", "block_px", "scheduler", "overwrite", "quiet"},
+        )
+
+
+def load_settings(config: Path | None, flags: dict[str, Any]) -> RunSettings:
+    """Merge a YAML file and flags; flags win.
+
+    Parameters
+    ----------
+    config : Path, optional
+        YAML file with keys of `RunSettings`.
+    flags : dict
+        Flags the user gave; values of None count as not given.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read, or a setting is unknown or out of range.
+    """
+    values: dict[str, Any] = {}
+    if config is not None:
+        try:
+            loaded = yaml.safe_load(config.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+            raise SettingsError(f"The configuration {config} cannot be read: {e}. Give a YAML file of settings.") from e
+        if loaded is not None and not isinstance(loaded, dict):
+            raise SettingsError(f"The configuration {config} is not a list of 'setting: value' lines.")
+        values |= loaded or {}
+    values |= {k: v for k, v in flags.items() if v is not None}
+    try:
+        return RunSettings(**values)
+    except ValidationError as e:
+        problems = "; ".join(f"{'.'.join(map(str, i['loc']))}: {i['msg']}" for i in e.errors())
+        raise SettingsError(f"Settings do not fit: {problems}. See 'wsi-minugan run --help'.") from e

@@ -1,0 +1,1 @@
+"""Counts: hot spots and scores. Pure functions over points and areas."""

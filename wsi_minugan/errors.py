@@ -1,0 +1,64 @@
+"""Every error that a user can cause or act on, under one base class.
+
+A message says what happened, where, and what to do. The command line prints it as it is, without a traceback.
+"""
+
+
+class MinuganError(Exception):
+    """Base of all errors of this project; its text is a sentence for the user."""
+
+
+class InputError(MinuganError):
+    """An input path, table or option that cannot be used."""
+
+
+class SettingsError(MinuganError):
+    """A setting, or a configuration file, that does not fit the model of settings."""
+
+
+class SlideError(MinuganError):
+    """A slide that cannot be processed; the other slides of a batch go on."""
+
+
+class SlideUnreadableError(SlideError):
+    """The file is missing, truncated, or not an image that any reader opens."""
+
+
+class TileUnreadableError(SlideError):
+    """A tile inside a slide does not decode."""
+
+
+class MppError(SlideError):
+    """No plausible resolution: absent, outside 0.05 to 2 um/px, or unequal in x and y."""
+
+
+class NotBrightfieldError(SlideError):
+    """The image is not 8-bit RGB brightfield (16-bit, fluorescence, grey)."""
+
+
+class NoTissueError(SlideError):
+    """No tissue was found, so there is nothing to analyse."""
+
+
+class ModelError(MinuganError):
+    """A model bundle that is missing, damaged, or of a wrong schema."""
+
+
+class DeviceError(MinuganError):
+    """The device asked for is not there."""
+
+
+class OutputError(MinuganError):
+    """The output folder cannot be used: unreadable, read-only, full, or of another run."""
+
+
+class LockedError(OutputError):
+    """Another live run holds the output folder."""
+
+
+class DataError(MinuganError):
+    """Training data that is missing or wrong."""
+
+
+class TrainingError(MinuganError):
+    """Training that cannot go on (loss not a number, memory exhausted)."""

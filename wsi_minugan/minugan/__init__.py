@@ -1,0 +1,1 @@
+"""The network: generator, discriminators, model bundles, predictor."""

@@ -1,0 +1,150 @@
+"""MiNuGAN's generator, coarse to fine (paper, Methods and Fig. 2).
+
+A global network works at half resolution; its last features are added to those of a local front at full
+resolution, and a local back turns the sum into the three label channels.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Norm = Literal["instance", "batch"]
+
+GLOBAL_DOWNSAMPLINGS = 4
+GLOBAL_BLOCKS = 9
+LOCAL_BLOCKS = 3
+OUT_CHANNELS = 3
+
+
+def _norm(kind: Norm) -> Callable[[int], nn.Module]:
+    if kind == "batch":
+        return nn.BatchNorm2d
+    return lambda channels: nn.InstanceNorm2d(channels, affine=False)
+
+
+def _conv_in(cin: int, cout: int, norm: Callable[[int], nn.Module]) -> list[nn.Module]:
+    return [nn.ReflectionPad2d(3), nn.Conv2d(cin, cout, 7), norm(cout), nn.ReLU()]
+
+
+def _down(cin: int, cout: int, norm: Callable[[int], nn.Module]) -> list[nn.Module]:
+    return [nn.Conv2d(cin, cout, 3, stride=2, padding=1), norm(cout), nn.ReLU()]
+
+
+def _up(cin: int, cout: int, norm: Callable[[int], nn.Module]) -> list[nn.Module]:
+    return [nn.ConvTranspose2d(cin, cout, 3, stride=2, padding=1, output_padding=1), norm(cout), nn.ReLU()]
+
+
+class ResidualBlock(nn.Module):
+    """Two reflect-padded 3x3 convolutions and the identity (He et al. 2016).
+
+    Parameters
+    ----------
+    channels : int
+        Channels in and out.
+    norm : callable
+        Makes a normalisation layer for a number of channels.
+    """
+
+    def __init__(self, channels: int, norm: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3),
+            norm(channels),
+            nn.ReLU(),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3),
+            norm(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` plus its residual; shape ``(n, channels, h, w)`` in and out."""
+        out: Tensor = x + self.body(x)
+        return out
+
+
+def _global_network(ngf: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
+    width = 2 * ngf
+    layers = _conv_in(3, width, norm)
+    for _ in range(GLOBAL_DOWNSAMPLINGS):
+        layers += _down(width, 2 * width, norm)
+        width *= 2
+    layers += [ResidualBlock(width, norm) for _ in range(GLOBAL_BLOCKS)]
+    for _ in range(GLOBAL_DOWNSAMPLINGS):
+        layers += _up(width, width // 2, norm)
+        width //= 2
+    return nn.Sequential(*layers)
+
+
+class Generator(nn.Module):
+    """H&E patches in, label channels out.
+
+    Parameters
+    ----------
+    ngf : int
+        Width: channels of the first full-resolution convolution. 32 is the paper's, 8 the CPU's.
+    norm : {"instance", "batch"}
+        Instance normalisation without affine parameters (the paper's), or batch normalisation, whose statistics
+        are fixed after training and make a patch's result independent of what else it shows.
+    """
+
+    def __init__(self, ngf: int = 32, norm: Norm = "instance") -> None:
+        super().__init__()
+        make = _norm(norm)
+        # The names' order is the state dict's order: global network, local front, local back.
+        self.coarse = _global_network(ngf, make)
+        self.front = nn.Sequential(*_conv_in(3, ngf, make), *_down(ngf, 2 * ngf, make))
+        self.back = nn.Sequential(
+            *(ResidualBlock(2 * ngf, make) for _ in range(LOCAL_BLOCKS)),
+            *_up(2 * ngf, ngf, make),
+            nn.ReflectionPad2d(3),
+            nn.Conv2d(ngf, OUT_CHANNELS, 7),
+        )
+        self.halve = nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the label channels before tanh.
+
+        Parameters
+        ----------
+        x : Tensor
+            Shape ``(n, 3, h, w)``, float, RGB scaled to [-1, 1]; h and w are multiples of 32.
+
+        Returns
+        -------
+        Tensor
+            Shape ``(n, 3, h, w)``: nucleus, mitosis, boundary.
+        """
+        out: Tensor = self.back(self.front(x) + self.coarse(self.halve(x)))
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the label channels in [-1, 1]; see `logits` for shapes."""
+        return torch.tanh(self.logits(x))
+
+
+def load_ordered(generator: Generator, state: OrderedDict[str, Tensor]) -> None:
+    """Load weights by order and shape, whatever their names.
+
+    Parameters
+    ----------
+    generator : Generator
+        What receives the weights.
+    state : OrderedDict of str to Tensor
+        As many tensors, of the same shapes in the same order.
+
+    Raises
+    ------
+    ValueError
+        If the count or a shape differs.
+    """
+    own = generator.state_dict()
+    shapes = [tuple(t.shape) for t in own.values()]
+    if shapes != [tuple(t.shape) for t in state.values()]:
+        raise ValueError("The state dict's shapes, in order, are not the generator's.")
+    generator.load_state_dict(dict(zip(own, state.values(), strict=True)))

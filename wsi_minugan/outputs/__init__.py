@@ -1,0 +1,1 @@
+"""Writers of everything a run leaves behind."""

@@ -1,0 +1,1 @@
+"""From patches to class maps, objects and masks on disk."""

@@ -1,0 +1,1 @@
+"""Reading slides: frames, pixels, tissue, and the list of inputs."""

@@ -1,0 +1,46 @@
+# make demo  – environment, a drawn slide, the whole job on it
+# make test  – environment, tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.PHONY: demo test lint format-check types check schemas test-tiatoolbox clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check torch==2.13.0 -c constraints.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/wsi-minugan demo -o demo-output
+
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+
+format-check: $(STAMP)
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+check: lint format-check types test
+
+schemas: $(STAMP)
+	$(BIN)/python -m wsi_minugan.outputs.schemas
+
+# TIAToolbox pins older versions than constraints.txt names, so it has an environment of its own.
+.venv-tiatoolbox/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-tiatoolbox
+	.venv-tiatoolbox/bin/python -m pip install -q --disable-pip-version-check -e '.[tiatoolbox]' pytest pytest-timeout hypothesis
+	touch $@
+
+test-tiatoolbox: .venv-tiatoolbox/.installed
+	OMP_NUM_THREADS=1 .venv-tiatoolbox/bin/python -m pytest -m tiatoolbox tests/slides
+
+clean:
+	rm -rf .venv .venv-tiatoolbox demo-output build

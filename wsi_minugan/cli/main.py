@@ -1,0 +1,127 @@
+"""`wsi-minugan`: the commands, their arguments and exit statuses."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wsi_minugan import __version__
+from wsi_minugan.cli.options import setting_options
+from wsi_minugan.errors import MinuganError
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="wsi-minugan")
+def app() -> None:
+    """Mitoses and nuclei on whole H&E slides: masks, polygons for QuPath, hot-spot counts."""
+
+
+@app.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SLIDE...")
+@click.option("-o", "--out", type=_PATH, required=True, help="Folder for the results.")
+@click.option("--config", type=_PATH, help="YAML file of settings; flags win.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@setting_options
+def run(sources: tuple[str, ...], out: Path, config: Path | None, dry_run: bool, **flags: Any) -> None:
+    """Analyse slides: files, folders, globs, or a CSV with columns path, slide_id, mpp."""
+    from wsi_minugan.cli import running
+
+    sys.exit(running.run(sources, out, config, flags, dry_run=dry_run))
+
+
+@app.command()
+@click.argument("slide", type=_PATH)
+@click.option("--mpp", type=float, help="um/px of level 0, if the slide does not say.")
+@click.option("--reader", type=click.Choice(["auto", "openslide", "tiatoolbox"]), default="auto")
+@click.option("--png", type=_PATH, help="Write a picture of the tissue found.")
+def inspect(slide: Path, mpp: float | None, reader: str, png: Path | None) -> None:
+    """Show what a run would see of one slide."""
+    from wsi_minugan.cli import looking
+
+    looking.inspect(slide, mpp, reader, png)
+
+
+@app.command()
+def doctor() -> None:
+    """Check the installation and say what to do."""
+    from wsi_minugan.cli import looking
+
+    sys.exit(looking.doctor())
+
+
+@app.group()
+def models() -> None:
+    """List, show and verify model bundles."""
+
+
+@models.command("list")
+def models_list() -> None:
+    """List the bundled models."""
+    from wsi_minugan.cli import looking
+
+    looking.list_models()
+
+
+@models.command("show")
+@click.argument("model", default="default")
+def models_show(model: str) -> None:
+    """Print a model's card."""
+    from wsi_minugan.cli import looking
+
+    looking.show_model(model)
+
+
+@models.command("verify")
+@click.argument("model", default="default")
+def models_verify(model: str) -> None:
+    """Check a model's card, weights and digest."""
+    from wsi_minugan.cli import looking
+
+    looking.verify_model(model)
+
+
+@app.command()
+@click.argument("source", type=_PATH)
+@click.option("--mpp", type=float, help="um/px of the coordinates; needed for a GeoJSON.")
+@click.option("--shape", type=click.Choice(["circle"]), default="circle", help="Shape of the hot spot.")
+@click.option("--area-mm2", type=float, help="Area of the hot spot; default ten fields.")
+@click.option("--hpf-diameter-mm", type=float, default=0.5, show_default=True)
+@click.option("-o", "--out", type=_PATH, help="Write count.json here; default print it.")
+def count(  # noqa: D103
+    source: Path, mpp: float | None, shape: str, area_mm2: float | None, hpf_diameter_mm: float, out: Path | None
+) -> None:
+    """Count again, without the network: a slide's result folder, or a GeoJSON of mitoses."""
+    from wsi_minugan.cli import recounting
+
+    recounting.recount(source, mpp, shape, area_mm2, hpf_diameter_mm, out)
+
+
+@app.command()
+@click.option("-o", "--out", type=_PATH, default=Path("demo-output"), show_default=True)
+@click.option("--seed", type=int, default=7, show_default=True, help="Seed of the drawing.")
+def demo(out: Path, seed: int) -> None:
+    """Draw a small H&E-like slide with known mitoses and run the whole job on it."""
+    from wsi_minugan.cli import running
+
+    sys.exit(running.demo(out, seed))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in a sentence, not a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        app.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(2)
+    except MinuganError as e:
+        click.echo(f"Error: {e}", err=True)
+        sys.exit(2)

@@ -1,0 +1,42 @@
+"""Flags of `run`, made from the settings model, so that YAML keys and flags cannot drift apart."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import click
+
+from wsi_minugan.config import RunSettings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FLAGS = {"stride_px": "--stride", "block_px": "--block"}
+
+
+def setting_options(command: F) -> F:
+    """Add one option to a click command for each field of `RunSettings`; options not given are None."""
+    for name, field in reversed(RunSettings.model_fields.items()):
+        flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
+        kind = _plain_type(field.annotation)
+        text = field.description or ""
+        if kind is bool:
+            # Switches that do something when given alone have no 'no-' twin.
+            declaration = f"{flag}/--no-{flag[2:]}" if field.default else flag
+            option = click.option(declaration, name, default=None, is_flag=True, help=text)
+        else:
+            default = "" if field.default is None else f" [default: {field.default}]"
+            option = click.option(flag, name, type=_click_type(kind), default=None, help=text + default)
+        command = option(command)
+    return command
+
+
+def _plain_type(annotation: Any) -> Any:
+    if get_origin(annotation) in {Union, types.UnionType}:
+        return next(a for a in get_args(annotation) if a is not type(None))
+    return annotation
+
+
+def _click_type(kind: Any) -> Any:
+    return click.Choice(get_args(kind)) if get_origin(kind) is Literal else kind

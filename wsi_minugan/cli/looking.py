@@ -1,0 +1,129 @@
+"""Commands that look and change nothing: inspect, doctor, models."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from wsi_minugan.errors import MinuganError
+
+if TYPE_CHECKING:
+    from wsi_minugan.slides.reader import SlideInfo, SlideReader
+
+MODEL_MPP = 0.25
+
+
+def inspect(path: Path, mpp: float | None, reader_name: str, png: Path | None) -> None:
+    """Print size, levels, resolution and tissue of one slide, and draw its tissue on request."""
+    from wsi_minugan.geometry import analysis_frame
+    from wsi_minugan.slides.reader import open_slide, resolve_mpp
+    from wsi_minugan.slides.tissue import find_tissue
+
+    reader = open_slide(path, reader_name)
+    _print_info(reader.info)
+    resolved, source = resolve_mpp(reader.info, mpp)
+    frame = analysis_frame(reader.info.width_px, reader.info.height_px, resolved, MODEL_MPP)
+    tissue = find_tissue(reader, frame)
+    click.echo(f"resolution  {resolved:.4f} um/px ({source})")
+    click.echo(f"analysis    {frame.width_px} x {frame.height_px} px at {frame.mpp:.4f} um/px")
+    click.echo(f"tissue      {tissue.area_mm2(frame.mpp):.2f} mm2")
+    if png is not None:
+        _draw_tissue(reader, png, tissue.mask)
+        click.echo(f"picture     {png}")
+
+
+def _print_info(info: SlideInfo) -> None:
+    click.echo(f"slide       {info.path}")
+    click.echo(f"size        {info.width_px} x {info.height_px} px")
+    for k, level in enumerate(info.levels):
+        click.echo(f"level {k}     {level.width_px} x {level.height_px} px, 1/{level.downsample:g}")
+    click.echo(f"vendor      {info.vendor}")
+    click.echo(f"objective   {f'{info.objective:g}x' if info.objective else 'not said'}")
+
+
+def _draw_tissue(reader: SlideReader, png: Path, mask: object) -> None:
+    from wsi_minugan.outputs.overview import draw_tissue
+    from wsi_minugan.slides.analysis import thumbnail
+
+    draw_tissue(png, thumbnail(reader, 1600), mask)
+
+
+def doctor() -> int:
+    """Print one line for each thing that a run needs, and what to do where it is missing; 1 if any is."""
+    checks = [_check_python(), _check_openslide(), _check_torch(), _check_model(), _check_disk(), _check_extra()]
+    for good, text in checks:
+        click.echo(f"{'ok  ' if good else 'FIX '} {text}")
+    return 0 if all(good for good, _ in checks) else 1
+
+
+def _check_python() -> tuple[bool, str]:
+    return True, f"Python {platform.python_version()}, wsi-minugan {metadata.version('wsi-minugan')}"
+
+
+def _check_openslide() -> tuple[bool, str]:
+    try:
+        import openslide
+    except ImportError as e:
+        return False, f"OpenSlide does not load ({e}). Do: pip install openslide-python openslide-bin"
+    return True, f"OpenSlide {openslide.__library_version__}"
+
+
+def _check_torch() -> tuple[bool, str]:
+    import torch
+
+    if torch.cuda.is_available():
+        return True, f"torch {torch.__version__}, CUDA device {torch.cuda.get_device_name(0)}"
+    return True, f"torch {torch.__version__}, CPU only (no CUDA device found; runs take longer)"
+
+
+def _check_model() -> tuple[bool, str]:
+    from wsi_minugan.minugan.bundle import find_bundle, load_bundle
+
+    try:
+        bundle = load_bundle(find_bundle("default"))
+    except MinuganError as e:
+        return False, str(e)
+    return True, f"model {bundle.card.name} {bundle.card.version}, weights as its card says"
+
+
+def _check_disk() -> tuple[bool, str]:
+    free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
+    text = f"{free_gb:.0f} GB free in {Path.cwd()}"
+    return free_gb > 5, text if free_gb > 5 else text + "; a slide's masks can take 1 GB. Free some space."
+
+
+def _check_extra() -> tuple[bool, str]:
+    try:
+        version = metadata.version("tiatoolbox")
+    except metadata.PackageNotFoundError:
+        return True, "TIAToolbox not installed (only --reader tiatoolbox needs it: pip install 'wsi-minugan[tiatoolbox]')"
+    return True, f"TIAToolbox {version}"
+
+
+def list_models() -> None:
+    """Print a line for each bundled model."""
+    from wsi_minugan.minugan.bundle import list_bundles, load_bundle
+
+    for path in list_bundles():
+        card = load_bundle(path).card
+        click.echo(f"{path.name:12} {card.version:10} ngf {card.architecture.ngf}, {card.mpp} um/px, {card.licence}")
+
+
+def show_model(name: str) -> None:
+    """Print a model's card as JSON."""
+    from wsi_minugan.minugan.bundle import find_bundle, load_bundle
+
+    click.echo(load_bundle(find_bundle(name)).card.model_dump_json(indent=2))
+
+
+def verify_model(name: str) -> None:
+    """Check a bundle; a damaged one raises ModelError."""
+    from wsi_minugan.minugan.bundle import find_bundle, load_bundle
+
+    bundle = load_bundle(find_bundle(name))
+    click.echo(f"{bundle.path}: the weights have the digest on the card ({bundle.card.weights_sha256}).")

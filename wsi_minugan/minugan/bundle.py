@@ -1,0 +1,168 @@
+"""Model bundles: a folder with `model.safetensors` and `card.json`.
+
+Loading checks the card's schema and the weights' SHA-256. Nothing is unpickled and nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wsi_minugan.errors import ModelError
+
+WEIGHTS = "model.safetensors"
+CARD = "card.json"
+BUNDLED = Path(__file__).parent / "bundled"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Architecture(_Frozen):
+    """Shape of the generator."""
+
+    network: Literal["minugan-generator"] = "minugan-generator"
+    ngf: int = Field(ge=1, le=256)
+    norm: Literal["instance", "batch"]
+
+
+class ModelThresholds(_Frozen):
+    """Cuts on the channels' scores (0 to 1), and smallest objects; chosen on the choosing sets."""
+
+    mitosis: float = Field(gt=0, lt=1)
+    nucleus: float = Field(gt=0, lt=1)
+    boundary: float = Field(gt=0, le=1)
+    mitosis_peak: float = Field(0.0, ge=0, lt=1, description="Least maximum score of a mitosis.")
+    mitosis_min_area_um2: float = Field(ge=0)
+    nucleus_min_area_um2: float = Field(ge=0)
+
+
+class ModelCard(_Frozen):
+    """What a model is, what it was trained on, and how well it was seen to do."""
+
+    schema_version: Literal[1] = 1
+    name: str = Field(min_length=1)
+    version: str = Field(min_length=1)
+    architecture: Architecture
+    mpp: float = Field(gt=0.05, lt=2, description="um/px of the patches.")
+    patch_px: Literal[256] = 256
+    channels: tuple[str, str, str] = ("nucleus", "mitosis", "boundary")
+    normalisation: Literal["rgb / 127.5 - 1"] = "rgb / 127.5 - 1"
+    thresholds: ModelThresholds
+    training_data: tuple[str, ...]
+    scores: dict[str, Any] = Field(description="Measured figures; never copied from elsewhere.")
+    licence: str = Field(min_length=1)
+    weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose card was read and whose weights have the card's digest.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    card : ModelCard
+        Its card.
+    """
+
+    path: Path
+    card: ModelCard
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the card's text, which holds the weights' digest and the thresholds."""
+        return hashlib.sha256(self.card.model_dump_json().encode()).hexdigest()
+
+    @property
+    def weights(self) -> Path:
+        """The weights' file."""
+        return self.path / WEIGHTS
+
+
+def find_bundle(model: str) -> Path:
+    """Return the folder of a bundled model's name, or of a path.
+
+    Raises
+    ------
+    ModelError
+        If neither exists.
+    """
+    for path in (BUNDLED / Path(model).name, Path(model)):
+        if (path / CARD).is_file():
+            return path
+    names = ", ".join(p.name for p in list_bundles()) or "none"
+    raise ModelError(f"No model '{model}': it is neither a bundled model ({names}) nor a folder with {CARD}.")
+
+
+def list_bundles() -> list[Path]:
+    """Return the folders of the bundled models."""
+    return sorted(p.parent for p in BUNDLED.glob(f"*/{CARD}"))
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read a bundle's card and check its weights.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing, the card does not fit the schema, or the digest differs.
+    """
+    try:
+        card = ModelCard.model_validate_json((path / CARD).read_bytes())
+    except OSError as e:
+        raise ModelError(f"The model in {path} has no readable {CARD}: {e.strerror}. Copy the whole folder.") from e
+    except ValidationError as e:
+        problems = "; ".join(f"{'.'.join(map(str, i['loc']))}: {i['msg']}" for i in e.errors())
+        raise ModelError(f"{path / CARD} is not a model card that this version reads: {problems}.") from e
+    if not (path / WEIGHTS).is_file():
+        raise ModelError(f"The model in {path} has no {WEIGHTS}. Copy the whole folder.")
+    digest = sha256_of(path / WEIGHTS)
+    if digest != card.weights_sha256:
+        raise ModelError(
+            f"The weights {path / WEIGHTS} are not those of the card (SHA-256 {digest[:12]}…, "
+            f"the card says {card.weights_sha256[:12]}…). Copy the model again."
+        )
+    return Bundle(path, card)
+
+
+def save_bundle(path: Path, state: Mapping[str, Any], card: Mapping[str, Any], fp16: bool = True) -> Bundle:
+    """Write a bundle.
+
+    Parameters
+    ----------
+    path : Path
+        Folder, made if missing.
+    state : mapping of str to Tensor
+        The generator's state dict.
+    card : mapping
+        Fields of `ModelCard` but for `weights_sha256`.
+    fp16 : bool
+        Store floating-point weights in half precision.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    path.mkdir(parents=True, exist_ok=True)
+    kept = {
+        name: (t.half() if fp16 and t.is_floating_point() else t).detach().contiguous().cpu().clone()
+        for name, t in state.items()
+        if isinstance(t, torch.Tensor) and not name.endswith("num_batches_tracked")
+    }
+    save_file(kept, path / WEIGHTS)
+    full = ModelCard(**card, weights_sha256=sha256_of(path / WEIGHTS))
+    (path / CARD).write_text(full.model_dump_json(indent=2) + "\n", "utf-8")
+    return Bundle(path, full)
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()

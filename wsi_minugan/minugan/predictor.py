@@ -1,0 +1,164 @@
+"""From patches of pixels to scores, on whatever device there is.
+
+A patch's scores depend on its own pixels alone: every forward pass has the same batch shape (a last, smaller batch is
+filled up), so the arithmetic of a patch is the same whatever its companions.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from wsi_minugan.config import PATCH_PX
+from wsi_minugan.errors import DeviceError, ModelError
+from wsi_minugan.minugan.bundle import Bundle
+from wsi_minugan.minugan.generator import Generator
+
+log = logging.getLogger(__name__)
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+class Predictor:
+    """A loaded model, ready to score patches.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    device : {"auto", "cpu", "cuda"}
+        Where to run; "auto" takes CUDA if there is one.
+    precision : {"auto", "fp32", "bf16", "fp16"}
+        Arithmetic; "auto" is bf16 on CUDA and on CPUs with bf16 instructions, else fp32.
+    batch_size : int
+        Patches per forward pass; halved, and remembered, when a CUDA device runs out of memory.
+    threads : int
+        Torch threads on the CPU.
+
+    Raises
+    ------
+    DeviceError
+        If CUDA is asked for and missing, or its memory does not hold one patch.
+    ModelError
+        If the weights do not fit the architecture.
+    """
+
+    def __init__(
+        self, bundle: Bundle, device: str = "auto", precision: Precision = "auto", batch_size: int = 8, threads: int = 1
+    ) -> None:
+        torch.set_num_threads(threads)
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(precision, self.device)
+        self.batch_size = batch_size
+        self._network = _load_network(bundle).to(self.device, self.dtype, memory_format=torch.channels_last)
+
+    def predict(self, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Score patches.
+
+        Parameters
+        ----------
+        patches : ndarray of uint8, shape (n, 256, 256, 3)
+            RGB at the model's resolution.
+
+        Returns
+        -------
+        ndarray of uint8, shape (n, 3, 256, 256)
+            255 times the score of nucleus, mitosis, boundary.
+        """
+        out = np.empty((len(patches), 3, PATCH_PX, PATCH_PX), np.uint8)
+        start = 0
+        while start < len(patches):
+            part = patches[start : start + self.batch_size]
+            try:
+                out[start : start + len(part)] = self._forward(part)
+            except torch.cuda.OutOfMemoryError as e:
+                self._halve_batch(e)
+                continue
+            start += len(part)
+        return out
+
+    @torch.inference_mode()
+    def _forward(self, part: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        full = np.zeros((self.batch_size, PATCH_PX, PATCH_PX, 3), np.uint8)
+        full[: len(part)] = part
+        pixels = torch.from_numpy(full).to(self.device, non_blocking=True)
+        # A permuted (n, h, w, c) array already is channels-last in memory.
+        x = pixels.permute(0, 3, 1, 2).to(self.dtype).div_(127.5).sub_(1.0)
+        scores: Tensor = torch.tanh(self._network.logits(x).float())  # type: ignore[operator]
+        quantised = scores.add_(1.0).mul_(127.5).round_().to(torch.uint8)
+        return quantised[: len(part)].contiguous().cpu().numpy()
+
+    def _halve_batch(self, error: torch.cuda.OutOfMemoryError) -> None:
+        if self.batch_size == 1:
+            raise DeviceError(
+                "The GPU's memory does not hold one patch. Stop other programs on it, or run with --device cpu."
+            ) from error
+        self.batch_size //= 2
+        torch.cuda.empty_cache()
+        log.warning("GPU memory is short: going on with %d patches per batch.", self.batch_size)
+
+
+def choose_device(device: str) -> torch.device:
+    """Return the torch device for a setting.
+
+    Raises
+    ------
+    DeviceError
+        If CUDA is asked for and missing.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("No CUDA device was found. Run with --device cpu, or check the driver with nvidia-smi.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """Return the arithmetic for a setting on a device."""
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" or cpu_has_bf16() else "fp32"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def cpu_has_bf16() -> bool:
+    """Return whether the CPU multiplies bf16 natively; emulation would be slower than fp32."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as f:  # noqa: PTH123 - a kernel file
+            flags = next((line for line in f if line.startswith("flags")), "")
+    except OSError:
+        return False
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags.split())) and os.name == "posix"
+
+
+def _load_network(bundle: Bundle) -> Generator:
+    card = bundle.card.architecture
+    network = Generator(card.ngf, card.norm)
+    state = {k: v.float() for k, v in load_file(bundle.weights).items()}
+    missing, unexpected = network.load_state_dict(state, strict=False)
+    missing = [k for k in missing if not k.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise ModelError(f"The weights in {bundle.path} do not fit the architecture on their card.")
+    network.eval()
+    if card.norm == "batch":
+        fold_norms(network)
+    return network
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Fold every batch norm that follows a convolution into it, in place; the network must be in eval mode."""
+    for module in network.modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        for k in range(len(module) - 1):
+            conv, norm = module[k], module[k + 1]
+            if isinstance(norm, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d | nn.ConvTranspose2d):
+                module[k] = fuse_conv_bn_eval(conv, norm, transpose=isinstance(conv, nn.ConvTranspose2d))
+                module[k + 1] = nn.Identity()

@@ -1,0 +1,138 @@
+"""From what the user names to a list of slides."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from wsi_minugan.errors import InputError
+
+SLIDE_SUFFIXES = frozenset(
+    ".svs .tif .tiff .ndpi .vms .vmu .scn .mrxs .svslide .bif .czi .dcm .zvi .btf .jp2 .zarr".split()
+)
+_UNSAFE = re.compile(r"[^\w.\- ()\[\]',+@]", re.UNICODE)
+
+
+@dataclass(frozen=True)
+class SlideInput:
+    """One slide of a batch.
+
+    Attributes
+    ----------
+    slide_id : str
+        Name of its result folder: the file's stem, with a short hash where two share it.
+    path : Path
+        The file.
+    mpp : float or None
+        The user's um/px.
+    """
+
+    slide_id: str
+    path: Path
+    mpp: float | None = None
+
+
+def expand_inputs(sources: Sequence[str]) -> tuple[SlideInput, ...]:
+    """Return the slides that files, folders, globs and CSV tables name, in the order given, each once.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        What the user typed. A file that does not exist is kept, so that it is reported as a failed slide.
+
+    Raises
+    ------
+    InputError
+        If a folder or pattern holds no slides, or a table is not as it should be.
+    """
+    found: dict[Path, SlideInput] = {}
+    for source in sources:
+        for slide in _expand(source):
+            found.setdefault(slide.path.absolute(), slide)
+    if not found:
+        raise InputError("No slides were named. Give files, folders, patterns or a CSV.")
+    return _told_apart(list(found.values()))
+
+
+def _expand(source: str) -> list[SlideInput]:
+    path = Path(source)
+    if path.suffix.lower() == ".csv":
+        return _from_csv(path)
+    if path.is_dir() and path.suffix.lower() != ".zarr":
+        slides = _slides_in(path)
+        if not slides:
+            raise InputError(f"The folder {path} holds no slides (known endings: {' '.join(sorted(SLIDE_SUFFIXES))}).")
+        return slides
+    if not path.exists() and glob.has_magic(source):
+        paths = sorted(Path(p) for p in glob.glob(source, recursive=True))  # noqa: PTH207 - patterns may be absolute
+        slides = [_slide(p) for p in paths if p.suffix.lower() in SLIDE_SUFFIXES]
+        if not slides:
+            raise InputError(f"The pattern {source} matches no slides.")
+        return slides
+    return [_slide(path)]
+
+
+def _slides_in(folder: Path) -> list[SlideInput]:
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SLIDE_SUFFIXES)
+    # A DICOM series is a folder of files that open as one slide: its first file stands for it.
+    kept, series = [], set()
+    for path in paths:
+        if path.suffix.lower() == ".dcm":
+            if path.parent in series:
+                continue
+            series.add(path.parent)
+        kept.append(_slide(path))
+    return kept
+
+
+def _slide(path: Path, slide_id: str | None = None, mpp: float | None = None) -> SlideInput:
+    stem = path.parent.name if path.suffix.lower() == ".dcm" and slide_id is None else path.stem
+    return SlideInput(safe_name(slide_id or stem), path, mpp)
+
+
+def safe_name(text: str) -> str:
+    """Return a name that is one folder inside OUT: no separators, no leading dot, not empty."""
+    name = _UNSAFE.sub("_", text).strip().lstrip(".")[:120].rstrip(" .")
+    return name or "slide"
+
+
+def _from_csv(path: Path) -> list[SlideInput]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as f:
+            rows = list(csv.DictReader(f))
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise InputError(f"The table {path} cannot be read: {e}. Give a CSV in UTF-8 with a column path.") from e
+    if not rows or "path" not in rows[0]:
+        raise InputError(f"The table {path} has no rows with a column 'path' (optional: slide_id, mpp).")
+    return [_from_row(path, line, row) for line, row in enumerate(rows, start=2)]
+
+
+def _from_row(table: Path, line: int, row: dict[str, str]) -> SlideInput:
+    name = (row.get("path") or "").strip()
+    if not name:
+        raise InputError(f"The table {table}, line {line}, has no path.")
+    text = (row.get("mpp") or "").strip()
+    try:
+        mpp = float(text) if text else None
+    except ValueError as e:
+        raise InputError(f"The table {table}, line {line}: mpp '{text}' is not a number.") from e
+    # Paths in a table are relative to the table, wherever the command is started.
+    return _slide(table.parent / name, (row.get("slide_id") or "").strip() or None, mpp)
+
+
+def _told_apart(slides: list[SlideInput]) -> tuple[SlideInput, ...]:
+    counts = Counter(s.slide_id.casefold() for s in slides)
+    return tuple(
+        replace(s, slide_id=f"{s.slide_id}-{_short_hash(s.path)}") if counts[s.slide_id.casefold()] > 1 else s
+        for s in slides
+    )
+
+
+def _short_hash(path: Path) -> str:
+    return hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:8]

@@ -1,0 +1,165 @@
+"""The reader protocol, and opening a slide by path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_minugan.errors import MppError, SlideUnreadableError
+from wsi_minugan.geometry import Box
+
+MPP_MIN, MPP_MAX = 0.05, 2.0
+MPP_AXES_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a slide's pyramid.
+
+    Attributes
+    ----------
+    width_px, height_px : int
+        Size in the level's own pixels.
+    downsample : float
+        Level-0 pixels per pixel of this level.
+    """
+
+    width_px: int
+    height_px: int
+    downsample: float
+
+
+@dataclass(frozen=True)
+class SlideInfo:
+    """All that leaves a slide's metadata; a patient's name may hide in the rest.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    width_px, height_px : int
+        Level-0 size.
+    levels : tuple of Level
+        The pyramid, finest first.
+    mpp_x, mpp_y : float or None
+        um/px of level 0 as the file says.
+    mpp_source : str
+        Where these came from.
+    vendor : str
+        As the reader names it.
+    objective : float or None
+        Nominal magnification.
+    bounds_px : tuple of int
+        (x, y) of the non-empty region's corner, level-0 px; (0, 0) where the file says nothing.
+    """
+
+    path: Path
+    width_px: int
+    height_px: int
+    levels: tuple[Level, ...]
+    mpp_x: float | None
+    mpp_y: float | None
+    mpp_source: str
+    vendor: str
+    objective: float | None
+    bounds_px: tuple[int, int] = (0, 0)
+
+
+class SlideReader(Protocol):
+    """Pixels of one open slide."""
+
+    @property
+    def info(self) -> SlideInfo:
+        """What is known of the slide."""
+
+    def read_level(self, level: int, box: Box) -> NDArray[np.uint8]:
+        """Return a region.
+
+        Parameters
+        ----------
+        level : int
+            Pyramid level.
+        box : Box
+            Region in that level's own pixels; may reach outside the slide.
+
+        Returns
+        -------
+        ndarray of uint8, shape (h, w, 3)
+            RGB; white outside the slide and where it is transparent.
+
+        Raises
+        ------
+        TileUnreadableError
+            If a part of the region does not decode.
+        """
+
+    def close(self) -> None:
+        """Release the file."""
+
+
+def open_slide(path: Path, reader: str = "auto") -> SlideReader:
+    """Open a slide.
+
+    Parameters
+    ----------
+    path : Path
+        The file (or, for some formats, one of its files).
+    reader : {"auto", "openslide", "tiatoolbox"}
+        "auto" decodes JPEG-tiled TIFFs directly and gives everything else to OpenSlide.
+
+    Raises
+    ------
+    SlideUnreadableError
+        If the file is missing or nothing opens it.
+    NotBrightfieldError
+        If it is not 8-bit RGB.
+    """
+    if not path.exists():
+        raise SlideUnreadableError(f"There is no file {path}. Check the name and whether the drive is connected.")
+    if reader == "tiatoolbox":
+        from wsi_minugan.slides.tiatoolbox_reader import TiatoolboxReader
+
+        return TiatoolboxReader(path)
+    from wsi_minugan.slides.openslide_reader import OpenSlideReader
+
+    slide = OpenSlideReader(path)
+    if reader == "auto":
+        from wsi_minugan.slides.tiff_reader import direct_reader
+
+        return direct_reader(slide) or slide
+    return slide
+
+
+def resolve_mpp(info: SlideInfo, given: float | None) -> tuple[float, str]:
+    """Return um/px of level 0 and where it came from.
+
+    Parameters
+    ----------
+    info : SlideInfo
+        The slide.
+    given : float, optional
+        The user's value, which wins.
+
+    Raises
+    ------
+    MppError
+        If no plausible value is known (0.05 to 2 um/px, both axes within 2 %).
+    """
+    hint = "Give the resolution with --mpp, or in the column mpp of a CSV of slides."
+    if given is not None:
+        if not MPP_MIN <= given <= MPP_MAX:
+            raise MppError(f"{given} um/px, given for {info.path}, is not plausible (0.05 to 2). Check --mpp.")
+        return given, "given by the user"
+    if info.mpp_x is None or info.mpp_y is None:
+        raise MppError(f"{info.path} does not say its resolution. {hint}")
+    if not all(MPP_MIN <= v <= MPP_MAX for v in (info.mpp_x, info.mpp_y)):
+        raise MppError(
+            f"{info.path} says {info.mpp_x:g} x {info.mpp_y:g} um/px, which is not plausible (0.05 to 2). {hint}"
+        )
+    if abs(info.mpp_x - info.mpp_y) > MPP_AXES_TOLERANCE * min(info.mpp_x, info.mpp_y):
+        raise MppError(f"{info.path} has unequal resolutions: {info.mpp_x:g} x {info.mpp_y:g} um/px. {hint}")
+    return (info.mpp_x + info.mpp_y) / 2, info.mpp_source

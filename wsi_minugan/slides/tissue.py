@@ -1,0 +1,101 @@
+"""Where the tissue is, at low resolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_minugan.geometry import UM2_PER_MM2, Box, Frame
+from wsi_minugan.slides.analysis import reduced
+from wsi_minugan.slides.reader import SlideReader
+
+CELL_PX = 32
+"""Side of one cell of the mask in analysis pixels: 8 um at 0.25 um/px."""
+
+MIN_CHROMA = 12
+"""Least difference of colour channels (grey levels of 255) of stained tissue; glass and dust stay below it."""
+
+MIN_ISLAND_CELLS = 40
+"""Islands below 0.0026 mm2 are debris."""
+
+MARGIN_CELLS = 2
+"""Margin around tissue, so that no nucleus at its edge is lost."""
+
+
+@dataclass(frozen=True)
+class TissueMask:
+    """Cells that are analysed.
+
+    Attributes
+    ----------
+    mask : ndarray of bool, shape (rows, columns)
+        Cell (r, c) covers analysis pixels ``[r*s, (r+1)*s) x [c*s, (c+1)*s)``.
+    px_per_cell : int
+        Side s of a cell.
+    width_px, height_px : int
+        Size of the frame, which cuts the last cells.
+    """
+
+    mask: NDArray[np.bool_]
+    px_per_cell: int
+    width_px: int
+    height_px: int
+
+    def area_mm2(self, mpp: float) -> float:
+        """Return the area of all cells, cut at the slide's edge; `mpp` is that of the analysis frame."""
+        s = self.px_per_cell
+        rows = np.minimum(s, self.height_px - np.arange(self.mask.shape[0]) * s)
+        columns = np.minimum(s, self.width_px - np.arange(self.mask.shape[1]) * s)
+        return float(rows @ self.mask @ columns) * mpp**2 / UM2_PER_MM2
+
+    def any_in(self, box: Box) -> bool:
+        """Return whether a box of analysis pixels meets tissue."""
+        s = self.px_per_cell
+        rows = slice(max(0, box.y_px // s), max(0, -(-box.y_end_px // s)))
+        columns = slice(max(0, box.x_px // s), max(0, -(-box.x_end_px // s)))
+        return bool(self.mask[rows, columns].any())
+
+
+def everything(frame: Frame) -> TissueMask:
+    """Return a mask that leaves nothing out."""
+    shape = (-(-frame.height_px // CELL_PX), -(-frame.width_px // CELL_PX))
+    return TissueMask(np.ones(shape, bool), CELL_PX, frame.width_px, frame.height_px)
+
+
+def find_tissue(reader: SlideReader, frame: Frame) -> TissueMask:
+    """Find stained tissue by its colour.
+
+    Glass is grey whatever the lamp; eosin and haematoxylin are not. The cut is Otsu's on the chroma of the
+    smoothed picture, held above the noise of glass and below what pale tissue has.
+
+    Parameters
+    ----------
+    reader : SlideReader
+        The open slide.
+    frame : Frame
+        Its analysis frame.
+    """
+    rows, columns = -(-frame.height_px // CELL_PX), -(-frame.width_px // CELL_PX)
+    picture = reduced(reader, CELL_PX * frame.scale, columns, rows)
+    mask = tissue_of(picture)
+    return TissueMask(mask, CELL_PX, frame.width_px, frame.height_px)
+
+
+def tissue_of(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return the tissue of a low-resolution picture; shapes ``(h, w, 3)`` uint8 in, ``(h, w)`` bool out."""
+    smooth = cv2.GaussianBlur(picture, (0, 0), 1.0)
+    chroma = smooth.max(axis=2) - smooth.min(axis=2)
+    otsu, _ = cv2.threshold(chroma, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    cut = min(max(MIN_CHROMA, otsu * 0.5), 2 * MIN_CHROMA)
+    stained = ((chroma >= cut) & (smooth.max(axis=2) > 40)).astype(np.uint8)
+    closed = cv2.morphologyEx(stained, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
+    smallest = min(MIN_ISLAND_CELLS, max(1, picture.shape[0] * picture.shape[1] // 8))
+    keep = np.zeros(count, bool)
+    keep[1:] = stats[1:, cv2.CC_STAT_AREA] >= smallest
+    side = 2 * MARGIN_CELLS + 1
+    grown = cv2.dilate(keep[labels].astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+    return grown.astype(bool)

@@ -1,0 +1,104 @@
+"""The global patch grid of a slide, and the weights with which overlapping patches are blended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_minugan.config import PATCH_PX
+from wsi_minugan.geometry import Box
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """Patches of 256x256 analysis px at a fixed stride; the grid knows nothing of blocks.
+
+    The core of patch (i, j) is its share of the frame: the cores are a partition. Around its core a patch
+    overlaps its neighbours, and at the frame's edge it reaches outside.
+
+    Attributes
+    ----------
+    frame_height_px, frame_width_px : int
+        Size of the analysis frame.
+    stride_px : int
+        Distance of patches: even, 128 to 256.
+    """
+
+    frame_height_px: int
+    frame_width_px: int
+    stride_px: int
+
+    @property
+    def overlap_px(self) -> int:
+        """How far neighbouring patches overlap."""
+        return PATCH_PX - self.stride_px
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of patches down and across."""
+        return -(-self.frame_height_px // self.stride_px), -(-self.frame_width_px // self.stride_px)
+
+    def box(self, i: int, j: int) -> Box:
+        """Return patch (i, j) in analysis px; it may reach outside the frame."""
+        half = self.overlap_px // 2
+        return Box(i * self.stride_px - half, j * self.stride_px - half, PATCH_PX, PATCH_PX)
+
+    def core(self, i: int, j: int) -> Box:
+        """Return the share of the frame that belongs to patch (i, j)."""
+        s = self.stride_px
+        return Box(i * s, j * s, s, s).clipped(Box(0, 0, self.frame_height_px, self.frame_width_px))
+
+    def patches_for(self, box: Box) -> list[tuple[int, int]]:
+        """Return every patch that reaches a box, in raster order."""
+        rows = self._reaching(box.y_px, box.y_end_px, self.shape[0])
+        columns = self._reaching(box.x_px, box.x_end_px, self.shape[1])
+        return [(i, j) for i in rows for j in columns]
+
+    def _reaching(self, start: int, end: int, count: int) -> range:
+        half = self.overlap_px // 2
+        first = (start + half - PATCH_PX) // self.stride_px + 1
+        last = (end + half - 1) // self.stride_px
+        return range(max(0, first), min(count - 1, last) + 1)
+
+    def weights(self, i: int, j: int) -> NDArray[np.uint32]:
+        """Return the integer weights of patch (i, j), shape ``(256, 256)``; over all patches they sum to `total`."""
+        rows = taper(self.stride_px, i == 0, i == self.shape[0] - 1)
+        columns = taper(self.stride_px, j == 0, j == self.shape[1] - 1)
+        return np.multiply.outer(rows, columns)
+
+    @property
+    def total(self) -> int:
+        """The sum of the weights of all patches at any pixel of the frame."""
+        return taper_total(self.stride_px) ** 2
+
+
+def taper_total(stride_px: int) -> int:
+    """Return the sum of shifted tapers at any position."""
+    return max(1, 2 * (PATCH_PX - stride_px))
+
+
+def taper(stride_px: int, first: bool = False, last: bool = False) -> NDArray[np.uint32]:
+    """Return one axis's weights: linear ramps where neighbours overlap, flat between them.
+
+    Parameters
+    ----------
+    stride_px : int
+        Distance of patches.
+    first, last : bool
+        Whether the patch has no neighbour before or after it; it then is flat on that side.
+
+    Returns
+    -------
+    ndarray of uint32, shape (256,)
+        Copies shifted by multiples of the stride sum to ``taper_total(stride_px)`` everywhere.
+    """
+    overlap = PATCH_PX - stride_px
+    weights = np.full(PATCH_PX, taper_total(stride_px), np.uint32)
+    ramp = 2 * np.arange(overlap, dtype=np.uint32) + 1
+    if not first:
+        weights[:overlap] = ramp
+    if not last:
+        weights[stride_px:] = ramp[::-1]
+    return weights

@@ -1,0 +1,189 @@
+"""Masks on disk: one OME-Zarr 0.5 store a slide, sharded, with a pyramid (https://ngff.openmicroscopy.org/0.5).
+
+The root image is `coverage` (1 where the slide was analysed). A block is a shard: it has one writer and is written whole.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+
+from wsi_minugan.errors import OutputError
+from wsi_minugan.geometry import Box, Frame
+from wsi_minugan.segmentation.classes import MITOSIS, NUCLEUS
+
+CHUNK_PX = 512
+NUCLEUS_RGBA, MITOSIS_RGBA = [200, 40, 40, 255], [0, 200, 60, 255]
+_PATHS = {
+    "coverage": ("coverage", "uint8"),
+    "mitosis_score": ("mitosis_score", "uint8"),
+    "classes": ("labels/classes", "uint8"),
+    "mitoses": ("labels/mitoses", "uint32"),
+    "nuclei": ("labels/nuclei", "uint32"),
+}
+
+
+def create_store(path: Path, frame: Frame, block_px: int, nuclei: bool) -> None:
+    """Make the store's groups and arrays; what is already there stays.
+
+    Parameters
+    ----------
+    path : Path
+        The store's folder.
+    frame : Frame
+        Analysis frame.
+    block_px : int
+        Side of a shard.
+    nuclei : bool
+        Whether nuclei get instance numbers.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
+    """
+    names = [n for n in _PATHS if nuclei or n != "nuclei"]
+    try:
+        root = zarr.open_group(path, mode="a", zarr_format=3)
+        for name in names:
+            _create_pyramid(root, name, frame, block_px)
+        root.attrs["ome"] = _multiscales("coverage", frame, prefix="coverage/")
+        labels = [n for n in names if _PATHS[n][0].startswith("labels/")]
+        root["labels"].attrs["ome"] = {"version": "0.5", "labels": labels}
+    except OSError as e:
+        raise OutputError(f"The masks {path} cannot be written: {e.strerror or e}. Check the folder and its disk.") from e
+
+
+def _create_pyramid(root: zarr.Group, name: str, frame: Frame, block_px: int) -> None:
+    where, dtype = _PATHS[name]
+    group = root.require_group(where)
+    for level, shape in enumerate(level_shapes(frame)):
+        if str(level) not in group:
+            group.create_array(
+                str(level),
+                shape=shape,
+                dtype=dtype,
+                chunks=(CHUNK_PX, CHUNK_PX),
+                shards=(block_px, block_px),
+                compressors=ZstdCodec(level=1),
+                fill_value=0,
+                dimension_names=("y", "x"),
+            )
+    if name == "coverage":
+        return
+    ome = _multiscales(name, frame)
+    if where.startswith("labels/"):
+        ome["image-label"] = {"source": {"image": "../../"}} | _colours(name)
+    group.attrs["ome"] = ome
+
+
+def _colours(name: str) -> dict[str, Any]:
+    if name != "classes":
+        return {}
+    return {
+        "colors": [
+            {"label-value": NUCLEUS, "rgba": NUCLEUS_RGBA},
+            {"label-value": MITOSIS, "rgba": MITOSIS_RGBA},
+        ],
+        "properties": [
+            {"label-value": NUCLEUS, "class": "nucleus"},
+            {"label-value": MITOSIS, "class": "mitosis"},
+        ],
+    }
+
+
+def _multiscales(name: str, frame: Frame, prefix: str = "") -> dict[str, Any]:
+    datasets = []
+    for level in range(len(level_shapes(frame))):
+        scale = frame.mpp * 2**level
+        # A reduced pixel is the top-left one of four; its centre lies where that one's does.
+        datasets.append(
+            {"path": f"{prefix}{level}", "coordinateTransformations": [{"type": "scale", "scale": [scale, scale]}]}
+        )
+    axes = [{"name": a, "type": "space", "unit": "micrometer"} for a in "yx"]
+    return {"version": "0.5", "multiscales": [{"name": name, "axes": axes, "datasets": datasets}]}
+
+
+def level_shapes(frame: Frame) -> list[tuple[int, int]]:
+    """Return the pyramid's shapes ``(h, w)``, finest first, until both sides are at most 512 px."""
+    shapes = [(frame.height_px, frame.width_px)]
+    while max(shapes[-1]) > CHUNK_PX:
+        h, w = shapes[-1]
+        shapes.append((-(-h // 2), -(-w // 2)))
+    return shapes
+
+
+def write_block(path: Path, name: str, box: Box, values: NDArray[Any]) -> None:
+    """Write one whole shard; an empty one leaves no file.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    name : {"coverage", "mitosis_score", "classes", "mitoses", "nuclei"}
+        Which array.
+    box : Box
+        A block of the frame, analysis px.
+    values : ndarray, shape (h, w)
+        Its values.
+
+    Raises
+    ------
+    OutputError
+        If the disk does not take it.
+    """
+    try:
+        _open(path, name, 0)[box.slices_within(Box(0, 0, 0, 0))] = values
+    except OSError as e:
+        raise OutputError(f"{path} cannot be written: {e.strerror or e}. Free some space, or check the disk.") from e
+
+
+def read_block(path: Path, name: str, box: Box, level: int = 0) -> NDArray[Any]:
+    """Return a region of a level, shape ``(h, w)``; `box` in that level's pixels, inside the frame."""
+    values: NDArray[Any] = np.asarray(_open(path, name, level)[box.slices_within(Box(0, 0, 0, 0))])
+    return values
+
+
+def _open(path: Path, name: str, level: int) -> Any:
+    return zarr.open_array(path / _PATHS[name][0] / str(level), mode="r+")
+
+
+def build_pyramid(path: Path, frame: Frame, block_px: int) -> None:
+    """Fill the reduced levels, shard by shard; labels keep every second pixel, so no label is invented.
+
+    Parameters
+    ----------
+    path : Path
+        The store, its finest level complete.
+    frame : Frame
+        Analysis frame.
+    block_px : int
+        Side of a shard.
+    """
+    shapes = level_shapes(frame)
+    for name, (where, _) in _PATHS.items():
+        if not (path / where).is_dir():
+            continue
+        for level in range(1, len(shapes)):
+            for top in range(0, shapes[level][0], block_px):
+                for left in range(0, shapes[level][1], block_px):
+                    _reduce_shard(path, name, level, (top, left), block_px)
+
+
+def _reduce_shard(path: Path, name: str, level: int, corner: tuple[int, int], block_px: int) -> None:
+    source, target = _open(path, name, level - 1), _open(path, name, level)
+    top, left = corner
+    bottom, right = min(top + block_px, target.shape[0]), min(left + block_px, target.shape[1])
+    out = np.zeros((bottom - top, right - left), target.dtype)
+    step = block_px // 2
+    for y in range(top, bottom, step):
+        for x in range(left, right, step):
+            part = source[2 * y : 2 * min(y + step, bottom), 2 * x : 2 * min(x + step, right)]
+            out[y - top : y - top + step, x - left : x - left + step] = np.asarray(part)[::2, ::2]
+    if out.any():
+        target[top:bottom, left:right] = out

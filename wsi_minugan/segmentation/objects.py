@@ -1,0 +1,210 @@
+"""Connected objects of one block, and their merging into objects of the slide, exact for any block size.
+
+A block labels its own pixels only. Objects that touch a border that another block shares are joined afterwards through the
+labels along the borders, corners included, so an object is one object wherever the cuts fall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from wsi_minugan.geometry import Box
+
+_COLUMNS = ("area_px", "sum_y", "sum_x", "top", "left", "bottom", "right", "first_y", "first_x", "peak", "sum_score")
+
+
+@dataclass(frozen=True)
+class BlockObjects:
+    """Objects of one class in one block; object k has the label k + 1.
+
+    Attributes
+    ----------
+    box : Box
+        The block, analysis px.
+    table : dict of str to ndarray of int64, shape (n,)
+        area_px; sum_y, sum_x (of pixel indices in the slide); top, left, bottom, right (half-open box);
+        first_y, first_x (first pixel in raster order); peak and sum_score (of the score, 0 to 255).
+    borders : dict of str to ndarray of int32
+        Labels along the block's "top", "bottom", "left" and "right" pixels.
+    """
+
+    box: Box
+    table: dict[str, NDArray[np.int64]]
+    borders: dict[str, NDArray[np.int32]]
+
+    @property
+    def count(self) -> int:
+        """Number of objects."""
+        return len(self.table["area_px"])
+
+    @property
+    def crossing(self) -> NDArray[np.bool_]:
+        """Whether an object touches the block's border; shape ``(n,)``."""
+        touched = np.unique(np.concatenate([b.ravel() for b in self.borders.values()]))
+        out = np.zeros(self.count + 1, bool)
+        out[touched] = True
+        return out[1:]
+
+
+@dataclass(frozen=True)
+class SlideObjects:
+    """Objects of one class in a slide, numbered from 1 by their first pixel in raster order.
+
+    Attributes
+    ----------
+    table : dict of str to ndarray of int64, shape (n,)
+        As in `BlockObjects`; row k is number k + 1.
+    numbers : tuple of ndarray of uint32
+        For each block, the number of each of its labels: ``numbers[b][label]``; 0 where the object was dropped.
+    """
+
+    table: dict[str, NDArray[np.int64]]
+    numbers: tuple[NDArray[np.uint32], ...]
+
+    @property
+    def count(self) -> int:
+        """Number of objects."""
+        return len(self.table["area_px"])
+
+    def centroids(self) -> NDArray[np.float64]:
+        """Return the centroids in analysis px as ``(n, 2)`` x, y; the centre of pixel 0 is at 0.5."""
+        area = np.maximum(1, self.table["area_px"]).astype(np.float64)
+        return np.stack([self.table["sum_x"] / area + 0.5, self.table["sum_y"] / area + 0.5], axis=1)
+
+
+def label_objects(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return the 8-connected components of a mask, numbered from 1; the same for the same mask everywhere."""
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+    return np.asarray(labels, np.int32)
+
+
+def measure_objects(labels: NDArray[np.int32], score: NDArray[np.uint8], box: Box) -> BlockObjects:
+    """Measure the objects of one block.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape (h, w)
+        Result of `label_objects`.
+    score : ndarray of uint8, shape (h, w)
+        Score from which an object's peak and mean are taken.
+    box : Box
+        The block, analysis px.
+    """
+    ys, xs = np.nonzero(labels)
+    ids = labels[ys, xs] - 1
+    n = int(labels.max(initial=0))
+    values = score[ys, xs].astype(np.int64)
+    ys, xs = ys + box.y_px, xs + box.x_px
+    order = np.argsort(ids, kind="stable")  # stable: an object's first entry is its first pixel
+    starts = np.searchsorted(ids[order], np.arange(n))
+    first = order[starts] if n else order[:0]
+
+    def reduced(ufunc: np.ufunc, v: NDArray[np.int64]) -> NDArray[np.int64]:
+        return ufunc.reduceat(v[order], starts) if n else np.zeros(0, np.int64)
+
+    table = {
+        "area_px": np.bincount(ids, minlength=n).astype(np.int64),
+        "sum_y": reduced(np.add, ys),
+        "sum_x": reduced(np.add, xs),
+        "top": reduced(np.minimum, ys),
+        "left": reduced(np.minimum, xs),
+        "bottom": reduced(np.maximum, ys) + 1,
+        "right": reduced(np.maximum, xs) + 1,
+        "first_y": ys[first],
+        "first_x": xs[first],
+        "peak": reduced(np.maximum, values),
+        "sum_score": reduced(np.add, values),
+    }
+    borders = {
+        "top": labels[0].copy(),
+        "bottom": labels[-1].copy(),
+        "left": labels[:, 0].copy(),
+        "right": labels[:, -1].copy(),
+    }
+    return BlockObjects(box, table, borders)
+
+
+def merge_objects(blocks: Sequence[BlockObjects], min_area_px: float, min_peak: int = 0) -> SlideObjects:
+    """Join the objects of all blocks of a slide, drop the small and the weak, and number the rest.
+
+    Parameters
+    ----------
+    blocks : sequence of BlockObjects
+        Any order; blocks without tissue may be missing.
+    min_area_px : float
+        Least area.
+    min_peak : int
+        Least peak, 0 to 255.
+    """
+    offsets = np.cumsum([0, *(b.count for b in blocks)])
+    total = int(offsets[-1])
+    pairs = _touching_pairs(blocks, offsets)
+    graph = coo_matrix((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(total, total))
+    count, group = connected_components(graph, directed=False) if total else (0, np.zeros(0, np.int32))
+    columns = {c: np.concatenate([np.zeros(0, np.int64), *(b.table[c] for b in blocks)]) for c in _COLUMNS}
+    merged = _grouped(columns, group, count)
+    keep = (merged["area_px"] >= min_area_px) & (merged["peak"] >= min_peak)
+    order = np.lexsort((merged["first_x"], merged["first_y"]))
+    order = order[keep[order]]
+    number = np.zeros(count, np.uint32)
+    number[order] = np.arange(1, len(order) + 1)
+    numbers = tuple(
+        np.concatenate([np.zeros(1, np.uint32), number[group[a:b]]])
+        for a, b in zip(offsets[:-1], offsets[1:], strict=True)
+    )
+    return SlideObjects({c: v[order] for c, v in merged.items()}, numbers)
+
+
+def _grouped(
+    columns: dict[str, NDArray[np.int64]], group: NDArray[np.int32], count: int
+) -> dict[str, NDArray[np.int64]]:
+    if count == 0:
+        return columns
+    order = np.lexsort((columns["first_x"], columns["first_y"], group))
+    starts = np.searchsorted(group[order], np.arange(count))
+    ufuncs = {"top": np.minimum, "left": np.minimum, "bottom": np.maximum, "right": np.maximum, "peak": np.maximum}
+    out = {}
+    for name, values in columns.items():
+        if name in {"first_y", "first_x"}:
+            out[name] = values[order][starts]
+        else:
+            out[name] = ufuncs.get(name, np.add).reduceat(values[order], starts)
+    return out
+
+
+def _touching_pairs(blocks: Sequence[BlockObjects], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return pairs of object indices that touch across borders, shape ``(n, 2)``."""
+    corner = {(b.box.y_px, b.box.x_px): k for k, b in enumerate(blocks)}
+    found = [np.zeros((0, 2), np.int64)]
+
+    def add(k: int, other: int | None, here: NDArray[np.int32], there: NDArray[np.int32]) -> None:
+        if other is not None:
+            both = (here > 0) & (there > 0)
+            found.append(np.stack([here[both] - 1 + offsets[k], there[both] - 1 + offsets[other]], axis=1))
+
+    for k, block in enumerate(blocks):
+        y, x, y_end, x_end = block.box.y_px, block.box.x_px, block.box.y_end_px, block.box.x_end_px
+        for side, facing, other in (
+            ("right", "left", corner.get((y, x_end))),
+            ("bottom", "top", corner.get((y_end, x))),
+        ):
+            if other is None:
+                continue
+            here, there = block.borders[side], blocks[other].borders[facing]
+            add(k, other, here, there)
+            add(k, other, here[1:], there[:-1])
+            add(k, other, here[:-1], there[1:])
+        below_right = corner.get((y_end, x_end))
+        if below_right is not None:
+            add(k, below_right, block.borders["bottom"][-1:], blocks[below_right].borders["top"][:1])
+        above_right = next((b for c, b in corner.items() if c[1] == x_end and blocks[b].box.y_end_px == y), None)
+        if above_right is not None:
+            add(k, above_right, block.borders["top"][-1:], blocks[above_right].borders["bottom"][:1])
+    return np.concatenate(found)

@@ -1,0 +1,78 @@
+"""Outlines of objects as polygons along the outside of their pixels."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+GRID_PX = 0.01
+"""QuPath keeps coordinates on this grid (design.md, QuPath's import rules)."""
+
+
+def outlines(
+    labels: NDArray[np.int32], wanted: NDArray[np.bool_], origin_yx_px: tuple[int, int]
+) -> NDArray[np.object_]:
+    """Return a polygon for each wanted object of a label array.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape (h, w)
+        8-connected objects, numbered from 1.
+    wanted : ndarray of bool, shape (n,)
+        Which of labels 1..n to outline.
+    origin_yx_px : tuple of int
+        Where the array's first pixel lies in the frame.
+
+    Returns
+    -------
+    ndarray of shapely geometries, shape (n,)
+        Polygons (rarely multipolygons) in frame pixels, where pixel k spans k to k + 1; None where not wanted. OpenCV's contours
+        run through pixel centres; growing them by half a pixel brings them to the pixels' outer edges.
+    """
+    out = np.full(len(wanted), None, object)
+    chosen = np.concatenate([[False], wanted])
+    mask = chosen[labels].astype(np.uint8)
+    contours, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    if not contours:
+        return out
+    links = hierarchy[0]
+    shells = [k for k in range(len(contours)) if links[k][3] < 0]
+    shapes = np.array([_centre_line(contours, links, k) for k in shells], object)
+    bad = ~shapely.is_valid(shapes)
+    shapes[bad] = shapely.make_valid(shapes[bad])
+    grown = shapely.buffer(shapes, 0.5, cap_style="square", join_style="mitre", quad_segs=1)
+    shift = np.array([origin_yx_px[1] + 0.5, origin_yx_px[0] + 0.5])
+    grown = shapely.transform(grown, lambda xy: xy + shift)
+    points = np.array([contours[k][0, 0] for k in shells])
+    out[labels[points[:, 1], points[:, 0]] - 1] = grown
+    return out
+
+
+def _centre_line(contours: tuple[NDArray[np.int32], ...], links: NDArray[np.int32], shell: int) -> shapely.Geometry:
+    ring = contours[shell][:, 0, :].astype(np.float64)
+    if len(ring) == 1:
+        return shapely.Point(ring[0])
+    if len(ring) == 2:
+        return shapely.LineString(ring)
+    holes, hole = [], links[shell][2]
+    while hole >= 0:
+        if len(contours[hole]) >= 4:
+            holes.append(contours[hole][:, 0, :].astype(np.float64))
+        hole = links[hole][0]
+    return shapely.Polygon(ring, holes)
+
+
+def to_level0(shapes: NDArray[np.object_], scale: float) -> NDArray[np.object_]:
+    """Bring polygons to level-0 pixels, on the 0.01 px grid, valid.
+
+    Parameters
+    ----------
+    shapes : ndarray of shapely geometries
+        In analysis px.
+    scale : float
+        Level-0 pixels per analysis pixel.
+    """
+    scaled = shapely.transform(shapes, lambda xy: xy * scale) if scale != 1.0 else shapes
+    return np.asarray(shapely.set_precision(scaled, GRID_PX), object)

@@ -1,0 +1,143 @@
+"""A slide's count: all mitoses, the hot spot, and the scores; the content of count.json."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from wsi_minugan.counting.hotspot import Hotspot, TissueFraction, find_hotspot
+from wsi_minugan.counting.scores import nottingham_cuts, nottingham_score, tupac16_score
+from wsi_minugan.errors import SettingsError
+from wsi_minugan.geometry import UM2_PER_MM2
+
+TUPAC16_AREA_MM2 = 2.0
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HotspotCount(_Frozen):
+    """The hot spot, in level-0 pixels."""
+
+    shape: Literal["circle"] = "circle"
+    area_mm2: float = Field(gt=0)
+    mitoses: int = Field(ge=0)
+    mitoses_per_mm2: float = Field(ge=0)
+    center_x_px: float | None = Field(description="None where there are no mitoses.")
+    center_y_px: float | None
+    radius_px: float = Field(gt=0)
+    tissue_fraction: float | None = Field(description="Share of the circle that was analysed; None where not known.")
+
+
+class Scores(_Frozen):
+    """Mitotic scores of the hot spot."""
+
+    nottingham: int | None = Field(ge=1, le=3, description="None where no table covers the field diameter.")
+    nottingham_field_diameter_mm: float
+    nottingham_cuts: tuple[int, int] | None = Field(description="Largest counts of score 1 and of score 2.")
+    nottingham_count: float = Field(description="Hot spot's count, brought to ten fields of that diameter.")
+    tupac16: int = Field(ge=1, le=3)
+    tupac16_count: float = Field(description="Hot spot's count, brought to 2 mm2.")
+
+
+class Count(_Frozen):
+    """Content of count.json."""
+
+    schema_version: Literal[1] = 1
+    mpp: float = Field(gt=0, description="um per level-0 pixel.")
+    mitoses: int = Field(ge=0)
+    area_mm2: float | None = Field(description="Area analysed; None where not known.")
+    mitoses_per_mm2: float | None
+    hotspot: HotspotCount
+    scores: Scores
+    method: str
+
+
+def count_mitoses(
+    points_px: NDArray[np.float64],
+    mpp: float,
+    hotspot_mm2: float,
+    hpf_diameter_mm: float,
+    area_mm2: float | None = None,
+    tissue: TissueFraction | None = None,
+) -> Count:
+    """Count mitoses over all and in the hot spot.
+
+    Parameters
+    ----------
+    points_px : ndarray of float, shape (n, 2)
+        x, y of the mitoses, level-0 px.
+    mpp : float
+        um per level-0 pixel.
+    hotspot_mm2 : float
+        Area of the hot spot's circle.
+    hpf_diameter_mm : float
+        Diameter of a high-power field, for the Nottingham score.
+    area_mm2 : float, optional
+        Area analysed.
+    tissue : callable, optional
+        Share of a circle (level-0 px) that is tissue.
+    """
+    radius_px = circle_radius_px(hotspot_mm2, mpp)
+    spot = find_hotspot(points_px, radius_px, tissue)
+    n = len(points_px)
+    return Count(
+        mpp=mpp,
+        mitoses=n,
+        area_mm2=area_mm2,
+        mitoses_per_mm2=n / area_mm2 if area_mm2 else None,
+        hotspot=_hotspot(spot, hotspot_mm2, radius_px),
+        scores=_scores(spot.mitoses if spot else 0, hotspot_mm2, hpf_diameter_mm),
+        method=_method(hotspot_mm2, hpf_diameter_mm),
+    )
+
+
+def circle_radius_px(area_mm2: float, mpp: float) -> float:
+    """Return the radius in pixels of `mpp` of a circle of an area."""
+    return math.sqrt(area_mm2 * UM2_PER_MM2 / math.pi) / mpp
+
+
+def _hotspot(spot: Hotspot | None, area_mm2: float, radius_px: float) -> HotspotCount:
+    return HotspotCount(
+        area_mm2=area_mm2,
+        mitoses=spot.mitoses if spot else 0,
+        mitoses_per_mm2=spot.mitoses / area_mm2 if spot else 0.0,
+        center_x_px=round(spot.center_x_px, 3) if spot else None,
+        center_y_px=round(spot.center_y_px, 3) if spot else None,
+        radius_px=radius_px,
+        tissue_fraction=spot.tissue_fraction if spot else None,
+    )
+
+
+def _scores(mitoses: int, area_mm2: float, diameter_mm: float) -> Scores:
+    ten_fields_mm2 = 10 * math.pi * (diameter_mm / 2) ** 2
+    in_fields = round(mitoses * ten_fields_mm2 / area_mm2, 3)
+    in_two_mm2 = round(mitoses * TUPAC16_AREA_MM2 / area_mm2, 3)
+    try:
+        cuts = nottingham_cuts(diameter_mm)
+        nottingham = nottingham_score(round(in_fields), diameter_mm)
+    except SettingsError:
+        cuts, nottingham = None, None
+    return Scores(
+        nottingham=nottingham,
+        nottingham_field_diameter_mm=diameter_mm,
+        nottingham_cuts=cuts,
+        nottingham_count=in_fields,
+        tupac16=tupac16_score(round(in_two_mm2)),
+        tupac16_count=in_two_mm2,
+    )
+
+
+def _method(area_mm2: float, diameter_mm: float) -> str:
+    return (
+        f"Mitoses are counted by their centroids. The hot spot is the circle of {area_mm2:.3f} mm2 that holds the most of them; "
+        "no placement of the circle holds more (critical positions, not a raster). It is centred on the smallest circle around "
+        "its mitoses; of equal counts the one with more analysed tissue is taken, then the smallest (y, x). "
+        f"The Nottingham score is that of the hot spot's count brought to ten fields of {diameter_mm:g} mm diameter and rounded; "
+        "TUPAC16's that of the count brought to 2 mm2. Areas of high-power fields differ between microscopes: compare mitoses per mm2."
+    )

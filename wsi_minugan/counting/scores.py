@@ -1,0 +1,42 @@
+"""Mitotic scores from counts."""
+
+from __future__ import annotations
+
+from wsi_minugan.errors import SettingsError
+
+# Upper ends of score 1 and of score 2 for ten fields of a diameter in hundredths of a millimetre
+# (Nottingham grading; table of the UK guidelines, see docs/architecture.md).
+_NOTTINGHAM: dict[int, tuple[int, int]] = {
+    40: (4, 9), 41: (4, 9), 42: (5, 10), 43: (5, 10), 44: (5, 11), 45: (5, 11), 46: (6, 12), 47: (6, 12),
+    48: (6, 13), 49: (6, 13), 50: (7, 14), 51: (7, 14), 52: (7, 15), 53: (8, 16), 54: (8, 16), 55: (8, 17),
+    56: (8, 17), 57: (9, 18), 58: (9, 19), 59: (9, 19), 60: (10, 20), 61: (10, 21), 62: (11, 22), 63: (11, 22),
+    64: (11, 23), 65: (12, 24), 66: (12, 24), 67: (12, 25), 68: (13, 26), 69: (13, 27),
+}  # fmt: skip
+
+
+def nottingham_cuts(hpf_diameter_mm: float) -> tuple[int, int]:
+    """Return the largest counts that score 1 and 2, over ten fields of a diameter.
+
+    Raises
+    ------
+    SettingsError
+        If the table has no such diameter (0.40 to 0.69 mm).
+    """
+    cuts = _NOTTINGHAM.get(round(hpf_diameter_mm * 100))
+    if cuts is None:
+        raise SettingsError(
+            f"The Nottingham score is not defined for a field diameter of {hpf_diameter_mm:g} mm. "
+            "Give --hpf-diameter-mm between 0.40 and 0.69."
+        )
+    return cuts
+
+
+def nottingham_score(mitoses: float, hpf_diameter_mm: float) -> int:
+    """Return the Nottingham mitotic score (1 to 3) of a count over ten fields."""
+    low, high = nottingham_cuts(hpf_diameter_mm)
+    return 1 if mitoses <= low else 2 if mitoses <= high else 3
+
+
+def tupac16_score(mitoses: float) -> int:
+    """Return TUPAC16's mitotic score (1 to 3) of a count in a hot spot of about 2 mm2 (Veta et al. 2019)."""
+    return 1 if mitoses < 6 else 2 if mitoses <= 10 else 3

@@ -74,7 +74,9 @@ def find_hotspot(points_px: FloatArray, radius_px: float, tissue: TissueFraction
 
 
 def _spot(members: FloatArray, radius_px: float, count: int, tissue: TissueFraction | None) -> Hotspot:
-    left, top, right, bottom = shapely.minimum_bounding_circle(shapely.MultiPoint(members)).bounds
+    distinct = np.unique(members, axis=0)
+    around = shapely.minimum_bounding_circle(shapely.MultiPoint(distinct)) if len(distinct) > 1 else None
+    left, top, right, bottom = around.bounds if around is not None else (*distinct[0], *distinct[0])
     x, y = (left + right) / 2, (top + bottom) / 2
     return Hotspot(x, y, radius_px, count, tissue(x, y, radius_px) if tissue else None)
 
@@ -122,7 +124,8 @@ def _sweep(rim: FloatArray, others: FloatArray, radius_px: float) -> tuple[NDArr
     d = others - rim
     distance = np.hypot(d[:, 0], d[:, 1])
     same = distance <= _SLACK * radius_px
-    d, distance = d[~same], distance[~same]
+    reached = ~same & (distance <= 2 * radius_px * (1 + _SLACK))
+    d, distance = d[reached], distance[reached]
     toward = np.arctan2(d[:, 1], d[:, 0])
     half = np.arccos(np.minimum(1.0, distance / (2 * radius_px))) + _SLACK
     start, end = toward - half, toward + half

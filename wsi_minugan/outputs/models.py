@@ -1,0 +1,89 @@
+"""Models of the JSON files that other programs read: manifest.json and run.json."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SlideFacts(_Frozen):
+    """All that is told of a slide; names of patients may hide in the rest of its metadata."""
+
+    slide_id: str
+    file_name: str | None = Field(description="None in runs with pseudonyms.")
+    fingerprint: str = Field(description="SHA-256 of the file's size and of samples of its content.")
+    width_px: int
+    height_px: int
+    levels: int
+    mpp: float
+    mpp_source: str
+    vendor: str
+    objective: float | None
+    bounds_x_px: int
+    bounds_y_px: int
+
+
+class Manifest(_Frozen):
+    """manifest.json: what a slide's results were made from, and every file's digest; written last."""
+
+    schema_version: Literal[1] = 1
+    slide: SlideFacts
+    model: dict[str, str]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    analysis_mpp: float
+    analysis_width_px: int
+    analysis_height_px: int
+    tissue_mm2: float
+    patches: int = Field(description="Patches that hold tissue.")
+    tiles_not_analysed: int = 0
+    warnings: list[str]
+    files: dict[str, str] = Field(description="Path below the slide's folder: SHA-256.")
+
+
+class RunFile(_Frozen):
+    """run.json: one run of a batch."""
+
+    schema_version: Literal[1] = 1
+    command: Literal["run"] = "run"
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    model: dict[str, str]
+    machine: dict[str, Any]
+    started: str = Field(description="ISO 8601, UTC.")
+    ended: str | None
+    slides_done: int
+    slides_failed: int
+    slides_pending: int
+
+
+class SlideState(_Frozen):
+    """A row of slides.csv, and of `status --json`."""
+
+    slide_id: str
+    path: str
+    status: Literal["pending", "running", "done", "failed"]
+    error: str = ""
+    mpp: float | None = None
+    tissue_mm2: float | None = None
+    nuclei: int | None = None
+    mitoses: int | None = None
+    mitoses_per_mm2: float | None = None
+    hotspot_mitoses: int | None = None
+    hotspot_area_mm2: float | None = None
+    nottingham_score: int | None = None
+    seconds: float | None = None
+
+
+class StatusFile(_Frozen):
+    """What `status --json` prints."""
+
+    schema_version: Literal[1] = 1
+    running: bool
+    slides: list[SlideState]
+    blocks_done: dict[str, int] = Field(description="Finished blocks of running slides.")

@@ -1,0 +1,96 @@
+"""Pictures of a whole slide: tissue found, heat map of mitoses, hot spot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_minugan.outputs.atomic import write_bytes
+
+LONGEST_PX = 1600
+_HEAT_UM = 250.0
+_MITOSIS, _HOTSPOT, _TISSUE = (0, 160, 40), (255, 140, 0), (30, 90, 200)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is drawn over the slide, in level-0 px.
+
+    Attributes
+    ----------
+    points_px : ndarray of float, shape (n, 2)
+        x, y of the mitoses.
+    hotspot : tuple of float or None
+        x, y, radius.
+    mpp : float
+        um/px of level 0.
+    """
+
+    points_px: NDArray[np.float64]
+    hotspot: tuple[float, float, float] | None
+    mpp: float
+
+
+def draw_overview(path: Path, thumb: NDArray[np.uint8], width_px: int, found: Findings) -> None:
+    """Write the slide with a heat map of its mitoses, the mitoses, and the hot spot.
+
+    Parameters
+    ----------
+    path : Path
+        PNG to write.
+    thumb : ndarray of uint8, shape (h, w, 3)
+        The whole slide, reduced.
+    width_px : int
+        Level-0 width.
+    found : Findings
+        What to draw.
+    """
+    factor = thumb.shape[1] / width_px
+    picture = _with_heat(thumb, found.points_px * factor, _HEAT_UM / found.mpp * factor)
+    for x, y in np.rint(found.points_px * factor * 16).astype(int):
+        cv2.circle(picture, (int(x), int(y)), 3 * 16, _MITOSIS, -1, cv2.LINE_AA, 4)
+    if found.hotspot is not None:
+        x, y, r = (round(v * factor * 16) for v in found.hotspot)
+        cv2.circle(picture, (x, y), r, _HOTSPOT, 3, cv2.LINE_AA, 4)
+    _write_png(path, picture)
+
+
+def _with_heat(thumb: NDArray[np.uint8], points: NDArray[np.float64], sigma: float) -> NDArray[np.uint8]:
+    if len(points) == 0:
+        return thumb.copy()
+    heat = np.zeros(thumb.shape[:2], np.float32)
+    at = np.clip(points.astype(int), 0, [thumb.shape[1] - 1, thumb.shape[0] - 1])
+    np.add.at(heat, (at[:, 1], at[:, 0]), 1.0)
+    heat = cv2.GaussianBlur(heat, (0, 0), max(1.0, sigma))
+    heat /= heat.max()
+    colours = cv2.cvtColor(cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    opacity = 0.55 * np.sqrt(heat)[..., None]
+    return np.rint(thumb * (1 - opacity) + colours * opacity).astype(np.uint8)
+
+
+def draw_tissue(path: Path, thumb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
+    """Write the slide with the outline of the tissue that would be analysed.
+
+    Parameters
+    ----------
+    path : Path
+        PNG to write.
+    thumb : ndarray of uint8, shape (h, w, 3)
+        The whole slide, reduced.
+    mask : ndarray of bool
+        Tissue, at any resolution.
+    """
+    size = (thumb.shape[1], thumb.shape[0])
+    large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    contours, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    picture = np.where(large[..., None] > 0, thumb, (thumb * 0.75).astype(np.uint8))
+    _write_png(path, cv2.drawContours(picture.copy(), contours, -1, _TISSUE, 2))
+
+
+def _write_png(path: Path, rgb: NDArray[np.uint8]) -> None:
+    _, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    write_bytes(path, data.tobytes())

@@ -24,7 +24,7 @@ class RunSettings(BaseModel):
 
     model: str = Field("default", description="Name of a bundled model, or a bundle's folder.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Arithmetic of the network.")
-    stride_px: int = Field(192, ge=64, le=PATCH_PX, multiple_of=2, description="Distance of patches, analysis px.")
+    stride_px: int = Field(192, ge=128, le=PATCH_PX, multiple_of=2, description="Distance of patches, analysis px.")
     mpp: float | None = Field(None, gt=0, description="um/px of level 0, for slides that do not say.")
     reader: Literal["auto", "openslide", "tiatoolbox"] = Field("auto", description="What opens the slides.")
     tissue: bool = Field(True, description="Analyse tissue only, or everything.")
@@ -52,7 +52,7 @@ class RunSettings(BaseModel):
         """Return the settings that decide the results, for digests."""
         return self.model_dump(
             mode="json",
-            exclude={"device", "workers", "threads", "block_px", "scheduler", "overwrite", "quiet"},
+            exclude={"device", "workers", "threads", "batch_size", "block_px", "scheduler", "overwrite", "quiet"},
         )
 
 

@@ -1,7 +1,7 @@
-"""One slide, start to finish: plan, infer block by block, label, write labels, finish.
+"""The stages of one slide: analyse its blocks, merge their objects, write its masks.
 
-Each stage is a function of small picklable values, so that it can run anywhere. Pixels never travel: they
-are read, and masks are written, where a stage runs. What a block yields depends on the slide, the settings and the model
+Each stage is a function of small picklable values and of files, so that it can run anywhere. Pixels never travel: they
+are read, and masks are written, where a stage runs. What a stage yields depends on the slide, the settings and the model
 alone, never on how blocks are cut or in which order they run.
 """
 
@@ -15,107 +15,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_minugan.config import PATCH_PX, RunSettings
-from wsi_minugan.errors import NoTissueError
-from wsi_minugan.geometry import UM2_PER_MM2, Box, Frame, analysis_frame, blocks_of
+from wsi_minugan.geometry import UM2_PER_MM2, Box
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.predictor import Predictor
+from wsi_minugan.plan import SlidePlan
+from wsi_minugan.scratch import ClassObjects, Scratch
 from wsi_minugan.segmentation import classes, masks
 from wsi_minugan.segmentation.blend import Blender
 from wsi_minugan.segmentation.grid import PatchGrid
+from wsi_minugan.segmentation.objects import label_objects, measure_objects, merge_objects
+from wsi_minugan.segmentation.outlines import outlines
 from wsi_minugan.slides.analysis import AnalysisView
-from wsi_minugan.slides.inputs import SlideInput
-from wsi_minugan.slides.reader import SlideInfo, SlideReader, resolve_mpp
-from wsi_minugan.slides.tissue import TissueMask, everything, find_tissue
+from wsi_minugan.slides.reader import SlideReader
+from wsi_minugan.slides.tissue import TissueMask
 
-UPSAMPLED_BELOW = 0.9
+CLASS_OF = {"mitoses": classes.MITOSIS, "nuclei": classes.NUCLEUS}
 
 
 @dataclass(frozen=True)
-class SlidePlan:
-    """What is to be done on one slide.
+class Cuts:
+    """Thresholds of scores and of objects, from the model's card and the user.
 
     Attributes
     ----------
-    slide : SlideInput
-        Identifier, path and the user's mpp.
-    info : SlideInfo
-        The slide as its reader sees it.
-    frame : Frame
-        Analysis frame.
-    mpp_source : str
-        Where the resolution came from.
-    tissue : TissueMask
-        What is analysed.
-    blocks : tuple of Box
-        Blocks that hold tissue, analysis px, in raster order.
-    block_px : int
-        Side of a whole block.
-    stride_px : int
-        Distance of patches, analysis px.
+    classes : Thresholds
+        Cuts on the scores of pixels.
+    min_area_um2 : dict of str to float
+        Least area of "mitoses" and "nuclei".
+    mitosis_peak : float
+        Least peak of a mitosis, 0 to 1.
     """
 
-    slide: SlideInput
-    info: SlideInfo
-    frame: Frame
-    mpp_source: str
-    tissue: TissueMask
-    blocks: tuple[Box, ...]
-    block_px: int
-    stride_px: int
-
-    @property
-    def grid(self) -> PatchGrid:
-        """The slide's patches; independent of its blocks."""
-        return PatchGrid(self.frame.height_px, self.frame.width_px, self.stride_px)
-
-    @property
-    def tissue_mm2(self) -> float:
-        """Area that is analysed."""
-        return self.tissue.area_mm2(self.frame.mpp)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Sentences that belong into manifest and report."""
-        if self.frame.scale < UPSAMPLED_BELOW:
-            return (
-                f"The slide has {self.frame.level0_mpp:.3f} um/px and was enlarged to {self.frame.mpp:.3f} um/px: "
-                "fine detail that the network was trained on is missing, so counts are less certain.",
-            )
-        return ()
-
-    def patches_of(self, box: Box) -> list[tuple[int, int]]:
-        """Return the patches that reach `box` and see tissue; the second does not depend on the box."""
-        grid = self.grid
-        return [ij for ij in grid.patches_for(box) if self.tissue.any_in(grid.box(*ij))]
+    classes: classes.Thresholds
+    min_area_um2: dict[str, float]
+    mitosis_peak: float
 
 
-def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, model_mpp: float) -> SlidePlan:
-    """Find a slide's frame, tissue and blocks.
-
-    Raises
-    ------
-    MppError
-        If no plausible resolution is known.
-    NoTissueError
-        If there is nothing to analyse.
-    """
-    info = reader.info
-    mpp, source = resolve_mpp(info, slide.mpp or settings.mpp)
-    frame = analysis_frame(info.width_px, info.height_px, mpp, model_mpp)
-    tissue = find_tissue(reader, frame) if settings.tissue else everything(frame)
-    blocks = tuple(b for b in blocks_of(frame, settings.block_px) if tissue.any_in(b))
-    if not blocks:
-        raise NoTissueError(
-            f"No tissue was found in {slide.path}. If the slide does hold tissue, analyse all of it with --no-tissue."
-        )
-    return SlidePlan(slide, info, frame, source, tissue, blocks, settings.block_px, settings.stride_px)
-
-
-def thresholds(bundle: Bundle, settings: RunSettings) -> classes.Thresholds:
-    """Return the model card's thresholds, with the user's in their place."""
+def cuts_of(bundle: Bundle, settings: RunSettings) -> Cuts:
+    """Return the card's thresholds; a user's mitosis threshold takes the place of the pixel cut and of the peak."""
     card = bundle.card.thresholds
-    return classes.Thresholds(
-        mitosis=settings.mitosis_threshold or card.mitosis, nucleus=card.nucleus, boundary=card.boundary
+    return Cuts(
+        classes.Thresholds(settings.mitosis_threshold or card.mitosis, card.nucleus, card.boundary),
+        {"mitoses": card.mitosis_min_area_um2, "nuclei": card.nucleus_min_area_um2},
+        settings.mitosis_threshold or card.mitosis_peak,
     )
 
 
@@ -125,8 +67,8 @@ class BlockReport:
 
     Attributes
     ----------
-    patches : int
-        Patches that went through the network.
+    patches, reused : int
+        Patches that went through the network, and those that a neighbouring block had already put through.
     tissue_mm2 : float
         Area analysed.
     forward_s, seconds : float
@@ -134,28 +76,86 @@ class BlockReport:
     """
 
     patches: int
+    reused: int
     tissue_mm2: float
     forward_s: float
     seconds: float
 
 
-def infer_block(
-    plan: SlidePlan, box: Box, reader: SlideReader, predictor: Predictor, cut: classes.Thresholds, store: Path
+def prepare_store(plan: SlidePlan, folder: Path, nuclei: bool) -> None:
+    """Make the slide's empty masks."""
+    masks.create_store(folder / "masks.zarr", plan.frame, plan.block_px, nuclei)
+
+
+def analyse_block(
+    plan: SlidePlan, index: int, reader: SlideReader, predictor: Predictor, cuts: Cuts, folder: Path, nuclei: bool = True
 ) -> BlockReport:
-    """Run the network over a block and write its classes, mitosis scores and coverage."""
+    """Run the network over a block; write its mitosis score and coverage, and its objects to scratch.
+
+    Parameters
+    ----------
+    plan : SlidePlan
+        The slide.
+    index : int
+        Which of the plan's blocks.
+    reader : SlideReader
+        The open slide.
+    predictor : Predictor
+        The model.
+    cuts : Cuts
+        Thresholds.
+    folder : Path
+        The slide's result folder.
+    nuclei : bool
+        Whether nuclei are wanted as objects.
+    """
     start = time.perf_counter()
+    box, scratch, store = plan.blocks[index], Scratch(folder / ".work"), folder / "masks.zarr"
     outer = box.grown(classes.REACH_PX)
     wanted = plan.patches_of(outer)
     blender = Blender(outer, plan.grid)
-    forward_s = _predict_into(blender, plan, wanted, AnalysisView(reader, plan.frame), predictor)
+    fresh = _reuse(blender, plan, box, wanted, scratch)
+    forward_s = _predict_into(blender, plan, fresh, AnalysisView(reader, plan.frame), predictor, box, scratch)
     scores = blender.scores()
     inner = box.slices_within(outer)
     coverage = coverage_of(plan.tissue, box)
-    masks.write_block(store, "classes", box, classes.class_map(scores, cut)[inner] * coverage)
-    masks.write_block(store, "mitosis_score", box, np.ascontiguousarray(scores[1][inner]) * coverage)
+    found_classes = classes.class_map(scores, cuts.classes)[inner] * coverage
+    score = np.ascontiguousarray(scores[1][inner]) * coverage
+    masks.write_block(store, "mitosis_score", box, score)
     masks.write_block(store, "coverage", box, coverage)
+    names = ("mitoses", "nuclei") if nuclei else ("mitoses",)
+    scratch.save_block(index, found_classes, {n: _objects_of(found_classes, score, box, n) for n in names})
     area = float(np.count_nonzero(coverage)) * plan.frame.mpp**2 / UM2_PER_MM2
-    return BlockReport(len(wanted), area, forward_s, time.perf_counter() - start)
+    return BlockReport(len(fresh), len(wanted) - len(fresh), area, forward_s, time.perf_counter() - start)
+
+
+def _objects_of(found: NDArray[np.uint8], score: NDArray[np.uint8], box: Box, name: str) -> ClassObjects:
+    labels = label_objects(found == CLASS_OF[name])
+    objects = measure_objects(labels, score, box)
+    return ClassObjects(objects, outlines(labels, ~objects.crossing, (box.y_px, box.x_px)))
+
+
+def _shared(plan: SlidePlan, box: Box, patch: tuple[int, int]) -> bool:
+    """Return whether a patch also reaches another block."""
+    reach = plan.grid.box(*patch).grown(classes.REACH_PX).clipped(plan.frame.box)
+    return reach.clipped(box) != reach
+
+
+def _reuse(
+    blender: Blender, plan: SlidePlan, box: Box, wanted: list[tuple[int, int]], scratch: Scratch
+) -> list[tuple[int, int]]:
+    """Blend the patches that neighbouring blocks left behind, and return those still to be predicted.
+
+    A patch's scores are the same whoever makes them, so it does not matter which block comes first.
+    """
+    fresh = []
+    for patch in wanted:
+        scores = scratch.load_patch(*patch) if _shared(plan, box, patch) else None
+        if scores is None:
+            fresh.append(patch)
+        else:
+            blender.add(*patch, scores)
+    return fresh
 
 
 def _predict_into(
@@ -164,6 +164,8 @@ def _predict_into(
     wanted: list[tuple[int, int]],
     view: AnalysisView,
     predictor: Predictor,
+    box: Box,
+    scratch: Scratch,
 ) -> float:
     """Predict the wanted patches, batch by batch, and return the seconds spent in the network."""
     forward_s = 0.0
@@ -175,6 +177,8 @@ def _predict_into(
         spent = time.perf_counter() - begin
         for (ij, _), patch_scores in zip(pending, scores, strict=True):
             blender.add(*ij, patch_scores)
+            if _shared(plan, box, ij):
+                scratch.save_patch(*ij, patch_scores)
         pending.clear()
         return spent
 
@@ -213,3 +217,29 @@ def coverage_of(tissue: TissueMask, box: Box) -> NDArray[np.uint8]:
     columns = np.arange(box.x_px, box.x_end_px) // cell
     part: NDArray[np.uint8] = tissue.mask[np.ix_(rows, columns)].astype(np.uint8)
     return part
+
+
+def merge_blocks(plan: SlidePlan, cuts: Cuts, folder: Path, nuclei: bool = True) -> dict[str, int]:
+    """Join the blocks' objects into the slide's, write these to scratch, and return how many there are of each class."""
+    scratch = Scratch(folder / ".work")
+    counts = {}
+    for name in ("mitoses", "nuclei") if nuclei else ("mitoses",):
+        objects = [scratch.load_objects(k, box, name) for k, box in enumerate(plan.blocks)]
+        least_px = cuts.min_area_um2[name] / plan.frame.mpp**2
+        peak = round(255 * cuts.mitosis_peak) if name == "mitoses" else 0
+        merged = merge_objects(objects, least_px, peak)
+        scratch.save_merged(name, merged)
+        counts[name] = merged.count
+    return counts
+
+
+def write_block(plan: SlidePlan, index: int, folder: Path, nuclei: bool = True) -> None:
+    """Write a block's final class map and instance numbers; dropped objects become background in both."""
+    scratch, store, box = Scratch(folder / ".work"), folder / "masks.zarr", plan.blocks[index]
+    found = scratch.load_classes(index, box).copy()
+    for name in ("mitoses", "nuclei") if nuclei else ("mitoses",):
+        own = found == CLASS_OF[name]
+        numbers = scratch.load_numbers(name, index)[label_objects(own)]
+        masks.write_block(store, name, box, numbers)
+        found[own & (numbers == 0)] = classes.BACKGROUND
+    masks.write_block(store, "classes", box, found)

@@ -1,0 +1,173 @@
+"""What is to be done on one slide, decided before any pixel reaches the network."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from wsi_minugan.config import RunSettings
+from wsi_minugan.errors import NoTissueError, SlideUnreadableError
+from wsi_minugan.geometry import Box, Frame, analysis_frame, blocks_of
+from wsi_minugan.outputs.atomic import write_bytes
+from wsi_minugan.segmentation.grid import PatchGrid
+from wsi_minugan.slides.inputs import SlideInput
+from wsi_minugan.slides.reader import SlideInfo, SlideReader, resolve_mpp
+from wsi_minugan.slides.tissue import TissueMask, everything, find_tissue
+
+UPSAMPLED_BELOW = 0.9
+PLAN_FILE = "plan.npz"
+
+
+@dataclass(frozen=True)
+class SlidePlan:
+    """What is to be done on one slide.
+
+    Attributes
+    ----------
+    slide : SlideInput
+        Identifier, path and the user's mpp.
+    info : SlideInfo
+        The slide as its reader sees it.
+    frame : Frame
+        Analysis frame.
+    mpp_source : str
+        Where the resolution came from.
+    tissue : TissueMask
+        What is analysed.
+    blocks : tuple of Box
+        Blocks that hold tissue, analysis px, in raster order.
+    block_px : int
+        Side of a whole block.
+    stride_px : int
+        Distance of patches, analysis px.
+    """
+
+    slide: SlideInput
+    info: SlideInfo
+    frame: Frame
+    mpp_source: str
+    tissue: TissueMask
+    blocks: tuple[Box, ...]
+    block_px: int
+    stride_px: int
+
+    @property
+    def grid(self) -> PatchGrid:
+        """The slide's patches; independent of its blocks."""
+        return PatchGrid(self.frame.height_px, self.frame.width_px, self.stride_px)
+
+    @property
+    def tissue_mm2(self) -> float:
+        """Area that is analysed."""
+        return self.tissue.area_mm2(self.frame.mpp)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences that belong into manifest and report."""
+        if self.frame.scale < UPSAMPLED_BELOW:
+            return (
+                f"The slide has {self.frame.level0_mpp:.3f} um/px and was enlarged to {self.frame.mpp:.3f} um/px: "
+                "fine detail that the network was trained on is missing, so counts are less certain.",
+            )
+        return ()
+
+    def patches_of(self, box: Box) -> list[tuple[int, int]]:
+        """Return the patches that reach `box` and see tissue; the second does not depend on the box."""
+        grid = self.grid
+        return [ij for ij in grid.patches_for(box) if self.tissue.any_in(grid.box(*ij))]
+
+
+def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, model_mpp: float) -> SlidePlan:
+    """Find a slide's frame, tissue and blocks.
+
+    Raises
+    ------
+    MppError
+        If no plausible resolution is known.
+    NoTissueError
+        If there is nothing to analyse.
+    """
+    info = reader.info
+    mpp, source = resolve_mpp(info, slide.mpp or settings.mpp)
+    frame = analysis_frame(info.width_px, info.height_px, mpp, model_mpp)
+    tissue = find_tissue(reader, frame) if settings.tissue else everything(frame)
+    blocks = tuple(b for b in blocks_of(frame, settings.block_px) if tissue.any_in(b))
+    if not blocks:
+        raise NoTissueError(
+            f"No tissue was found in {slide.path}. If the slide does hold tissue, analyse all of it with --no-tissue."
+        )
+    return SlidePlan(slide, info, frame, source, tissue, blocks, settings.block_px, settings.stride_px)
+
+
+
+_SAMPLE_BYTES = 2**20
+_SAMPLES = 16
+
+
+def fingerprint(path: Path) -> str:
+    """Return SHA-256 of a slide's size and of samples of its content, spread from the first to the last byte.
+
+    Slides are gigabytes: reading all of one only to know it again would take longer than many a run. A folder (MRXS and DICOM have one beside
+    or around the file) is known by the file named.
+    """
+    digest = hashlib.sha256()
+    try:
+        size = path.stat().st_size
+        digest.update(str(size).encode())
+        if path.is_dir():
+            names = sorted((p.relative_to(path).as_posix(), p.stat().st_size) for p in path.rglob("*") if p.is_file())
+            digest.update(repr(names).encode())
+            return digest.hexdigest()
+        with path.open("rb") as f:
+            for k in range(_SAMPLES):
+                f.seek(max(0, (size - _SAMPLE_BYTES) * k // (_SAMPLES - 1)))
+                digest.update(f.read(_SAMPLE_BYTES))
+    except OSError as e:
+        raise SlideUnreadableError(
+            f"{path} cannot be read: {e.strerror or e}. Check the name and whether the drive is connected."
+        ) from e
+    return digest.hexdigest()
+
+
+def save_plan(folder: Path, plan: SlidePlan) -> None:
+    """Write a plan into a scratch folder, so that tasks need to carry only its place."""
+    tissue = plan.tissue
+    text = TypeAdapter(dict[str, Any]).dump_json(
+        {
+            "slide": TypeAdapter(SlideInput).dump_python(plan.slide, mode="json"),
+            "info": TypeAdapter(SlideInfo).dump_python(plan.info, mode="json"),
+            "frame": TypeAdapter(Frame).dump_python(plan.frame, mode="json"),
+            "blocks": TypeAdapter(tuple[Box, ...]).dump_python(plan.blocks, mode="json"),
+            "mpp_source": plan.mpp_source,
+            "block_px": plan.block_px,
+            "stride_px": plan.stride_px,
+            "px_per_cell": tissue.px_per_cell,
+        }
+    )
+    data = io.BytesIO()
+    np.savez_compressed(data, plan=np.frombuffer(text, np.uint8), tissue=tissue.mask)
+    write_bytes(folder / PLAN_FILE, data.getvalue())
+
+
+def load_plan(folder: Path) -> SlidePlan:
+    """Read what `save_plan` wrote."""
+    with np.load(folder / PLAN_FILE, allow_pickle=False) as data:
+        content = TypeAdapter(dict[str, Any]).validate_json(data["plan"].tobytes())
+        mask = data["tissue"]
+    frame = TypeAdapter(Frame).validate_python(content["frame"])
+    return SlidePlan(
+        slide=TypeAdapter(SlideInput).validate_python(content["slide"]),
+        info=TypeAdapter(SlideInfo).validate_python(content["info"]),
+        frame=frame,
+        mpp_source=content["mpp_source"],
+        tissue=TissueMask(mask, content["px_per_cell"], frame.width_px, frame.height_px),
+        blocks=TypeAdapter(tuple[Box, ...]).validate_python(content["blocks"]),
+        block_px=content["block_px"],
+        stride_px=content["stride_px"],
+    )

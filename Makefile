@@ -31,7 +31,7 @@ types: $(STAMP)
 check: lint format-check types test
 
 schemas: $(STAMP)
-	$(BIN)/python -m wsi_minugan.outputs.schemas
+	$(BIN)/python -m wsi_minugan.schemas
 
 # TIAToolbox pins older versions than constraints.txt names, so it has an environment of its own.
 .venv-tiatoolbox/.installed: pyproject.toml

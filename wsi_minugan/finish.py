@@ -1,0 +1,279 @@
+"""The last stage of a slide: polygons, nuclei, count, overview and pyramid from its finished masks; the manifest last."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from wsi_minugan.config import RunSettings
+from wsi_minugan.counting.count import Count, count_mitoses
+from wsi_minugan.counting.hotspot import TissueFraction
+from wsi_minugan.geometry import Box
+from wsi_minugan.minugan.bundle import Bundle
+from wsi_minugan.outputs import geojson, manifest
+from wsi_minugan.outputs.atomic import remove_partial, write_text
+from wsi_minugan.outputs.models import Manifest, SlideFacts, SlideState
+from wsi_minugan.outputs.nuclei import write_nuclei
+from wsi_minugan.outputs.overview import Findings, draw_overview
+from wsi_minugan.outputs.overview import LONGEST_PX as OVERVIEW_PX
+from wsi_minugan.plan import SlidePlan
+from wsi_minugan.scratch import WORK, Scratch
+from wsi_minugan.segmentation import masks
+from wsi_minugan.segmentation.objects import SlideObjects, label_objects
+from wsi_minugan.segmentation.outlines import outlines, to_level0
+from wsi_minugan.slides.analysis import thumbnail
+from wsi_minugan.slides.reader import SlideReader
+from wsi_minugan.slides.tissue import TissueMask
+
+_PACKAGES = ("wsi-minugan", "torch", "numpy", "zarr", "openslide-python", "shapely", "opencv-python-headless")
+_TILE_PX, _TILES_KEPT = 512, 64
+_PART_NUCLEI = 20_000
+
+
+@dataclass(frozen=True)
+class SlideWork:
+    """What the last stage needs besides the plan.
+
+    Attributes
+    ----------
+    settings : RunSettings
+        The run's settings.
+    bundle : Bundle
+        The model.
+    fingerprint : str
+        The slide's.
+    key : str
+        Digest of slide, settings and model; ids are made from it.
+    """
+
+    settings: RunSettings
+    bundle: Bundle
+    fingerprint: str
+    key: str
+
+
+def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: Path) -> SlideState:
+    """Write all that is left of a slide's results, remove its scratch, seal it, and return its row of slides.csv."""
+    scratch = Scratch(folder / WORK)
+    mitoses = scratch.load_merged("mitoses")
+    count = _count(plan, mitoses, work.settings)
+    write_text(folder / "count.json", count.model_dump_json(indent=2) + "\n")
+    _write_mitoses(plan, scratch, mitoses, count, work, folder)
+    nuclei = _write_nuclei(plan, scratch, folder) if work.settings.nuclei else None
+    _draw(plan, reader, mitoses, count, folder)
+    masks.build_pyramid(folder / "masks.zarr", plan.frame, plan.block_px)
+    shutil.rmtree(folder / WORK)
+    remove_partial(folder)
+    manifest.write_manifest(folder, _manifest(plan, work, folder))
+    return slide_state(plan, count, nuclei)
+
+
+def slide_state(plan: SlidePlan, count: Count, nuclei: int | None) -> SlideState:
+    """Return a finished slide's row."""
+    return SlideState(
+        slide_id=plan.slide.slide_id,
+        path=str(plan.slide.path),
+        status="done",
+        mpp=plan.frame.level0_mpp,
+        tissue_mm2=round(plan.tissue_mm2, 4),
+        nuclei=nuclei,
+        mitoses=count.mitoses,
+        mitoses_per_mm2=None if count.mitoses_per_mm2 is None else round(count.mitoses_per_mm2, 4),
+        hotspot_mitoses=count.hotspot.mitoses,
+        hotspot_area_mm2=round(count.hotspot.area_mm2, 4),
+        nottingham_score=count.scores.nottingham,
+    )
+
+
+def _count(plan: SlidePlan, mitoses: SlideObjects, settings: RunSettings) -> Count:
+    scale = plan.frame.scale
+    return count_mitoses(
+        mitoses.centroids() * scale,
+        plan.frame.level0_mpp,
+        settings.hotspot_area_mm2,
+        settings.hpf_diameter_mm,
+        plan.tissue_mm2,
+        tissue_fraction_of(plan.tissue, scale),
+    )
+
+
+def tissue_fraction_of(tissue: TissueMask, scale: float) -> TissueFraction:
+    """Return the function that says which share of a circle (level-0 px) is tissue, by the centres of mask cells."""
+    side = tissue.px_per_cell * scale
+
+    def fraction(x_px: float, y_px: float, radius_px: float) -> float:
+        reach = int(np.ceil(radius_px / side)) + 1
+        row, column = int(y_px / side), int(x_px / side)
+        rows, columns = np.arange(row - reach, row + reach + 1), np.arange(column - reach, column + reach + 1)
+        dy, dx = (rows + 0.5) * side - y_px, (columns + 0.5) * side - x_px
+        inside = dy[:, None] ** 2 + dx[None, :] ** 2 <= radius_px**2
+        h, w = tissue.mask.shape
+        known_rows, known_columns = (rows >= 0) & (rows < h), (columns >= 0) & (columns < w)
+        mask = np.zeros(inside.shape, bool)
+        mask[np.ix_(known_rows, known_columns)] = tissue.mask[np.ix_(rows[known_rows], columns[known_columns])]
+        return round(float((mask & inside).sum() / max(1, inside.sum())), 6)
+
+    return fraction
+
+
+def _write_mitoses(
+    plan: SlidePlan, scratch: Scratch, mitoses: SlideObjects, count: Count, work: SlideWork, folder: Path
+) -> None:
+    shapes = [s for _, part in _shapes(plan, scratch, mitoses, "mitoses", folder) for s in part]
+    table, spot = mitoses.table, count.hotspot
+    measurements = {
+        "Area um2": table["area_px"] * plan.frame.mpp**2,
+        "Peak score": table["peak"] / 255,
+        "Mean score": table["sum_score"] / np.maximum(1, table["area_px"]) / 255,
+    }
+    polygons = to_level0(np.array(shapes, object), plan.frame.scale)
+    circle = None
+    if spot.center_x_px is not None and spot.center_y_px is not None:
+        circle = geojson.circle(spot.center_x_px, spot.center_y_px, spot.radius_px)
+    words = f"Hot spot: {spot.mitoses} mitoses in {spot.area_mm2:.2f} mm2"
+    geojson.write_geojson(folder / "mitoses.geojson", geojson.Mitoses(polygons, measurements, work.key), circle, words)
+
+
+def _write_nuclei(plan: SlidePlan, scratch: Scratch, folder: Path) -> int:
+    nuclei = scratch.load_merged("nuclei")
+    return write_nuclei(folder / "nuclei.parquet", _nuclei_batches(plan, scratch, nuclei, folder))
+
+
+def _nuclei_batches(
+    plan: SlidePlan, scratch: Scratch, nuclei: SlideObjects, folder: Path
+) -> Iterator[dict[str, Any]]:
+    centroids, um2 = nuclei.centroids() * plan.frame.scale, plan.frame.mpp**2
+    for start, shapes in _shapes(plan, scratch, nuclei, "nuclei", folder):
+        for a in range(0, len(shapes), _PART_NUCLEI):
+            part = shapes[a : a + _PART_NUCLEI]
+            rows = slice(start + a, start + a + len(part))
+            yield {
+                "nucleus": np.arange(rows.start + 1, rows.stop + 1, dtype=np.uint32),
+                "centroid_x_px": centroids[rows, 0],
+                "centroid_y_px": centroids[rows, 1],
+                "area_um2": nuclei.table["area_px"][rows] * um2,
+                "geometry": shapely.to_wkb(to_level0(part, plan.frame.scale)),
+            }
+
+
+def _shapes(
+    plan: SlidePlan, scratch: Scratch, found: SlideObjects, name: str, folder: Path
+) -> Iterator[tuple[int, NDArray[np.object_]]]:
+    """Yield, for each row of blocks, the first object's index and the outlines of the objects that begin there.
+
+    Objects are numbered by their first pixel, so each row of blocks holds one range of numbers.
+    """
+    cutter = _Cutter(folder / "masks.zarr", name, plan.frame.box)
+    rows = sorted({b.y_px for b in plan.blocks})
+    for top in rows:
+        bounds = np.searchsorted(found.table["first_y"], [top, top + plan.block_px])
+        shapes = np.full(int(bounds[1] - bounds[0]), None, object)
+        for k, box in enumerate(plan.blocks):
+            if box.y_px == top:
+                labels, inner = scratch.load_shapes(k, name)
+                numbers = scratch.load_numbers(name, k)[labels].astype(np.int64)
+                shapes[numbers[numbers > 0] - 1 - bounds[0]] = inner[numbers > 0]
+        for k in np.flatnonzero([s is None for s in shapes]):
+            shapes[k] = cutter.outline(found, int(k + bounds[0]))
+        yield int(bounds[0]), shapes
+
+
+class _Cutter:
+    """Outlines objects that cross borders, from the finished masks; tiles once read are kept a while."""
+
+    def __init__(self, store: Path, name: str, frame: Box) -> None:
+        self._store, self._name, self._frame = store, name, frame
+        self._tiles: OrderedDict[tuple[int, int], NDArray[Any]] = OrderedDict()
+
+    def outline(self, found: SlideObjects, index: int) -> shapely.Geometry:
+        """Return the outline of one object in analysis px."""
+        top, left, bottom, right = (int(found.table[c][index]) for c in ("top", "left", "bottom", "right"))
+        box = Box(top, left, bottom - top, right - left)
+        mask = self._read(box) == index + 1
+        return outlines(label_objects(mask), np.ones(1, bool), (top, left))[0]
+
+    def _read(self, box: Box) -> NDArray[Any]:
+        out = np.zeros((box.height_px, box.width_px), np.uint32)
+        for row in range(box.y_px // _TILE_PX, (box.y_end_px - 1) // _TILE_PX + 1):
+            for column in range(box.x_px // _TILE_PX, (box.x_end_px - 1) // _TILE_PX + 1):
+                tile = Box(row * _TILE_PX, column * _TILE_PX, _TILE_PX, _TILE_PX).clipped(self._frame)
+                part = tile.clipped(box)
+                out[part.slices_within(box)] = self._tile(tile)[part.slices_within(tile)]
+        return out
+
+    def _tile(self, box: Box) -> NDArray[Any]:
+        key = (box.y_px, box.x_px)
+        if key not in self._tiles:
+            self._tiles[key] = masks.read_block(self._store, self._name, box)
+            if len(self._tiles) > _TILES_KEPT:
+                self._tiles.popitem(last=False)
+        self._tiles.move_to_end(key)
+        return self._tiles[key]
+
+
+def _draw(plan: SlidePlan, reader: SlideReader, mitoses: SlideObjects, count: Count, folder: Path) -> None:
+    spot = count.hotspot
+    placed = spot.center_x_px is not None and spot.center_y_px is not None
+    found = Findings(
+        mitoses.centroids() * plan.frame.scale,
+        (spot.center_x_px or 0.0, spot.center_y_px or 0.0, spot.radius_px) if placed else None,
+        plan.frame.level0_mpp,
+    )
+    draw_overview(folder / "overview.png", thumbnail(reader, OVERVIEW_PX), plan.info.width_px, found)
+
+
+def _manifest(plan: SlidePlan, work: SlideWork, folder: Path) -> Manifest:
+    info, frame = plan.info, plan.frame
+    grid = plan.grid
+    return Manifest(
+        slide=SlideFacts(
+            slide_id=plan.slide.slide_id,
+            file_name=None if work.settings.pseudonyms else plan.slide.path.name,
+            fingerprint=work.fingerprint,
+            width_px=info.width_px,
+            height_px=info.height_px,
+            levels=len(info.levels),
+            mpp=frame.level0_mpp,
+            mpp_source=plan.mpp_source,
+            vendor=info.vendor,
+            objective=info.objective,
+            bounds_x_px=info.bounds_px[0],
+            bounds_y_px=info.bounds_px[1],
+        ),
+        model=model_facts(work.bundle),
+        settings=work.settings.results_key(),
+        versions=versions(),
+        analysis_mpp=frame.mpp,
+        analysis_width_px=frame.width_px,
+        analysis_height_px=frame.height_px,
+        tissue_mm2=round(plan.tissue_mm2, 6),
+        patches=sum(plan.tissue.any_in(grid.box(i, j)) for i in range(grid.shape[0]) for j in range(grid.shape[1])),
+        warnings=list(plan.warnings),
+        files=manifest.digests(folder),
+    )
+
+
+def model_facts(bundle: Bundle) -> dict[str, str]:
+    """Return what outputs say of the model."""
+    return {
+        "name": bundle.card.name,
+        "version": bundle.card.version,
+        "digest": bundle.digest,
+        "weights_sha256": bundle.card.weights_sha256,
+        "licence": bundle.card.licence,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that shape the results."""
+    return {"python": platform.python_version()} | {p: metadata.version(p) for p in _PACKAGES}

@@ -39,6 +39,7 @@ class RunSettings(BaseModel):
     threads: int = Field(1, ge=1, description="Torch threads of each worker.")
     batch_size: int = Field(8, ge=1, description="Patches per forward pass.")
     block_px: int = Field(4096, ge=512, multiple_of=512, description="Side of a block (a shard), analysis px.")
+    stall_s: float = Field(60.0, gt=0, description="Longest wait for one read of a slide, seconds.")
     scheduler: str | None = Field(None, description="Address of a Dask scheduler; default a local cluster.")
     overwrite: bool = Field(False, description="Replace what another run left in the output folder.")
     quiet: bool = Field(False, description="Print errors and the summary only.")
@@ -52,7 +53,7 @@ class RunSettings(BaseModel):
         """Return the settings that decide the results, for digests."""
         return self.model_dump(
             mode="json",
-            exclude={"device", "workers", "threads", "batch_size", "block_px", "scheduler", "overwrite", "quiet"},
+            exclude={"device", "workers", "threads", "batch_size", "block_px", "stall_s", "scheduler", "overwrite", "quiet"},
         )
 
 

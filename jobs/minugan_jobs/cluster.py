@@ -1,0 +1,88 @@
+"""Where tasks run: a local cluster sized to the machine, or any Dask scheduler by its address."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dask
+from distributed import Client, LocalCluster
+
+from minugan_jobs.work import Bench
+from wsi_minugan.config import RunSettings
+from wsi_minugan.errors import InputError
+
+_DASK = {
+    # A block that has taken two workers with it is not given to a third.
+    "distributed.scheduler.allowed-failures": 1,
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.profile.enabled": False,
+    "distributed.comm.timeouts.connect": "30s",
+    "distributed.logging.distributed": "error",
+}
+
+
+@contextmanager
+def open_cluster(settings: RunSettings) -> Iterator[Client]:
+    """Yield a client whose workers have a bench; the cluster ends with the block.
+
+    Raises
+    ------
+    InputError
+        If no scheduler answers at the address given.
+    """
+    with dask.config.set(_DASK):
+        if settings.scheduler:
+            with _connected(settings.scheduler) as client:
+                yield client
+            return
+        with (
+            tempfile.TemporaryDirectory(prefix="wsi-minugan-") as scratch,
+            _local(settings, scratch) as cluster,
+            Client(cluster, set_as_default=False) as client,
+        ):
+            client.register_plugin(Bench())
+            yield client
+
+
+def _local(settings: RunSettings, scratch: str) -> LocalCluster:
+    threads = str(settings.threads)
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    # Set before the workers start: torch and OpenCV size their pools at import.
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": dict.fromkeys(names, threads) | {"MALLOC_TRIM_THRESHOLD_": "65536"}}):
+        return LocalCluster(
+            n_workers=worker_count(settings),
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            local_directory=scratch,
+            memory_limit=0,
+        )
+
+
+def worker_count(settings: RunSettings) -> int:
+    """Return how many workers a local cluster gets: as set, one for a GPU, or one for each core this process may use."""
+    if settings.workers:
+        return settings.workers
+    if settings.device == "cuda":
+        return 1
+    return max(1, len(os.sched_getaffinity(0)) // settings.threads)
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Client]:
+    try:
+        client = Client(address, timeout=20, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as e:
+        raise InputError(f"No Dask scheduler answers at {address} ({e}). Check the address and the firewall.") from e
+    try:
+        client.register_plugin(Bench())
+        yield client
+    finally:
+        client.close()

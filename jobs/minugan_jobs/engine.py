@@ -1,0 +1,237 @@
+"""The engine: hands out stages of slides to Dask as workers take them, and keeps the ledger.
+
+Never more than a window of tasks is with the scheduler, so neither it nor this process grows with the batch. While one slide
+ends, blocks of the next already run.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from distributed import Client, Future, KilledWorker
+
+from minugan_jobs.ledger import Ledger, SlideRecord
+from minugan_jobs.work import Job, Outcome, Stage, run_stage
+from wsi_minugan.errors import MinuganError
+
+log = logging.getLogger(__name__)
+
+TASKS_PER_WORKER = 3
+_POLL_S = 0.5
+_ORDER: tuple[Stage, ...] = ("plan", "analyse", "merge", "write", "finish")
+_BLOCKWISE = {"analyse", "write"}
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a slide.
+
+    Attributes
+    ----------
+    kind : {"started", "planned", "block", "done", "failed"}
+        What.
+    slide_id : str
+        Which slide.
+    blocks : int
+        After "planned": blocks that are left to analyse.
+    outcome : Outcome or None
+        After "block" and "done".
+    error : str
+        After "failed".
+    """
+
+    kind: Literal["started", "planned", "block", "done", "failed"]
+    slide_id: str
+    blocks: int = 0
+    outcome: Outcome | None = None
+    error: str = ""
+
+
+class Observer(Protocol):
+    """Who wants to know: progress, log."""
+
+    def __call__(self, event: Event) -> None:
+        """Take note."""
+
+
+@dataclass
+class _SlideRun:
+    """A slide on its way through the stages."""
+
+    job: Job
+    previous_key: str
+    stage: Stage = "plan"
+    waiting: deque[int] = field(default_factory=lambda: deque([0]))
+    running: dict[int, Future] = field(default_factory=dict)
+    blocks: int = 0
+
+    @property
+    def slide_id(self) -> str:
+        return self.job.slide.slide_id
+
+
+class Engine:
+    """Runs one batch on one client.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Where tasks go.
+    ledger : Ledger
+        Batch state.
+    make_job : callable
+        From a slide's record to its job.
+    observe : Observer
+        Called for every event, in this thread.
+    stopped : callable
+        Whether to hand out no more work and to return.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        ledger: Ledger,
+        make_job: Callable[[SlideRecord], Job],
+        observe: Observer,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._make_job = make_job
+        self._observe = observe
+        self._stopped = stopped
+        self._active: list[_SlideRun] = []
+        self._finished: queue.SimpleQueue[tuple[_SlideRun, Stage, int, Future]] = queue.SimpleQueue()
+        self._in_flight = 0
+
+    def run(self, records: Sequence[SlideRecord]) -> None:
+        """Take slides through all stages, in order, until none is left or a stop is asked for."""
+        coming = iter(records)
+        while not self._stopped():
+            self._hand_out(coming)
+            if self._in_flight == 0:
+                return
+            self._collect()
+        self._cancel_all()
+
+    def _hand_out(self, coming: Iterator[SlideRecord]) -> None:
+        workers = max(1, len(self._client.nthreads()) if self._in_flight == 0 else self._workers)
+        self._workers = workers
+        while self._in_flight < TASKS_PER_WORKER * workers:
+            slide = next((s for s in self._active if s.waiting), None) or self._open_next(coming)
+            if slide is None:
+                return
+            self._submit(slide, slide.waiting.popleft())
+
+    def _open_next(self, coming: Iterator[SlideRecord]) -> _SlideRun | None:
+        record = next(coming, None)
+        if record is None:
+            return None
+        self._ledger.begin(record.slide.slide_id)
+        self._observe(Event("started", record.slide.slide_id))
+        self._active.append(_SlideRun(self._make_job(record), record.key))
+        return self._active[-1]
+
+    def _submit(self, slide: _SlideRun, index: int) -> None:
+        stage = slide.stage
+        # Stages that end a slide go before new blocks: they free its scratch.
+        future = self._client.submit(
+            run_stage, stage, slide.job, index, slide.previous_key, pure=False, priority=_ORDER.index(stage)
+        )
+        slide.running[index] = future
+        self._in_flight += 1
+        future.add_done_callback(lambda f: self._finished.put((slide, stage, index, f)))
+
+    def _collect(self) -> None:
+        """Take what has ended; waits a moment for the first."""
+        try:
+            items = [self._finished.get(timeout=_POLL_S)]
+        except queue.Empty:
+            return
+        while not self._finished.empty():
+            items.append(self._finished.get())
+        for slide, stage, index, future in items:
+            self._in_flight -= 1
+            if slide in self._active:
+                slide.running.pop(index, None)
+                self._take(slide, stage, index, future)
+
+    def _take(self, slide: _SlideRun, stage: Stage, index: int, future: Future) -> None:
+        if future.status == "finished":
+            self._advance(slide, stage, index, future.result())
+        else:
+            self._fail(slide, _why(slide, stage, index, future))
+
+    def _advance(self, slide: _SlideRun, stage: Stage, index: int, outcome: Outcome) -> None:
+        if stage == "plan":
+            self._planned(slide, outcome)
+        elif stage == "finish":
+            self._done(slide, outcome)
+        else:
+            self._ledger.block_done(slide.slide_id, stage, index, outcome.patches, outcome.seconds)
+            if stage == "analyse":
+                self._observe(Event("block", slide.slide_id, outcome=outcome))
+            if not slide.waiting and not slide.running:
+                self._next_stage(slide)
+
+    def _planned(self, slide: _SlideRun, outcome: Outcome) -> None:
+        planned = outcome.planned
+        if planned is None:
+            raise RuntimeError("a plan ended without a plan")
+        if planned.state == "done":
+            self._done(slide, outcome)
+            return
+        slide.blocks = planned.blocks
+        self._ledger.planned(slide.slide_id, planned.key, planned.blocks, planned.state == "resumed")
+        left = planned.blocks - len(self._ledger.blocks(slide.slide_id, "analyse"))
+        self._observe(Event("planned", slide.slide_id, blocks=left))
+        self._next_stage(slide)
+
+    def _next_stage(self, slide: _SlideRun) -> None:
+        """Go to the next stage that has something left to do."""
+        while not slide.waiting:
+            slide.stage = _ORDER[_ORDER.index(slide.stage) + 1]
+            indices = range(slide.blocks) if slide.stage in _BLOCKWISE else range(1)
+            done = self._ledger.blocks(slide.slide_id, slide.stage)
+            slide.waiting = deque(k for k in indices if k not in done)
+
+    def _done(self, slide: _SlideRun, outcome: Outcome) -> None:
+        self._ledger.done(slide.slide_id, outcome.row, outcome.seconds)
+        self._active.remove(slide)
+        self._observe(Event("done", slide.slide_id, outcome=outcome))
+
+    def _fail(self, slide: _SlideRun, error: str) -> None:
+        for future in slide.running.values():
+            future.cancel()
+        self._active.remove(slide)
+        self._ledger.failed(slide.slide_id, error)
+        self._observe(Event("failed", slide.slide_id, error=error))
+
+    def _cancel_all(self) -> None:
+        for slide in self._active:
+            for future in slide.running.values():
+                future.cancel()
+
+
+def _why(slide: _SlideRun, stage: Stage, index: int, future: Future) -> str:
+    """Return why a task ended badly, as a sentence."""
+    error: Any = future.exception() if future.status == "error" else None
+    if isinstance(error, MinuganError):
+        return str(error)
+    where = f"block {index} of {slide.slide_id}" if stage in _BLOCKWISE else f"{slide.slide_id} ({stage})"
+    if isinstance(error, KilledWorker):
+        return (
+            f"Two worker processes died on {where}. Most often memory ran out: use fewer --workers or a smaller --batch-size; "
+            "else the slide crashes its reader: try --reader tiatoolbox."
+        )
+    if error is None:
+        return f"The task for {where} was lost with its scheduler. Take it again: wsi-minugan retry OUT"
+    details = "".join(traceback.format_exception(error))
+    log.error("Unexpected error in %s: %s", where, details)
+    return f"Unexpected {type(error).__name__} in {where}: {error}. Please report it with log.jsonl."

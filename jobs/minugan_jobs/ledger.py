@@ -1,0 +1,203 @@
+"""The ledger: a batch's state in SQLite (WAL), the truth about what is done. One process writes; any may read."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wsi_minugan.errors import OutputError
+from wsi_minugan.outputs.models import SlideState
+from wsi_minugan.slides.inputs import SlideInput
+
+LEDGER = "ledger.sqlite"
+VERSION = "1"
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS slides (
+  slide_id TEXT PRIMARY KEY, position INTEGER NOT NULL, path TEXT NOT NULL, mpp REAL,
+  status TEXT NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'running', 'done', 'failed')),
+  key TEXT NOT NULL DEFAULT '', attempts INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '',
+  started_s REAL, ended_s REAL, seconds REAL NOT NULL DEFAULT 0, blocks INTEGER, row TEXT);
+CREATE TABLE IF NOT EXISTS blocks (
+  slide_id TEXT NOT NULL, stage TEXT NOT NULL, block INTEGER NOT NULL, patches INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (slide_id, stage, block)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class SlideRecord:
+    """What the ledger knows of a slide.
+
+    Attributes
+    ----------
+    slide : SlideInput
+        Identifier, path and the user's mpp.
+    status : str
+        pending, running, done or failed.
+    key : str
+        Digest of slide, settings and model of the work recorded; empty before the first plan.
+    attempts : int
+        How often it was begun.
+    error : str
+        Why it failed.
+    """
+
+    slide: SlideInput
+    status: str
+    key: str
+    attempts: int
+    error: str
+
+
+class Ledger:
+    """Batch state on disk.
+
+    Parameters
+    ----------
+    out : Path
+        Output folder of the run.
+    read_only : bool
+        For looking on while another process writes.
+
+    Raises
+    ------
+    OutputError
+        If the ledger cannot be opened, or another version wrote it.
+    """
+
+    def __init__(self, out: Path, read_only: bool = False) -> None:
+        self.path = out / LEDGER
+        with self._readable():
+            if read_only:
+                if not self.path.is_file():
+                    raise OutputError(f"{out} holds no run (no {LEDGER}). Name the output folder of a run.")
+                self._db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
+            else:
+                self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.executescript(_TABLES)
+                self._db.execute("INSERT OR IGNORE INTO meta VALUES ('version', ?)", (VERSION,))
+            version = self._db.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()
+        if version is None or version[0] != VERSION:
+            raise OutputError(f"{self.path} was written by another version of this program. Choose another folder.")
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as e:
+            raise OutputError(
+                f"The ledger {self.path} cannot be used: {e}. Check the folder and its disk, or choose another folder."
+            ) from e
+
+    def _write(self, statement: str, values: Sequence[Any] = ()) -> None:
+        with self._readable():
+            self._db.execute(statement, values)
+
+    def add_slides(self, slides: Sequence[SlideInput]) -> None:
+        """Enter a batch's slides; those known keep their state."""
+        rows = [(s.slide_id, k, str(s.path.absolute()), s.mpp) for k, s in enumerate(slides)]
+        with self._readable():
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(
+                "INSERT INTO slides (slide_id, position, path, mpp) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (slide_id) DO UPDATE SET position = excluded.position, path = excluded.path, mpp = excluded.mpp",
+                rows,
+            )
+            self._db.execute("COMMIT")
+
+    def slides(self) -> list[SlideRecord]:
+        """Return all slides in the batch's order."""
+        with self._readable():
+            rows = self._db.execute(
+                "SELECT slide_id, path, mpp, status, key, attempts, error FROM slides ORDER BY position, slide_id"
+            ).fetchall()
+        return [SlideRecord(SlideInput(r[0], Path(r[1]), r[2]), *r[3:]) for r in rows]
+
+    def states(self) -> list[SlideState]:
+        """Return the rows of slides.csv."""
+        with self._readable():
+            rows = self._db.execute(
+                "SELECT slide_id, path, status, error, seconds, row FROM slides ORDER BY position, slide_id"
+            ).fetchall()
+        states = []
+        for slide_id, path, status, error, seconds, row in rows:
+            known = SlideState.model_validate_json(row).model_dump() if row and status == "done" else {}
+            known |= {"slide_id": slide_id, "path": path, "status": status, "error": error, "seconds": round(seconds, 2)}
+            states.append(SlideState(**known))
+        return states
+
+    def begin(self, slide_id: str) -> None:
+        """Note that a slide is being worked on."""
+        self._write(
+            "UPDATE slides SET status = 'running', attempts = attempts + 1, error = '', started_s = ? WHERE slide_id = ?",
+            (time.time(), slide_id),
+        )
+
+    def planned(self, slide_id: str, key: str, blocks: int, resumed: bool) -> None:
+        """Note a plan; work recorded under another key is forgotten."""
+        if not resumed:
+            self._write("DELETE FROM blocks WHERE slide_id = ?", (slide_id,))
+            self._write("UPDATE slides SET seconds = 0, row = NULL WHERE slide_id = ?", (slide_id,))
+        self._write("UPDATE slides SET key = ?, blocks = ? WHERE slide_id = ?", (key, blocks, slide_id))
+
+    def block_done(self, slide_id: str, stage: str, block: int, patches: int, seconds: float) -> None:
+        """Note a finished block of a stage."""
+        self._write("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?)", (slide_id, stage, block, patches))
+        self._write("UPDATE slides SET seconds = seconds + ? WHERE slide_id = ?", (seconds, slide_id))
+
+    def blocks(self, slide_id: str, stage: str) -> set[int]:
+        """Return the finished blocks of a stage."""
+        with self._readable():
+            rows = self._db.execute("SELECT block FROM blocks WHERE slide_id = ? AND stage = ?", (slide_id, stage))
+            return {r[0] for r in rows}
+
+    def blocks_done(self) -> dict[str, int]:
+        """Return how many blocks of each running slide are analysed."""
+        with self._readable():
+            rows = self._db.execute(
+                "SELECT slide_id, count(*) FROM blocks JOIN slides USING (slide_id) "
+                "WHERE status = 'running' AND stage = 'analyse' GROUP BY slide_id"
+            )
+            return dict(rows.fetchall())
+
+    def done(self, slide_id: str, row: SlideState | None, seconds: float) -> None:
+        """Note that a slide's manifest is written; without a row, that an earlier one still holds."""
+        self._write(
+            "UPDATE slides SET status = 'done', error = '', ended_s = ?, seconds = seconds + ?, row = coalesce(?, row) "
+            "WHERE slide_id = ?",
+            (time.time(), seconds, row.model_dump_json() if row else None, slide_id),
+        )
+        self._write("DELETE FROM blocks WHERE slide_id = ?", (slide_id,))
+
+    def failed(self, slide_id: str, error: str) -> None:
+        """Note why a slide failed."""
+        self._write(
+            "UPDATE slides SET status = 'failed', error = ?, ended_s = ? WHERE slide_id = ?",
+            (error, time.time(), slide_id),
+        )
+
+    def reset(self, status: str) -> int:
+        """Make the slides of a status pending again, and return how many there were."""
+        with self._readable():
+            return self._db.execute("UPDATE slides SET status = 'pending', error = '' WHERE status = ?", (status,)).rowcount
+
+    def note(self, name: str, value: str) -> None:
+        """Keep a fact of the batch."""
+        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def fact(self, name: str) -> str | None:
+        """Return a fact that `note` kept."""
+        with self._readable():
+            row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()

@@ -1,0 +1,76 @@
+"""One run per output folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import filelock
+
+from wsi_minugan.errors import LockedError, OutputError
+from wsi_minugan.outputs.atomic import write_text
+
+LOCK, OWNER = ".lock", ".lock-owner.json"
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def hold(out: Path) -> Iterator[str | None]:
+    """Hold an output folder; yields a sentence about a dead owner whose lock was taken over, or None.
+
+    The operating system drops the lock when its process ends, however it ends; the owner's file only says who it is.
+
+    Raises
+    ------
+    LockedError
+        If a live process holds it.
+    OutputError
+        If the folder cannot be written.
+    """
+    lock = filelock.FileLock(out / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as e:
+        raise LockedError(
+            f"{out} is in use by another run ({owner(out) or 'unknown'}). Wait for it, stop it, or choose another folder."
+        ) from e
+    except OSError as e:
+        raise OutputError(f"{out} cannot be written: {e.strerror or e}. Choose a folder you may write to.") from e
+    try:
+        before = owner(out)
+        me = {"host": socket.gethostname(), "pid": os.getpid(), "started": datetime.now(UTC).isoformat(timespec="seconds")}
+        write_text(out / OWNER, json.dumps(me) + "\n")
+        yield f"The run before this one ended without notice ({before}); its lock was taken over." if before else None
+        (out / OWNER).unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def held(out: Path) -> bool:
+    """Return whether a live process holds an output folder."""
+    if not (out / LOCK).exists():
+        return False
+    lock = filelock.FileLock(out / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    except OSError:
+        return False
+    lock.release()
+    return False
+
+
+def owner(out: Path) -> str | None:
+    """Return in words who holds, or last held, an output folder."""
+    try:
+        content = json.loads((out / OWNER).read_text("utf-8"))
+        return f"host {content['host']}, process {content['pid']}, since {content['started']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

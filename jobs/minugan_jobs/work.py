@@ -1,0 +1,234 @@
+"""What a Dask worker does: one stage of one slide, with its model, readers and plans kept between tasks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import zarr
+from distributed import Worker, WorkerPlugin, get_worker
+
+from wsi_minugan.config import RunSettings
+from wsi_minugan.errors import OutputError
+from wsi_minugan.finish import SlideWork, finish_slide
+from wsi_minugan.minugan.bundle import Bundle, load_bundle
+from wsi_minugan.outputs.manifest import MANIFEST
+from wsi_minugan.outputs.models import SlideState
+from wsi_minugan.pipeline import analyse_block, cuts_of, merge_blocks, prepare_store, write_block
+from wsi_minugan.plan import PLAN_FILE, SlidePlan, fingerprint, load_plan, plan_slide, save_plan
+from wsi_minugan.scratch import WORK
+from wsi_minugan.slides.guarded import GuardedReader
+from wsi_minugan.slides.inputs import SlideInput
+from wsi_minugan.slides.reader import SlideReader, open_slide
+
+log = logging.getLogger(__name__)
+
+Stage = Literal["plan", "analyse", "merge", "write", "finish"]
+RESULTS_VERSION = 1
+"""Raised when the same inputs would give other results, so that old work is not taken for new."""
+
+_KEPT = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """One slide's work, small enough to travel with every task.
+
+    Attributes
+    ----------
+    slide : SlideInput
+        The slide.
+    folder : Path
+        ``OUT/SLIDE_ID``.
+    settings : RunSettings
+        The run's settings.
+    model : Path
+        The bundle's folder.
+    """
+
+    slide: SlideInput
+    folder: Path
+    settings: RunSettings
+    model: Path
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a plan found.
+
+    Attributes
+    ----------
+    key : str
+        Digest of slide, settings and model.
+    blocks : int
+        Number of blocks.
+    state : {"new", "resumed", "done"}
+        Whether earlier work under this key is there.
+    """
+
+    key: str
+    blocks: int
+    state: Literal["new", "resumed", "done"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage hands back: small, whatever the slide.
+
+    Attributes
+    ----------
+    seconds : float
+        Time it took.
+    patches : int
+        Patches that went through the network.
+    tissue_mm2 : float
+        Area analysed.
+    planned : Planned or None
+        After "plan".
+    row : SlideState or None
+        After "finish".
+    """
+
+    seconds: float
+    patches: int = 0
+    tissue_mm2: float = 0.0
+    planned: Planned | None = None
+    row: SlideState | None = None
+
+
+class StageRunner(Protocol):
+    """What runs stages; the engine knows nothing of slides."""
+
+    def run(self, stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:
+        """Run one stage; `index` is the block, `previous_key` the key of earlier work ("plan" only)."""
+
+
+class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
+    """A worker's own bench: model, open slides and plans, each made once and bounded in number."""
+
+    name = "minugan-bench"
+
+    def __init__(self) -> None:
+        self._readers: OrderedDict[Path, SlideReader] = OrderedDict()
+        self._plans: OrderedDict[Path, tuple[SlidePlan, SlideWork]] = OrderedDict()
+        self._bundles: dict[Path, Bundle] = {}
+        self._predictor: tuple[Any, Any] | None = None
+
+    def setup(self, worker: Worker) -> None:
+        """Keep Zarr from starting threads of its own beside the worker's."""
+        zarr.config.set({"threading.max_workers": 1, "async.concurrency": 1})
+
+    def run(self, stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:
+        """Run one stage of a slide; see `StageRunner`."""
+        start = time.perf_counter()
+        if stage == "plan":
+            planned = self._make_plan(job, previous_key)
+            return Outcome(time.perf_counter() - start, planned=planned)
+        plan, work = self._plan(job)
+        nuclei = job.settings.nuclei
+        if stage == "analyse":
+            cuts = cuts_of(work.bundle, job.settings)
+            done = analyse_block(plan, index, self._reader(job), self._predict(job), cuts, job.folder, nuclei)
+            return Outcome(time.perf_counter() - start, done.patches, done.tissue_mm2)
+        row = None
+        if stage == "merge":
+            merge_blocks(plan, cuts_of(work.bundle, job.settings), job.folder, nuclei)
+        elif stage == "write":
+            write_block(plan, index, job.folder, nuclei)
+        else:
+            row = finish_slide(plan, self._reader(job), work, job.folder)
+            self._forget(job)
+        return Outcome(time.perf_counter() - start, row=row)
+
+    def _make_plan(self, job: Job, previous_key: str) -> Planned:
+        self._forget(job)
+        bundle, mark = self._bundle(job), fingerprint(job.slide.path)
+        key = work_key(job, mark, bundle)
+        if key == previous_key and (job.folder / MANIFEST).is_file():
+            return Planned(key, 0, "done")
+        if key == previous_key and (job.folder / WORK / PLAN_FILE).is_file():
+            return Planned(key, len(load_plan(job.folder / WORK).blocks), "resumed")
+        _remove(job.folder)
+        plan = plan_slide(job.slide, self._reader(job), job.settings, bundle.card.mpp)
+        prepare_store(plan, job.folder, job.settings.nuclei)
+        save_plan(job.folder / WORK, plan)
+        return Planned(key, len(plan.blocks), "new")
+
+    def _plan(self, job: Job) -> tuple[SlidePlan, SlideWork]:
+        if job.folder not in self._plans:
+            bundle, mark = self._bundle(job), fingerprint(job.slide.path)
+            work = SlideWork(job.settings, bundle, mark, work_key(job, mark, bundle))
+            _keep(self._plans, job.folder, (load_plan(job.folder / WORK), work))
+        self._plans.move_to_end(job.folder)
+        return self._plans[job.folder]
+
+    def _reader(self, job: Job) -> SlideReader:
+        if job.folder not in self._readers:
+            reader = GuardedReader(open_slide(job.slide.path, job.settings.reader), job.settings.stall_s)
+            for old in _keep(self._readers, job.folder, reader):
+                old.close()
+        self._readers.move_to_end(job.folder)
+        return self._readers[job.folder]
+
+    def _bundle(self, job: Job) -> Bundle:
+        if job.model not in self._bundles:
+            self._bundles[job.model] = load_bundle(job.model)
+        return self._bundles[job.model]
+
+    def _predict(self, job: Job) -> Any:
+        from wsi_minugan.minugan.predictor import Predictor
+
+        s = job.settings
+        wanted = (job.model, s.device, s.precision, s.batch_size, s.threads)
+        if self._predictor is None or self._predictor[0] != wanted:
+            made = Predictor(self._bundle(job), s.device, s.precision, s.batch_size, s.threads)
+            self._predictor = (wanted, made)
+        return self._predictor[1]
+
+    def _forget(self, job: Job) -> None:
+        self._plans.pop(job.folder, None)
+        reader = self._readers.pop(job.folder, None)
+        if reader is not None:
+            reader.close()
+
+
+def _keep(cache: OrderedDict[Path, Any], key: Path, value: Any) -> list[Any]:
+    """Put a value into a bounded cache and return what had to leave."""
+    cache[key] = value
+    return [cache.popitem(last=False)[1] for _ in range(max(0, len(cache) - _KEPT))]
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError as e:
+        raise OutputError(f"{folder} cannot be replaced: {e.strerror or e}. Remove it by hand.") from e
+
+
+def work_key(job: Job, mark: str, bundle: Bundle) -> str:
+    """Return the digest of all that decides a slide's results, and of how its scratch is cut."""
+    content = {
+        "version": RESULTS_VERSION,
+        "slide": mark,
+        "slide_id": job.slide.slide_id,
+        "mpp": job.slide.mpp,
+        "settings": job.settings.results_key(),
+        "block_px": job.settings.block_px,
+        "model": bundle.digest,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def run_stage(stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:
+    """Run one stage on the worker that executes this task."""
+    bench: StageRunner = get_worker().plugins[Bench.name]
+    return bench.run(stage, job, index, previous_key)

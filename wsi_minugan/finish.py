@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.counting.count import Count, count_mitoses
 from wsi_minugan.counting.hotspot import TissueFraction
+from wsi_minugan.errors import OutputError
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.outputs import geojson, manifest
@@ -32,6 +34,7 @@ from wsi_minugan.segmentation import masks
 from wsi_minugan.segmentation.objects import SlideObjects, label_objects
 from wsi_minugan.segmentation.outlines import outlines, to_level0
 from wsi_minugan.slides.analysis import thumbnail
+from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader
 from wsi_minugan.slides.tissue import TissueMask
 
@@ -69,23 +72,37 @@ def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: 
     count = _count(plan, mitoses, work.settings)
     write_text(folder / "count.json", count.model_dump_json(indent=2) + "\n")
     _write_mitoses(plan, scratch, mitoses, count, work, folder)
-    nuclei = _write_nuclei(plan, scratch, folder) if work.settings.nuclei else None
+    if work.settings.nuclei:
+        _write_nuclei(plan, scratch, folder)
     _draw(plan, reader, mitoses, count, folder)
     masks.build_pyramid(folder / "masks.zarr", plan.frame, plan.block_px)
-    shutil.rmtree(folder / WORK)
     remove_partial(folder)
     manifest.write_manifest(folder, _manifest(plan, work, folder))
-    return slide_state(plan, count, nuclei)
+    # Scratch goes last: a slide killed before its manifest goes on from it.
+    shutil.rmtree(folder / WORK)
+    return slide_state(plan.slide, folder)
 
 
-def slide_state(plan: SlidePlan, count: Count, nuclei: int | None) -> SlideState:
-    """Return a finished slide's row."""
+def slide_state(slide: SlideInput, folder: Path) -> SlideState:
+    """Return the row of slides.csv of a finished slide, from its files.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds no finished result.
+    """
+    sealed = manifest.read_manifest(folder)
+    try:
+        count = Count.model_validate_json((folder / "count.json").read_bytes())
+        nuclei = pq.read_metadata(folder / "nuclei.parquet").num_rows if "nuclei.parquet" in sealed.files else None
+    except (OSError, ValueError) as e:
+        raise OutputError(f"The results in {folder} cannot be read: {e}. Run the slide again with --overwrite.") from e
     return SlideState(
-        slide_id=plan.slide.slide_id,
-        path=str(plan.slide.path),
+        slide_id=slide.slide_id,
+        path=str(slide.path),
         status="done",
-        mpp=plan.frame.level0_mpp,
-        tissue_mm2=round(plan.tissue_mm2, 4),
+        mpp=sealed.slide.mpp,
+        tissue_mm2=round(sealed.tissue_mm2, 4),
         nuclei=nuclei,
         mitoses=count.mitoses,
         mitoses_per_mm2=None if count.mitoses_per_mm2 is None else round(count.mitoses_per_mm2, 4),
@@ -144,9 +161,9 @@ def _write_mitoses(
     geojson.write_geojson(folder / "mitoses.geojson", geojson.Mitoses(polygons, measurements, work.key), circle, words)
 
 
-def _write_nuclei(plan: SlidePlan, scratch: Scratch, folder: Path) -> int:
+def _write_nuclei(plan: SlidePlan, scratch: Scratch, folder: Path) -> None:
     nuclei = scratch.load_merged("nuclei")
-    return write_nuclei(folder / "nuclei.parquet", _nuclei_batches(plan, scratch, nuclei, folder))
+    write_nuclei(folder / "nuclei.parquet", _nuclei_batches(plan, scratch, nuclei, folder))
 
 
 def _nuclei_batches(

@@ -7,7 +7,9 @@ ends, blocks of the next already run.
 from __future__ import annotations
 
 import logging
+import math
 import queue
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 
 TASKS_PER_WORKER = 3
 _POLL_S = 0.5
+_COUNT_WORKERS_S = 5.0
 _ORDER: tuple[Stage, ...] = ("plan", "analyse", "merge", "write", "finish")
 _BLOCKWISE = {"analyse", "write"}
 
@@ -109,6 +112,8 @@ class Engine:
         self._active: list[_SlideRun] = []
         self._finished: queue.SimpleQueue[tuple[_SlideRun, Stage, int, Future]] = queue.SimpleQueue()
         self._in_flight = 0
+        self._workers = 1
+        self._counted_s = -math.inf
 
     def run(self, records: Sequence[SlideRecord]) -> None:
         """Take slides through all stages, in order, until none is left or a stop is asked for."""
@@ -121,9 +126,9 @@ class Engine:
         self._cancel_all()
 
     def _hand_out(self, coming: Iterator[SlideRecord]) -> None:
-        workers = max(1, len(self._client.nthreads()) if self._in_flight == 0 else self._workers)
-        self._workers = workers
-        while self._in_flight < TASKS_PER_WORKER * workers:
+        if time.monotonic() - self._counted_s > _COUNT_WORKERS_S:
+            self._workers, self._counted_s = max(1, len(self._client.nthreads())), time.monotonic()
+        while self._in_flight < TASKS_PER_WORKER * self._workers:
             slide = next((s for s in self._active if s.waiting), None) or self._open_next(coming)
             if slide is None:
                 return
@@ -133,9 +138,10 @@ class Engine:
         record = next(coming, None)
         if record is None:
             return None
-        self._ledger.begin(record.slide.slide_id)
+        job = self._make_job(record)
+        self._ledger.begin(record.slide.slide_id, job.request)
         self._observe(Event("started", record.slide.slide_id))
-        self._active.append(_SlideRun(self._make_job(record), record.key))
+        self._active.append(_SlideRun(job, record.key))
         return self._active[-1]
 
     def _submit(self, slide: _SlideRun, index: int) -> None:

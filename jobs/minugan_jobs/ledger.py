@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS slides (
   slide_id TEXT PRIMARY KEY, position INTEGER NOT NULL, path TEXT NOT NULL, mpp REAL,
   status TEXT NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'running', 'done', 'failed')),
-  key TEXT NOT NULL DEFAULT '', attempts INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '',
+  request TEXT NOT NULL DEFAULT '', key TEXT NOT NULL DEFAULT '', attempts INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '',
   started_s REAL, ended_s REAL, seconds REAL NOT NULL DEFAULT 0, blocks INTEGER, row TEXT);
 CREATE TABLE IF NOT EXISTS blocks (
   slide_id TEXT NOT NULL, stage TEXT NOT NULL, block INTEGER NOT NULL, patches INTEGER NOT NULL DEFAULT 0,
@@ -46,6 +46,8 @@ class SlideRecord:
         How often it was begun.
     error : str
         Why it failed.
+    request : str
+        Digest of the settings it was last begun with.
     """
 
     slide: SlideInput
@@ -53,6 +55,7 @@ class SlideRecord:
     key: str
     attempts: int
     error: str
+    request: str = ""
 
 
 class Ledger:
@@ -116,7 +119,7 @@ class Ledger:
         """Return all slides in the batch's order."""
         with self._readable():
             rows = self._db.execute(
-                "SELECT slide_id, path, mpp, status, key, attempts, error FROM slides ORDER BY position, slide_id"
+                "SELECT slide_id, path, mpp, status, key, attempts, error, request FROM slides ORDER BY position, slide_id"
             ).fetchall()
         return [SlideRecord(SlideInput(r[0], Path(r[1]), r[2]), *r[3:]) for r in rows]
 
@@ -133,11 +136,12 @@ class Ledger:
             states.append(SlideState(**known))
         return states
 
-    def begin(self, slide_id: str) -> None:
-        """Note that a slide is being worked on."""
+    def begin(self, slide_id: str, request: str) -> None:
+        """Note that a slide is being worked on, for settings of the digest `request`."""
         self._write(
-            "UPDATE slides SET status = 'running', attempts = attempts + 1, error = '', started_s = ? WHERE slide_id = ?",
-            (time.time(), slide_id),
+            "UPDATE slides SET status = 'running', attempts = attempts + 1, error = '', started_s = ?, request = ? "
+            "WHERE slide_id = ?",
+            (time.time(), request, slide_id),
         )
 
     def planned(self, slide_id: str, key: str, blocks: int, resumed: bool) -> None:

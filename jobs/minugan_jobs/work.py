@@ -17,7 +17,7 @@ from distributed import Worker, WorkerPlugin, get_worker
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import OutputError
-from wsi_minugan.finish import SlideWork, finish_slide
+from wsi_minugan.finish import SlideWork, finish_slide, slide_state
 from wsi_minugan.minugan.bundle import Bundle, load_bundle
 from wsi_minugan.outputs.manifest import MANIFEST
 from wsi_minugan.outputs.models import SlideState
@@ -51,12 +51,15 @@ class Job:
         The run's settings.
     model : Path
         The bundle's folder.
+    request : str
+        Digest of what is asked for, whatever the slide's content.
     """
 
     slide: SlideInput
     folder: Path
     settings: RunSettings
     model: Path
+    request: str
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,8 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         start = time.perf_counter()
         if stage == "plan":
             planned = self._make_plan(job, previous_key)
-            return Outcome(time.perf_counter() - start, planned=planned)
+            row = slide_state(job.slide, job.folder) if planned.state == "done" else None
+            return Outcome(time.perf_counter() - start, planned=planned, row=row)
         plan, work = self._plan(job)
         nuclei = job.settings.nuclei
         if stage == "analyse":
@@ -152,6 +156,7 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         bundle, mark = self._bundle(job), fingerprint(job.slide.path)
         key = work_key(job, mark, bundle)
         if key == previous_key and (job.folder / MANIFEST).is_file():
+            shutil.rmtree(job.folder / WORK, ignore_errors=True)
             return Planned(key, 0, "done")
         if key == previous_key and (job.folder / WORK / PLAN_FILE).is_file():
             return Planned(key, len(load_plan(job.folder / WORK).blocks), "resumed")

@@ -1,0 +1,307 @@
+"""One batch from start to end: inputs, output folder, lock, ledger, engine, and the files about the whole run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from minugan_jobs.cluster import open_cluster
+from minugan_jobs.engine import Engine, Event, Observer
+from minugan_jobs.eventlog import EventLog
+from minugan_jobs.ledger import LEDGER, Ledger, SlideRecord
+from minugan_jobs.lock import hold
+from minugan_jobs.work import Job
+from wsi_minugan.config import RunSettings
+from wsi_minugan.errors import OutputError
+from wsi_minugan.finish import model_facts, versions
+from wsi_minugan.minugan.bundle import Bundle, find_bundle, load_bundle
+from wsi_minugan.outputs.atomic import write_text
+from wsi_minugan.outputs.manifest import read_manifest
+from wsi_minugan.outputs.models import RunFile, SlideState
+from wsi_minugan.outputs.report import write_report
+from wsi_minugan.outputs.tables import write_slides
+from wsi_minugan.slides.inputs import SlideInput
+
+log = logging.getLogger(__name__)
+
+MIN_FREE_BYTES = 500_000_000
+_KEY_FILE = "pseudonyms.csv"
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """How a batch ended.
+
+    Attributes
+    ----------
+    slides : tuple of SlideState
+        The batch's slides.
+    signal : int or None
+        The signal that stopped it.
+    """
+
+    slides: tuple[SlideState, ...]
+    signal: int | None
+
+    @property
+    def exit_status(self) -> int:
+        """0 all done, 1 some failed, 128 + signal when stopped."""
+        if self.signal is not None:
+            return 128 + self.signal
+        return 0 if all(s.status == "done" for s in self.slides) else 1
+
+
+def run_batch(
+    slides: Sequence[SlideInput],
+    out: Path,
+    settings: RunSettings,
+    observe: Observer,
+    retry: bool = False,
+    note: Callable[[str], None] = log.warning,
+) -> BatchResult:
+    """Take a batch of slides to its end, or to a signal.
+
+    Parameters
+    ----------
+    slides : sequence of SlideInput
+        The batch.
+    out : Path
+        Output folder.
+    settings : RunSettings
+        Settings.
+    observe : callable
+        Takes events, for progress.
+    retry : bool
+        Take failed slides again.
+    note : callable
+        Takes sentences for the user.
+
+    Raises
+    ------
+    MinuganError
+        If the model, the device or the output folder cannot be used; no slide was begun then.
+    """
+    bundle = load_bundle(find_bundle(settings.model))
+    _check_device(settings)
+    slides = tuple(replace(s, path=s.path.absolute()) for s in slides)
+    prepare_folder(out, slides, settings.overwrite)
+    with hold(out) as takeover, _signals() as stop:
+        if takeover:
+            note(takeover)
+        if settings.overwrite:
+            _remove_results(out)
+        if settings.pseudonyms:
+            slides = _with_pseudonyms(out, slides)
+        ledger = Ledger(out)
+        try:
+            _run(slides, out, settings, bundle, ledger, observe, retry, stop)
+            wanted = {s.slide_id for s in slides}
+            states = [s for s in ledger.states() if s.slide_id in wanted]
+        finally:
+            ledger.close()
+    return BatchResult(tuple(states), stop.signal)
+
+
+def _run(
+    slides: Sequence[SlideInput],
+    out: Path,
+    settings: RunSettings,
+    bundle: Bundle,
+    ledger: Ledger,
+    observe: Observer,
+    retry: bool,
+    stop: _Stop,
+) -> None:
+    request = _request(settings, bundle)
+    ledger.add_slides(slides)
+    ledger.reset("running")
+    ledger.note("settings", settings.model_dump_json())
+    wanted = {s.slide_id for s in slides}
+    records = [r for r in ledger.slides() if r.slide.slide_id in wanted and _to_do(r, request, retry)]
+    started = _now()
+    _write_run(out, settings, bundle, ledger, started, None)
+    with EventLog(out) as events:
+        watch = _Watch(out, ledger, events, observe)
+        if records:
+            with open_cluster(settings) as client:
+                model = bundle.path.absolute()
+
+                def make_job(r: SlideRecord) -> Job:
+                    return Job(r.slide, out.absolute() / r.slide.slide_id, settings, model, request + str(r.slide.mpp))
+
+                Engine(client, ledger, make_job, watch, stop.asked).run(records)
+                events.write("stopped" if stop.asked() else "ended")
+                _write_run(out, settings, bundle, ledger, started, _now())
+                return
+    _write_run(out, settings, bundle, ledger, started, _now())
+
+
+def _to_do(record: SlideRecord, request: str, retry: bool) -> bool:
+    """Failed slides wait for a retry or for other settings; finished ones are checked against slide, settings and model."""
+    return record.status != "failed" or retry or record.request != request + str(record.slide.mpp)
+
+
+def _request(settings: RunSettings, bundle: Bundle) -> str:
+    text = json.dumps([settings.results_key(), bundle.digest], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass
+class _Watch:
+    """Passes events on, and keeps log and table up to date."""
+
+    out: Path
+    ledger: Ledger
+    events: EventLog
+    observe: Observer
+
+    def __call__(self, event: Event) -> None:
+        if event.kind != "block":
+            self.events.write(event.kind, slide_id=event.slide_id, error=event.error or None)
+        if event.kind in {"done", "failed"}:
+            write_slides(self.out / "slides.csv", self.ledger.states())
+        if event.kind == "started" and shutil.disk_usage(self.out).free < MIN_FREE_BYTES:
+            raise OutputError(f"Less than {MIN_FREE_BYTES // 10**6} MB are free in {self.out}. Free some space and run again.")
+        self.observe(event)
+
+
+def _write_run(
+    out: Path, settings: RunSettings, bundle: Bundle, ledger: Ledger, started: str, ended: str | None
+) -> None:
+    states = ledger.states()
+    if settings.pseudonyms:
+        states = [s.model_copy(update={"path": "", "error": s.error.replace(s.path, s.slide_id)}) for s in states]
+    tally = [s.status for s in states]
+    run = RunFile(
+        settings=settings.model_dump(mode="json"),
+        versions=versions(),
+        model=model_facts(bundle),
+        machine={"host": socket.gethostname(), "system": platform.platform(), "cores": os.cpu_count()},
+        started=started,
+        ended=ended,
+        slides_done=tally.count("done"),
+        slides_failed=tally.count("failed"),
+        slides_pending=len(tally) - tally.count("done") - tally.count("failed"),
+    )
+    write_text(out / "run.json", run.model_dump_json(indent=2) + "\n")
+    write_slides(out / "slides.csv", states)
+    warnings = {s.slide_id: read_manifest(out / s.slide_id).warnings for s in states if s.status == "done"}
+    write_report(out / "report.html", run, states, warnings)
+
+
+def prepare_folder(out: Path, slides: Sequence[SlideInput], overwrite: bool) -> None:
+    """Make the output folder, or check that it is this batch's.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written, is a file, is nobody's run, or is another batch's.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        there = [p for p in out.iterdir() if not p.name.startswith(".")]
+        probe = out / f".probe.{os.getpid()}"
+        probe.write_bytes(b"wsi-minugan")
+        probe.unlink()
+    except OSError as e:
+        raise OutputError(
+            f"The output folder {out} cannot be used: {e.strerror or e}. Choose a folder you may write to, on a disk with space."
+        ) from e
+    if not (out / LEDGER).exists():
+        if {p.name for p in there} & {s.slide_id for s in slides}:
+            raise OutputError(f"{out} holds files that are not of a run of this program. Choose an empty folder.")
+        return
+    if overwrite:
+        return
+    ledger = Ledger(out)
+    try:
+        known = {r.slide.path: r.slide.slide_id for r in ledger.slides()}
+    finally:
+        ledger.close()
+    if known and not {s.path for s in slides} & known.keys():
+        raise OutputError(
+            f"{out} holds the results of another run ({len(known)} slides, none of these). "
+            "Choose another folder, or replace them with --overwrite."
+        )
+
+
+def _remove_results(out: Path) -> None:
+    """Remove a run's ledger, and the folders of the slides it names."""
+    if not (out / LEDGER).exists():
+        return
+    ledger = Ledger(out)
+    folders = [out / r.slide.slide_id for r in ledger.slides()]
+    ledger.close()
+    for folder in folders:
+        if folder.parent == out:
+            shutil.rmtree(folder, ignore_errors=True)
+    for suffix in ("", "-wal", "-shm"):
+        (out / (LEDGER + suffix)).unlink(missing_ok=True)
+
+
+def _with_pseudonyms(out: Path, slides: Sequence[SlideInput]) -> tuple[SlideInput, ...]:
+    named = tuple(replace(s, slide_id=f"slide-{k:04d}") for k, s in enumerate(slides, start=1))
+    rows = [SlideState(slide_id=s.slide_id, path=str(s.path), status="pending") for s in named]
+    write_text(out / _KEY_FILE, "slide_id,path\n" + "".join(f'{r.slide_id},"{r.path.replace(chr(34), chr(34) * 2)}"\n' for r in rows))
+    return named
+
+
+def _check_device(settings: RunSettings) -> None:
+    if settings.device == "cuda" and not settings.scheduler:
+        from wsi_minugan.minugan.predictor import choose_device
+
+        choose_device("cuda")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class _Stop:
+    """Whether a signal asked to stop, and which."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def asked(self) -> bool:
+        return self.signal is not None
+
+    def take(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            os._exit(128 + number)
+        self.signal = number
+
+
+@contextmanager
+def _signals() -> Iterator[_Stop]:
+    """Turn the first SIGINT or SIGTERM into a request to stop; a second one ends the process at once."""
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {s: signal.signal(s, stop.take) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def failures(result: BatchResult) -> list[tuple[str, str]]:
+    """Return (slide_id, why) of the slides that failed."""
+    return [(s.slide_id, s.error) for s in result.slides if s.status == "failed"]
+
+

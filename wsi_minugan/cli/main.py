@@ -27,12 +27,24 @@ def app() -> None:
 @click.option("-o", "--out", type=_PATH, required=True, help="Folder for the results.")
 @click.option("--config", type=_PATH, help="YAML file of settings; flags win.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@click.option("--retry", is_flag=True, help="Take slides that failed before again.")
 @setting_options
-def run(sources: tuple[str, ...], out: Path, config: Path | None, dry_run: bool, **flags: Any) -> None:
+def run(
+    sources: tuple[str, ...], out: Path, config: Path | None, dry_run: bool, retry: bool, **flags: Any
+) -> None:
     """Analyse slides: files, folders, globs, or a CSV with columns path, slide_id, mpp."""
     from wsi_minugan.cli import running
 
-    sys.exit(running.run(sources, out, config, flags, dry_run=dry_run))
+    sys.exit(running.run(sources, out, config, flags, dry_run, retry))
+
+
+@app.command()
+@click.argument("out", type=_PATH)
+def retry(out: Path) -> None:
+    """Take the failed slides of a run again, with its settings."""
+    from wsi_minugan.cli import running
+
+    sys.exit(running.retry(out))
 
 
 @app.command()
@@ -99,7 +111,7 @@ def count(  # noqa: D103
     """Count again, without the network: a slide's result folder, or a GeoJSON of mitoses."""
     from wsi_minugan.cli import recounting
 
-    recounting.recount(source, mpp, shape, area_mm2, hpf_diameter_mm, out)
+    recounting.recount(source, mpp, area_mm2, hpf_diameter_mm, out)
 
 
 @app.command()

@@ -149,6 +149,16 @@ def read_block(path: Path, name: str, box: Box, level: int = 0) -> NDArray[Any]:
     return values
 
 
+def read_coarse(path: Path, name: str, frame: Box, step_px: int) -> NDArray[Any]:
+    """Return every `step_px`-th pixel of an array, strip by strip; shape ``(ceil(h / step), ceil(w / step))``."""
+    strips = []
+    array = _open(path, name, 0)
+    for y in range(0, frame.height_px, CHUNK_PX):
+        strip = np.asarray(array[y : min(y + CHUNK_PX, frame.height_px)])
+        strips.append(strip[(-y) % step_px :: step_px, ::step_px])
+    return np.concatenate(strips)
+
+
 def _open(path: Path, name: str, level: int) -> Any:
     return zarr.open_array(path / _PATHS[name][0] / str(level), mode="r+")
 

@@ -1,0 +1,125 @@
+"""The commands that run: run, retry, demo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wsi_minugan.cli.progress import Progress
+from wsi_minugan.config import RunSettings, load_settings
+from wsi_minugan.errors import MinuganError
+from wsi_minugan.slides.inputs import SlideInput, expand_inputs
+
+_SECONDS_PER_PATCH = 0.05
+DEMO_SIDE_PX, DEMO_SLIDE = 3000, "demo.tiff"
+
+
+def run(
+    sources: Sequence[str], out: Path, config: Path | None, flags: dict[str, Any], dry_run: bool, retry: bool = False
+) -> int:
+    """Run a batch, or only say what it would be; returns the exit status."""
+    settings = load_settings(config, flags)
+    slides = expand_inputs(sources)
+    return _dry_run(slides, settings) if dry_run else _run(slides, out, settings, retry)
+
+
+def _run(slides: Sequence[SlideInput], out: Path, settings: RunSettings, retry: bool) -> int:
+    from minugan_jobs.batch import failures, run_batch
+
+    with Progress(len(slides), settings.quiet) as progress:
+        result = run_batch(slides, out, settings, progress, retry, progress.note)
+    done = sum(s.status == "done" for s in result.slides)
+    failed = failures(result)
+    click.echo(f"{done} of {len(result.slides)} slides done, {len(failed)} failed. Results: {out / 'report.html'}")
+    if failed:
+        _print_failures(failed)
+    if result.signal is not None:
+        click.echo("Stopped. The same command goes on from here.", err=True)
+    return result.exit_status
+
+
+def _print_failures(failed: Sequence[tuple[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("slide", "what happened, and what to do", title=f"{len(failed)} failed", title_justify="left")
+    for slide_id, why in failed:
+        table.add_row(Text(slide_id, overflow="fold"), Text(why, overflow="fold"))
+    Console(stderr=True).print(table)
+
+
+def _dry_run(slides: Sequence[SlideInput], settings: RunSettings) -> int:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from minugan_jobs.cluster import worker_count
+    from wsi_minugan.minugan.bundle import find_bundle, load_bundle
+    from wsi_minugan.plan import plan_slide
+    from wsi_minugan.slides.reader import open_slide
+
+    bundle = load_bundle(find_bundle(settings.model))
+    table = Table("slide", "mpp", "from", "tissue mm2", "patches", "about", title="Dry run: nothing is written")
+    total_s, bad = 0.0, 0
+    for slide in slides:
+        try:
+            reader = open_slide(slide.path, settings.reader)
+            plan = plan_slide(slide, reader, settings, bundle.card.mpp)
+        except MinuganError as e:
+            bad += 1
+            table.add_row(Text(slide.slide_id), "", Text(str(e), style="red"), "", "", "")
+            continue
+        patches = len(plan.patches_of(plan.frame.box))
+        seconds = patches * _SECONDS_PER_PATCH / worker_count(settings)
+        total_s += seconds
+        cells = (f"{plan.frame.level0_mpp:.4f}", plan.mpp_source, f"{plan.tissue_mm2:.1f}", str(patches), _duration(seconds))
+        table.add_row(Text(slide.slide_id), *cells)
+        reader.close()
+    Console().print(table)
+    click.echo(f"{len(slides) - bad} slides, about {_duration(total_s)} on {worker_count(settings)} workers (CPU, ngf 8).")
+    return 1 if bad else 0
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def retry(out: Path) -> int:
+    """Take the failed slides of a run again, with the settings of that run."""
+    from minugan_jobs.ledger import Ledger
+
+    ledger = Ledger(out, read_only=True)
+    slides = [r.slide for r in ledger.slides()]
+    settings = RunSettings.model_validate_json(ledger.fact("settings") or "{}")
+    ledger.close()
+    return _run(slides, out, settings.model_copy(update={"overwrite": False}), retry=True)
+
+
+def demo(out: Path, seed: int) -> int:
+    """Draw a slide with known mitoses and run the whole job on it."""
+    from wsi_minugan.errors import OutputError
+    from wsi_minugan.slides.drawn import Drawing, write_slide
+
+    drawing = Drawing(DEMO_SIDE_PX, DEMO_SIDE_PX, seed)
+    path = out / "slides" / DEMO_SLIDE
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_slide(path, drawing)
+    except OSError as e:
+        raise OutputError(f"The output folder {out} cannot be used: {e.strerror or e}. Choose another.") from e
+    click.echo(f"Drew {path}: {DEMO_SIDE_PX} x {DEMO_SIDE_PX} px with {len(drawing.mitoses_xy_px)} mitoses.")
+    status = _run([SlideInput("demo", path)], out, RunSettings(), retry=True)
+    for name, what in (
+        ("report.html", "the whole batch in one page"),
+        ("demo/mitoses.geojson", "drag it onto the slide in QuPath"),
+        ("demo/count.json", "counts, hot spot, scores"),
+        ("demo/overview.png", "slide, heat map, hot spot"),
+        ("demo/masks.zarr", "OME-Zarr masks"),
+    ):
+        click.echo(f"  {out / name!s:36} {what}")
+    return status

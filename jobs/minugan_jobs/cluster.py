@@ -23,7 +23,9 @@ _DASK = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.profile.enabled": False,
     "distributed.comm.timeouts.connect": "30s",
-    "distributed.logging.distributed": "error",
+    # No dashboard: nothing may listen but the scheduler and the workers themselves.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
 }
 
 
@@ -54,13 +56,15 @@ def _local(settings: RunSettings, scratch: str) -> LocalCluster:
     threads = str(settings.threads)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     # Set before the workers start: torch and OpenCV size their pools at import.
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": dict.fromkeys(names, threads) | {"MALLOC_TRIM_THRESHOLD_": "65536"}}):
+    environment = dict.fromkeys(names, threads) | {"MALLOC_TRIM_THRESHOLD_": "65536", "DASK_LOGGING__DISTRIBUTED": "critical"}
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
         return LocalCluster(
             n_workers=worker_count(settings),
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
             local_directory=scratch,
             memory_limit=0,
         )

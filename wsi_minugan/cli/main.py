@@ -127,6 +127,9 @@ def demo(out: Path, seed: int) -> None:
 def main() -> None:
     """Run the command line; a user's mistake ends in a sentence, not a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    for handler in logging.getLogger().handlers:
+        # Dask tells of every connection; what matters of it reaches the user as a slide's failure.
+        handler.addFilter(lambda record: not record.name.startswith("distributed"))
     try:
         app.main(standalone_mode=False)
     except click.exceptions.Abort:

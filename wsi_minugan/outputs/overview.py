@@ -13,6 +13,7 @@ from wsi_minugan.outputs.atomic import write_bytes
 
 LONGEST_PX = 1600
 _HEAT_UM = 250.0
+_HEAT_STEP = 8
 _MITOSIS, _HOTSPOT, _TISSUE = (0, 160, 40), (255, 140, 0), (30, 90, 200)
 
 
@@ -62,13 +63,15 @@ def draw_overview(path: Path, thumb: NDArray[np.uint8], width_px: int, found: Fi
 def _with_heat(thumb: NDArray[np.uint8], points: NDArray[np.float64], sigma: float) -> NDArray[np.uint8]:
     if len(points) == 0:
         return thumb.copy()
-    heat = np.zeros(thumb.shape[:2], np.float32)
-    at = np.clip(points.astype(int), 0, [thumb.shape[1] - 1, thumb.shape[0] - 1])
-    np.add.at(heat, (at[:, 1], at[:, 0]), 1.0)
-    heat = cv2.GaussianBlur(heat, (0, 0), max(1.0, sigma))
-    heat /= heat.max()
-    colours = cv2.cvtColor(cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-    opacity = 0.55 * np.sqrt(heat)[..., None]
+    # A heat map is smooth: it is made small and enlarged, or a wide blur would take longer than the network.
+    h, w = thumb.shape[:2]
+    small = np.zeros((-(-h // _HEAT_STEP), -(-w // _HEAT_STEP)), np.float32)
+    at = np.clip(points.astype(int), 0, [w - 1, h - 1]) // _HEAT_STEP
+    np.add.at(small, (at[:, 1], at[:, 0]), 1.0)
+    small = cv2.GaussianBlur(small, (0, 0), max(1.0, min(sigma, max(h, w) / 20) / _HEAT_STEP))
+    heat = cv2.resize(small / small.max(), (w, h), interpolation=cv2.INTER_LINEAR)
+    colours = cv2.cvtColor(cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_HOT), cv2.COLOR_BGR2RGB)
+    opacity = 0.6 * np.clip(heat * 1.5 - 0.2, 0, 1)[..., None]
     return np.rint(thumb * (1 - opacity) + colours * opacity).astype(np.uint8)
 
 

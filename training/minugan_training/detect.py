@@ -1,0 +1,85 @@
+"""A model on images that are not slides: the same grid, blending and objects as on slides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_minugan.config import PATCH_PX
+from wsi_minugan.geometry import Box
+from wsi_minugan.minugan.predictor import Predictor
+from wsi_minugan.segmentation.blend import Blender
+from wsi_minugan.segmentation.classes import Thresholds, class_map
+from wsi_minugan.segmentation.grid import PatchGrid
+from wsi_minugan.segmentation.objects import label_objects, measure_objects
+
+
+def score_image(predictor: Predictor, image: NDArray[np.uint8], stride_px: int = 192) -> NDArray[np.uint8]:
+    """Return the blended scores of an image at the model's resolution.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model.
+    image : ndarray of uint8, shape (h, w, 3)
+        RGB; white around it, as around a slide.
+    stride_px : int
+        Distance of patches.
+
+    Returns
+    -------
+    ndarray of uint8, shape (3, h, w)
+        255 times the scores of nucleus, mitosis, boundary.
+    """
+    h, w = image.shape[:2]
+    grid = PatchGrid(h, w, stride_px)
+    frame = Box(0, 0, h, w)
+    blender = Blender(frame, grid)
+    places = grid.patches_for(frame)
+    for start in range(0, len(places), predictor.batch_size):
+        part = places[start : start + predictor.batch_size]
+        patches = np.stack([_cut(image, grid.box(*ij)) for ij in part])
+        for ij, scores in zip(part, predictor.predict(patches), strict=True):
+            blender.add(*ij, scores)
+    return blender.scores()
+
+
+def _cut(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+    out = np.full((PATCH_PX, PATCH_PX, 3), 255, np.uint8)
+    part = box.clipped(Box(0, 0, *image.shape[:2]))
+    out[part.slices_within(box)] = image[part.slices_within(Box(0, 0, *image.shape[:2]))]
+    return out
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Objects that a pixel threshold yields, before the cuts on area and peak.
+
+    Attributes
+    ----------
+    xy_px : ndarray of float, shape (n, 2)
+        Centroids; the centre of pixel 0 is at 0.5.
+    area_px, peak : ndarray, shape (n,)
+        Area, and largest score (0 to 255).
+    """
+
+    xy_px: NDArray[np.float64]
+    area_px: NDArray[np.int64]
+    peak: NDArray[np.int64]
+
+    def kept(self, min_area_px: float, min_peak: float) -> Candidates:
+        """Return those that pass the cuts."""
+        good = (self.area_px >= min_area_px) & (self.peak >= min_peak)
+        return Candidates(self.xy_px[good], self.area_px[good], self.peak[good])
+
+
+def mitosis_candidates(scores: NDArray[np.uint8], cut: Thresholds) -> Candidates:
+    """Return the mitoses of an image's scores; as on slides."""
+    classes = class_map(scores, cut)
+    box = Box(0, 0, *classes.shape)
+    table = measure_objects(label_objects(classes == 2), scores[1], box).table
+    area = np.maximum(1, table["area_px"])
+    xy = np.stack([table["sum_x"] / area + 0.5, table["sum_y"] / area + 0.5], axis=1)
+    return Candidates(xy, table["area_px"], table["peak"])

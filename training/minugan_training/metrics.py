@@ -1,0 +1,113 @@
+"""Figures of merit, pooled over images, with intervals by patient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Pooled counts of one group of images (a patient, say).
+
+    Attributes
+    ----------
+    tp, fp, fn : int
+        True positives, false positives, false negatives.
+    area_mm2 : float
+        Area looked at.
+    """
+
+    tp: int
+    fp: int
+    fn: int
+    area_mm2: float = 0.0
+
+    def __add__(self, other: Detections) -> Detections:
+        return Detections(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.area_mm2 + other.area_mm2)
+
+    @property
+    def precision(self) -> float:
+        """TP / (TP + FP); 0 where nothing was found."""
+        return self.tp / max(1, self.tp + self.fp)
+
+    @property
+    def recall(self) -> float:
+        """TP / (TP + FN); 0 where there is nothing to find."""
+        return self.tp / max(1, self.tp + self.fn)
+
+    @property
+    def f1(self) -> float:
+        """2 TP / (2 TP + FP + FN)."""
+        return 2 * self.tp / max(1, 2 * self.tp + self.fp + self.fn)
+
+    @property
+    def fp_per_mm2(self) -> float:
+        """False positives per mm2 looked at."""
+        return self.fp / self.area_mm2 if self.area_mm2 else float("nan")
+
+
+def pooled(groups: Sequence[Detections]) -> Detections:
+    """Sum the counts of all groups."""
+    return sum(groups, Detections(0, 0, 0))
+
+
+def bootstrap_interval(
+    groups: Mapping[str, Detections],
+    figure: Callable[[Detections], float],
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the percentile interval of a pooled figure over resampled groups (patients, or slides)."""
+    values = list(groups.values())
+    rng = np.random.default_rng(seed)
+    found = [figure(pooled([values[k] for k in rng.integers(0, len(values), len(values))])) for _ in range(draws)]
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Return the Dice coefficient of two masks; 1 where both are empty."""
+    total = int(a.sum()) + int(b.sum())
+    return 2 * int((a & b).sum()) / total if total else 1.0
+
+
+def average_precision(scores: NDArray[np.float64], hit: NDArray[np.bool_], truths: int) -> float:
+    """Return the area under precision over recall, all points, with the precision made monotone.
+
+    Parameters
+    ----------
+    scores : ndarray of float, shape (n,)
+        Scores of detections.
+    hit : ndarray of bool, shape (n,)
+        Whether each is a true positive.
+    truths : int
+        Number of truths.
+    """
+    if truths == 0 or len(scores) == 0:
+        return 0.0
+    order = np.argsort(-scores, kind="stable")
+    tp = np.cumsum(hit[order])
+    precision = tp / np.arange(1, len(tp) + 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    gained = np.diff(np.concatenate([[0], tp]))
+    return float((envelope * gained).sum() / truths)
+
+
+def panoptic_quality(found: NDArray[np.integer], truth: NDArray[np.integer]) -> tuple[float, float, float]:
+    """Return panoptic, segmentation and recognition quality of two label maps (Kirillov et al., CVPR 2019)."""
+    found_area, truth_area = np.bincount(found.ravel()), np.bincount(truth.ravel())
+    both = (found > 0) & (truth > 0)
+    codes = found[both].astype(np.int64) * len(truth_area) + truth[both]
+    pairs, common = np.unique(codes, return_counts=True)
+    f, t = pairs // len(truth_area), pairs % len(truth_area)
+    iou = common / (found_area[f] + truth_area[t] - common)
+    matched = iou[iou > 0.5]
+    n_found, n_truth = int((found_area[1:] > 0).sum()), int((truth_area[1:] > 0).sum())
+    recognition = 2 * len(matched) / max(1, n_found + n_truth)
+    segmentation = float(matched.mean()) if len(matched) else 0.0
+    return segmentation * recognition, segmentation, recognition

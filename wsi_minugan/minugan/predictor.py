@@ -142,7 +142,10 @@ def _load_network(bundle: Bundle) -> Generator:
     card = bundle.card.architecture
     network = Generator(card.ngf, card.norm)
     state = {k: v.float() for k, v in load_file(bundle.weights).items()}
-    missing, unexpected = network.load_state_dict(state, strict=False)
+    try:
+        missing, unexpected = network.load_state_dict(state, strict=False)
+    except RuntimeError as e:
+        raise ModelError(f"The weights in {bundle.path} do not fit the architecture on their card.") from e
     missing = [k for k in missing if not k.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise ModelError(f"The weights in {bundle.path} do not fit the architecture on their card.")

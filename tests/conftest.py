@@ -1,0 +1,71 @@
+"""Fixtures that several rooms share: drawn slides, the bundled model, the command line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wsi_minugan.slides.drawn import Drawing, write_slide
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with a reason, what this machine cannot run."""
+    for item in items:
+        if item.get_closest_marker("shared") and not (SHARED / "data").is_dir():
+            item.add_marker(pytest.mark.skip(reason=f"needs the images in {SHARED / 'data'}"))
+        if item.get_closest_marker("gpu"):
+            import torch
+
+            if not torch.cuda.is_available():
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        if item.get_closest_marker("tiatoolbox"):
+            import importlib.util
+
+            if importlib.util.find_spec("tiatoolbox") is None:
+                item.add_marker(pytest.mark.skip(reason="needs the extra [tiatoolbox]: make test-tiatoolbox"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder of real data."""
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def drawing() -> Drawing:
+    """Return a small drawing with known mitoses."""
+    return Drawing(1500, 1300, seed=3, mitoses=8)
+
+
+@pytest.fixture(scope="session")
+def slide(tmp_path_factory: pytest.TempPathFactory, drawing: Drawing) -> Path:
+    """Return the drawing as a slide."""
+    path = tmp_path_factory.mktemp("slides") / "drawn slide.tiff"
+    write_slide(path, drawing)
+    return path
+
+
+def command(*arguments: object, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    call = [sys.executable, "-c", "from wsi_minugan.cli.main import main; main()", *map(str, arguments)]
+    env = os.environ | {"COLUMNS": "80", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(call, capture_output=True, text=True, timeout=timeout, env=env, check=False)
+
+
+@pytest.fixture(scope="session")
+def run_command():
+    """Return the function that runs the command line."""
+    return command
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, slide: Path) -> Path:
+    """Return the output folder of a whole run over the drawn slide."""
+    out = tmp_path_factory.mktemp("finished") / "out"
+    done = command("run", slide, "-o", out, "--workers", "2", "--block", "512")
+    assert done.returncode == 0, done.stderr
+    return out

@@ -1,0 +1,122 @@
+"""The generator's shapes, bundles, and a patch's independence of its companions."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wsi_minugan.errors import DeviceError, ModelError
+from wsi_minugan.minugan.bundle import find_bundle, load_bundle, save_bundle
+from wsi_minugan.minugan.generator import Generator
+from wsi_minugan.minugan.predictor import Predictor, choose_device
+
+THRESHOLDS = {
+    "mitosis": 0.5,
+    "nucleus": 0.5,
+    "boundary": 0.5,
+    "mitosis_peak": 0.5,
+    "mitosis_min_area_um2": 5.0,
+    "nucleus_min_area_um2": 5.0,
+}
+
+
+def card(norm: str = "batch") -> dict[str, object]:
+    return {
+        "name": "test",
+        "version": "0",
+        "architecture": {"ngf": 4, "norm": norm},
+        "mpp": 0.25,
+        "thresholds": THRESHOLDS,
+        "training_data": ["none: random weights, for tests only"],
+        "scores": {},
+        "licence": "none",
+    }
+
+
+def trained_a_little(norm: str) -> Generator:
+    """Return a small generator whose batch statistics are not the identity."""
+    torch.manual_seed(0)
+    network = Generator(4, norm)
+    with torch.no_grad():
+        for _ in range(2):
+            network(torch.rand(2, 3, 64, 64) * 2 - 1)
+    return network.eval()
+
+
+@pytest.mark.parametrize(("ngf", "millions"), [(32, 182.7), (8, 11.4)])
+def test_the_generator_has_the_published_size(ngf: int, millions: float) -> None:
+    with torch.device("meta"):
+        network = Generator(ngf, "instance")
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+def test_the_generator_keeps_the_patch_size_and_ends_in_tanh() -> None:
+    out = trained_a_little("instance")(torch.rand(1, 3, 256, 256))
+    assert out.shape == (1, 3, 256, 256)
+    assert out.abs().max() <= 1
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_folding_and_quantising_keep_the_scores(tmp_path: Path, norm: str) -> None:
+    network = trained_a_little(norm)
+    bundle = save_bundle(tmp_path / "b", network.state_dict(), card(norm), fp16=False)
+    patches = np.random.default_rng(0).integers(0, 256, (3, 256, 256, 3), np.uint8)
+    found = Predictor(bundle, "cpu", "fp32", 2).predict(patches)
+    with torch.no_grad():
+        x = torch.from_numpy(patches).permute(0, 3, 1, 2).float() / 127.5 - 1
+        expected = np.rint((network(x).numpy() + 1) * 127.5)
+    assert np.abs(found - expected).max() <= 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_patch_has_the_same_scores_whatever_its_companions(tmp_path: Path, precision: str) -> None:
+    bundle = save_bundle(tmp_path / "b", trained_a_little("batch").state_dict(), card())
+    patches = np.random.default_rng(1).integers(0, 256, (9, 256, 256, 3), np.uint8)
+    predictor = Predictor(bundle, "cpu", precision, 4)
+    together = predictor.predict(patches)
+    alone = np.concatenate([predictor.predict(p[None]) for p in patches])
+    turned = predictor.predict(patches[::-1])[::-1]
+    assert np.array_equal(together, alone)
+    assert np.array_equal(together, turned)
+
+
+def test_a_bundle_survives_a_round_trip(tmp_path: Path) -> None:
+    saved = save_bundle(tmp_path / "b", trained_a_little("batch").state_dict(), card())
+    assert load_bundle(tmp_path / "b") == saved
+
+
+def test_changed_weights_are_refused(tmp_path: Path) -> None:
+    bundle = save_bundle(tmp_path / "b", trained_a_little("batch").state_dict(), card())
+    data = bytearray(bundle.weights.read_bytes())
+    data[-1] ^= 1
+    bundle.weights.write_bytes(bytes(data))
+    with pytest.raises(ModelError, match="not those of the card"):
+        load_bundle(bundle.path)
+
+
+@pytest.mark.parametrize("change", [{"schema_version": 99}, {"surprise": 1}, {"mpp": -1}])
+def test_a_wrong_card_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    bundle = save_bundle(tmp_path / "b", trained_a_little("batch").state_dict(), card())
+    path = bundle.path / "card.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ModelError, match="not a model card"):
+        load_bundle(bundle.path)
+
+
+def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
+    bundle = save_bundle(tmp_path / "b", Generator(2, "batch").state_dict(), card())
+    with pytest.raises(ModelError, match="architecture"):
+        Predictor(bundle, "cpu")
+
+
+def test_an_unknown_model_is_named_with_those_there_are() -> None:
+    with pytest.raises(ModelError, match="default"):
+        find_bundle("no-such-model")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_without_a_device_is_refused() -> None:
+    with pytest.raises(DeviceError, match="cpu"):
+        choose_device("cuda")

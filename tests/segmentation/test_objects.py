@@ -1,0 +1,82 @@
+"""Objects of a slide are the same however it is cut into blocks."""
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from skimage.measure import label, regionprops
+
+from wsi_minugan.geometry import Box
+from wsi_minugan.segmentation.objects import SlideObjects, label_objects, measure_objects, merge_objects
+from wsi_minugan.segmentation.outlines import outlines, to_level0
+
+masks = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(
+    lambda s: arrays(np.bool_, s, elements=st.booleans(), fill=st.booleans())
+)
+
+
+def merged(mask: np.ndarray, side: int, min_area: float = 0, min_peak: int = 0) -> tuple[SlideObjects, np.ndarray]:
+    """Label block by block, merge, and paint the numbers."""
+    score = (np.arange(mask.size).reshape(mask.shape) * 37 % 256).astype(np.uint8)
+    boxes = [
+        Box(y, x, min(side, mask.shape[0] - y), min(side, mask.shape[1] - x))
+        for y in range(0, mask.shape[0], side)
+        for x in range(0, mask.shape[1], side)
+    ]
+    frame = Box(0, 0, *mask.shape)
+    labels = [label_objects(mask[b.slices_within(frame)]) for b in boxes]
+    found = merge_objects(
+        [measure_objects(lb, score[b.slices_within(frame)], b) for lb, b in zip(labels, boxes, strict=True)],
+        min_area,
+        min_peak,
+    )
+    painted = np.zeros(mask.shape, np.uint32)
+    for lb, b, numbers in zip(labels, boxes, found.numbers, strict=True):
+        painted[b.slices_within(frame)] = numbers[lb]
+    return found, painted
+
+
+@given(masks, st.integers(1, 40))
+@settings(max_examples=200, deadline=None)
+def test_any_block_size_gives_the_same_objects(mask: np.ndarray, side: int) -> None:
+    whole, painted_whole = merged(mask, max(mask.shape))
+    cut, painted_cut = merged(mask, side)
+    assert np.array_equal(painted_whole, painted_cut)
+    for column, values in whole.table.items():
+        assert np.array_equal(values, cut.table[column]), column
+
+
+@given(masks)
+@settings(max_examples=100, deadline=None)
+def test_objects_are_those_of_scikit_image(mask: np.ndarray) -> None:
+    found, painted = merged(mask, 7)
+    expected = label(mask, connectivity=2)
+    assert found.count == expected.max()
+    assert np.array_equal(painted, expected)
+    for region in regionprops(expected):
+        k = region.label - 1
+        assert found.table["area_px"][k] == region.area
+        assert found.centroids()[k] == pytest.approx(np.array(region.centroid)[::-1] + 0.5)
+
+
+@given(masks, st.integers(1, 9), st.integers(0, 255))
+@settings(max_examples=60, deadline=None)
+def test_small_and_weak_objects_are_dropped_after_merging(mask: np.ndarray, area: int, peak: int) -> None:
+    everything, _ = merged(mask, 5)
+    found, painted = merged(mask, 5, area, peak)
+    keep = (everything.table["area_px"] >= area) & (everything.table["peak"] >= peak)
+    assert found.count == keep.sum() == len(np.unique(painted[painted > 0]))
+
+
+@given(masks)
+@settings(max_examples=100, deadline=None)
+def test_outlines_are_valid_and_cover_their_pixels(mask: np.ndarray) -> None:
+    labels = label_objects(mask)
+    shapes = outlines(labels, np.ones(labels.max(), bool), (0, 0))
+    assert all(shapely.is_valid(to_level0(shapes, 0.5))) if len(shapes) else True
+    for k, polygon in enumerate(shapes):
+        ys, xs = np.nonzero(labels == k + 1)
+        centres = shapely.points(xs + 0.5, ys + 0.5)
+        assert shapely.covers(polygon.buffer(1e-6), centres).all()

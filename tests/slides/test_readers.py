@@ -1,0 +1,155 @@
+"""Readers: the direct one gives OpenSlide's pixels; regions do not depend on how they are cut; bad files say why."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsi_minugan.errors import MppError, NotBrightfieldError, SlideUnreadableError, TileUnreadableError
+from wsi_minugan.geometry import Box, analysis_frame
+from wsi_minugan.slides.analysis import AnalysisView
+from wsi_minugan.slides.drawn import Drawing
+from wsi_minugan.slides.openslide_reader import OpenSlideReader
+from wsi_minugan.slides.reader import SlideInfo, open_slide, resolve_mpp
+from wsi_minugan.slides.tiff_reader import TiffReader
+from wsi_minugan.slides.tissue import find_tissue
+
+
+def test_the_direct_reader_gives_the_pixels_of_openslide(slide: Path) -> None:
+    direct, plain = open_slide(slide), OpenSlideReader(slide)
+    assert isinstance(direct, TiffReader)
+    for level in range(len(plain.info.levels)):
+        for box in (Box(-30, -20, 300, 400), Box(200, 250, 256, 256), Box(1200, 1400, 300, 300), Box(5000, 0, 9, 9)):
+            assert np.array_equal(direct.read_level(level, box), plain.read_level(level, box))
+
+
+@pytest.mark.shared
+def test_the_direct_reader_gives_the_pixels_of_openslide_on_an_svs(shared: Path) -> None:
+    path = shared / "data" / "slides" / "CMU-1-Small-Region.svs"
+    direct, plain = open_slide(path), OpenSlideReader(path)
+    assert isinstance(direct, TiffReader)
+    for y in range(0, plain.info.height_px, 700):
+        for x in range(0, plain.info.width_px, 700):
+            box = Box(y, x, 700, 700)
+            assert np.array_equal(direct.read_level(0, box), plain.read_level(0, box))
+
+
+@given(st.integers(0, 600), st.integers(0, 600), st.integers(1, 200), st.integers(1, 200), st.sampled_from([0.21, 0.35, 0.5]))
+@settings(max_examples=25, deadline=None)
+def test_a_resampled_pixel_does_not_depend_on_its_region(y: int, x: int, h: int, w: int, mpp: float) -> None:
+    drawing = Drawing(900, 800, seed=5)
+
+    class Drawn:
+        info = None
+
+        def read_level(self, level: int, box: Box) -> np.ndarray:
+            return drawing.draw(box)
+
+    frame = analysis_frame(900, 800, mpp, 0.25)
+    view = AnalysisView(Drawn(), frame)
+    large = Box(max(0, y - 40), max(0, x - 40), h + 80, w + 80)
+    box = Box(y, x, h, w)
+    assert np.array_equal(view.read(large)[box.slices_within(large)], view.read(box))
+
+
+def test_drawings_are_the_same_however_they_are_cut() -> None:
+    drawing = Drawing(900, 800, seed=5)
+    whole, classes = drawing.draw_with_classes(Box(100, 100, 500, 500))
+    box = Box(260, 330, 120, 90)
+    part, part_classes = drawing.draw_with_classes(box)
+    at = box.slices_within(Box(100, 100, 500, 500))
+    assert np.array_equal(whole[at], part)
+    assert np.array_equal(classes[at], part_classes)
+
+
+def test_tissue_is_found_and_glass_is_not(slide: Path, drawing: Drawing) -> None:
+    reader = open_slide(slide)
+    frame = analysis_frame(drawing.width_px, drawing.height_px, 0.25, 0.25)
+    tissue = find_tissue(reader, frame)
+    for x, y in drawing.mitoses_xy_px:
+        assert tissue.any_in(Box(int(y), int(x), 1, 1))
+    assert not tissue.any_in(Box(0, 0, 32, 32))
+    share = tissue.area_mm2(0.25) / (drawing.width_px * drawing.height_px * 0.25**2 / 1e6)
+    assert 0.5 < share < 0.8
+
+
+def info(x: float | None, y: float | None) -> SlideInfo:
+    return SlideInfo(Path("a.svs"), 10, 10, (), x, y, "vendor property", "aperio", 40.0)
+
+
+def test_the_users_resolution_wins() -> None:
+    assert resolve_mpp(info(0.5, 0.5), 0.25) == (0.25, "given by the user")
+
+
+@pytest.mark.parametrize(("x", "y"), [(None, None), (0.0001, 0.0001), (12.0, 12.0), (0.25, 0.30)])
+def test_no_plausible_resolution_is_an_error_that_names_the_option(x: float | None, y: float | None) -> None:
+    with pytest.raises(MppError, match="--mpp"):
+        resolve_mpp(info(x, y), None)
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SlideUnreadableError, match="no file"):
+        open_slide(tmp_path / "gone.svs")
+
+
+def test_what_is_not_an_image_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "text.svs"
+    path.write_text("not an image " * 100)
+    with pytest.raises(SlideUnreadableError, match="cannot be opened"):
+        open_slide(path)
+
+
+def test_a_truncated_slide_says_so(tmp_path: Path, slide: Path) -> None:
+    path = tmp_path / "short.tiff"
+    path.write_bytes(slide.read_bytes()[:5000])
+    with pytest.raises((SlideUnreadableError, TileUnreadableError)):
+        reader = open_slide(path)
+        reader.read_level(0, Box(0, 0, 1300, 1500))
+
+
+@pytest.mark.parametrize("kind", ["16 bit", "grey"])
+def test_fluorescence_and_grey_images_are_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "deep.tiff"
+    pixels = np.zeros((512, 512, 3), np.uint16) if kind == "16 bit" else np.zeros((512, 512), np.uint8)
+    tifffile.imwrite(path, pixels, tile=(256, 256), photometric="rgb" if kind == "16 bit" else "minisblack")
+    with pytest.raises(NotBrightfieldError, match="brightfield"):
+        open_slide(path)
+
+
+def test_a_tile_that_does_not_decode_is_named(tmp_path: Path, slide: Path) -> None:
+    path = tmp_path / "bad tile.tiff"
+    data = bytearray(slide.read_bytes())
+    with tifffile.TiffFile(slide) as tif:
+        page = tif.pages[0]
+        index = 9
+        start, size = page.dataoffsets[index], page.databytecounts[index]
+    data[start : start + size] = b"\x00" * size
+    path.write_bytes(bytes(data))
+    with pytest.raises(TileUnreadableError, match="does not decode"):
+        open_slide(path).read_level(0, Box(0, 0, 1300, 1500))
+
+
+def test_a_read_that_hangs_is_given_up(tmp_path: Path) -> None:
+    import threading
+
+    from wsi_minugan.slides.guarded import GuardedReader
+
+    release = threading.Event()
+
+    class Hanging:
+        info = info(0.25, 0.25)
+
+        def read_level(self, level: int, box: Box) -> np.ndarray:
+            release.wait(20)
+            return np.zeros((1, 1, 3), np.uint8)
+
+        def close(self) -> None:
+            release.set()
+
+    reader = GuardedReader(Hanging(), 0.2)
+    with pytest.raises(SlideUnreadableError, match="did not answer"):
+        reader.read_level(0, Box(0, 0, 1, 1))
+    reader.close()

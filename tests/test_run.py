@@ -1,0 +1,136 @@
+"""The main job, end to end, through the command line, on drawn slides."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import geopandas
+import jsonschema
+import numpy as np
+import pytest
+import shapely
+import zarr
+from ome_zarr_models.v05 import Image
+from ome_zarr_models.v05.image_label import ImageLabel
+
+from wsi_minugan import schemas
+from wsi_minugan.outputs.manifest import verify
+from wsi_minugan.slides.drawn import Drawing
+
+ID = "drawn slide"
+
+
+def test_every_json_validates_against_its_schema(finished: Path) -> None:
+    for name, path in {
+        "count": finished / ID / "count.json",
+        "manifest": finished / ID / "manifest.json",
+        "mitoses": finished / ID / "mitoses.geojson",
+        "run": finished / "run.json",
+    }.items():
+        schema = json.loads((schemas.FOLDER / f"{name}.schema.json").read_text())
+        jsonschema.Draft202012Validator(schema).validate(json.loads(path.read_text()))
+
+
+def test_the_table_has_a_row_for_the_slide(finished: Path) -> None:
+    with (finished / "slides.csv").open() as f:
+        rows = list(csv.DictReader(f))
+    assert [(r["slide_id"], r["status"]) for r in rows] == [(ID, "done")]
+    assert float(rows[0]["tissue_mm2"]) > 0
+
+
+def test_masks_are_ome_zarr_with_matching_labels(finished: Path) -> None:
+    store = zarr.open_group(finished / ID / "masks.zarr", mode="r")
+    Image.from_zarr(store)
+    for name in ("classes", "mitoses", "nuclei"):
+        ImageLabel.from_zarr(store[f"labels/{name}"])
+    classes, mitoses, nuclei = (np.asarray(store[f"labels/{n}/0"]) for n in ("classes", "mitoses", "nuclei"))
+    assert np.array_equal(classes == 2, mitoses > 0)
+    assert np.array_equal(classes == 1, nuclei > 0)
+    assert np.asarray(store["coverage/0"])[classes > 0].all()
+
+
+def test_blank_glass_is_background(finished: Path, drawing: Drawing) -> None:
+    classes = np.asarray(zarr.open_array(finished / ID / "masks.zarr" / "labels" / "classes" / "0", mode="r"))
+    assert not classes[:100, :100].any()
+    assert not classes[-100:, -100:].any()
+
+
+def test_polygons_lie_on_their_mask_and_follow_qupaths_rules(finished: Path) -> None:
+    mitoses = np.asarray(zarr.open_array(finished / ID / "masks.zarr" / "labels" / "mitoses" / "0", mode="r"))
+    content = json.loads((finished / ID / "mitoses.geojson").read_text())
+    detections = [f for f in content["features"] if f["properties"]["objectType"] == "detection"]
+    assert len(detections) == mitoses.max()
+    assert len({f["id"] for f in content["features"]}) == len(content["features"])
+    assert "null" not in (finished / ID / "mitoses.geojson").read_text()
+    for feature in detections:
+        assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", feature["id"])
+        polygon = shapely.from_geojson(json.dumps(feature["geometry"]))
+        assert polygon.is_valid
+        x, y = polygon.representative_point().coords[0]
+        assert mitoses[int(y), int(x)] > 0
+
+
+def test_nuclei_are_geoparquet_that_geopandas_opens(finished: Path) -> None:
+    nuclei = geopandas.read_parquet(finished / ID / "nuclei.parquet")
+    labels = np.asarray(zarr.open_array(finished / ID / "masks.zarr" / "labels" / "nuclei" / "0", mode="r"))
+    assert len(nuclei) == labels.max()
+    assert nuclei.geometry.is_valid.all()
+    pixels = np.bincount(labels.ravel())[1:] * 0.25**2
+    assert nuclei.area_um2.to_numpy() == pytest.approx(pixels[nuclei.nucleus.to_numpy() - 1])
+
+
+def test_the_manifest_seals_every_file(finished: Path) -> None:
+    assert verify(finished / ID) == []
+
+
+def test_the_report_is_one_offline_file(finished: Path) -> None:
+    html = (finished / "report.html").read_text()
+    assert ID in html
+    assert "data:image/jpeg;base64," in html
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", html)
+
+
+@pytest.mark.slow
+def test_any_block_size_and_worker_count_give_the_same_result(
+    tmp_path: Path, slide: Path, finished: Path, run_command
+) -> None:
+    done = run_command("run", slide, "-o", tmp_path / "o", "--workers", "1", "--block", "1024", "--batch-size", "5")
+    assert done.returncode == 0, done.stderr
+    for name in ("labels/classes", "labels/mitoses", "labels/nuclei", "mitosis_score", "coverage"):
+        a, b = (np.asarray(zarr.open_array(o / ID / "masks.zarr" / name / "0", mode="r")) for o in (finished, tmp_path / "o"))
+        assert np.array_equal(a, b), name
+    assert (tmp_path / "o" / ID / "count.json").read_bytes() == (finished / ID / "count.json").read_bytes()
+    a, b = (geopandas.read_parquet(o / ID / "nuclei.parquet") for o in (finished, tmp_path / "o"))
+    assert (a.nucleus == b.nucleus).all()
+    assert a.geometry.geom_equals(b.geometry).all()
+
+
+def test_counting_a_result_again_gives_the_same_count(finished: Path, tmp_path: Path, run_command) -> None:
+    done = run_command("count", finished / ID, "-o", tmp_path / "count.json")
+    assert done.returncode == 0, done.stderr
+    before, again = (json.loads(p.read_text()) for p in (finished / ID / "count.json", tmp_path / "count.json"))
+    assert before["mitoses"] == again["mitoses"]
+    assert before["hotspot"]["mitoses"] == again["hotspot"]["mitoses"]
+    assert before["hotspot"]["tissue_fraction"] == pytest.approx(again["hotspot"]["tissue_fraction"], abs=0.01)
+
+
+def test_counting_a_geojson_needs_its_resolution(finished: Path, tmp_path: Path, run_command) -> None:
+    path = finished / ID / "mitoses.geojson"
+    assert run_command("count", path).returncode == 2
+    done = run_command("count", path, "--mpp", "0.25", "--shape", "circle", "--area-mm2", "2.0", "-o", tmp_path / "c.json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "c.json").read_text())["hotspot"]["area_mm2"] == 2.0
+
+
+def test_running_again_does_nothing_again(finished: Path, slide: Path, run_command) -> None:
+    before = (finished / ID / "manifest.json").stat().st_mtime_ns
+    done = run_command("run", slide, "-o", finished, "--workers", "2", "--block", "512")
+    assert done.returncode == 0, done.stderr
+    assert (finished / ID / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_schemas_are_those_of_the_models() -> None:
+    for name in schemas.MODELS:
+        committed = json.loads((schemas.FOLDER / f"{name}.schema.json").read_text())
+        assert committed == json.loads(json.dumps(schemas.schema_of(name))), f"run: make schemas ({name})"

@@ -1,0 +1,87 @@
+"""A batch killed at any moment goes on, and ends with the bytes of an undisturbed one."""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from wsi_minugan.slides.drawn import Drawing, write_slide
+
+KILLS = 8
+
+
+def start(slides: Path, out: Path) -> subprocess.Popen[bytes]:
+    code = "from wsi_minugan.cli.main import main; main()"
+    call = [sys.executable, "-c", code, "run", str(slides), "-o", str(out), "--workers", "2", "--block", "512", "--quiet"]
+    return subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def digests(out: Path) -> dict[str, str]:
+    """Return every result file's digest; times and hosts live in the ledger, run.json, the log, the table and the report."""
+    found = {}
+    for path in sorted(out.glob("*/**/*")):
+        if path.is_file():
+            found[str(path.relative_to(out))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def end_all(process: subprocess.Popen[bytes]) -> None:
+    """Kill a whole run, as a power cut would."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_batch_killed_at_random_moments_ends_byte_for_byte_the_same(tmp_path: Path) -> None:
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    for k in range(3):
+        write_slide(slides / f"s{k}.tiff", Drawing(1100, 900, seed=k, mitoses=4))
+    data = (slides / "s0.tiff").read_bytes()
+    (slides / "truncated.tiff").write_bytes(data[: len(data) // 2])
+    write_slide(slides / "blank.tiff", Drawing(800, 800, tissue_fraction=0.0))
+    write_slide(slides / "no mpp.tiff", Drawing(600, 600, mpp=0.0001))
+    undisturbed = start(slides, tmp_path / "a")
+    undisturbed.wait(240)
+    assert undisturbed.returncode == 1
+    rng = random.Random(11)
+    for k in range(KILLS):
+        run = start(slides, tmp_path / "b")
+        time.sleep(rng.uniform(3.0, 9.0))
+        if run.poll() is not None:
+            break
+        workers = [p for p in psutil.Process(run.pid).children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
+        if k % 3 == 0 or not workers:
+            run.kill()  # the client and its scheduler; the workers end by themselves
+            run.wait()
+        elif k % 3 == 1:
+            rng.choice(workers).kill()
+            time.sleep(rng.uniform(1.0, 4.0))
+            end_all(run)
+        else:
+            end_all(run)
+    last = start(slides, tmp_path / "b")
+    last.wait(240)
+    assert last.returncode == 1
+    expected = digests(tmp_path / "a")
+    assert any(name.endswith("manifest.json") for name in expected)
+    assert digests(tmp_path / "b") == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    write_slide(tmp_path / "s.tiff", Drawing(1600, 1600, mitoses=4))
+    run = start(tmp_path / "s.tiff", tmp_path / "o")
+    time.sleep(6)
+    run.send_signal(number)
+    assert run.wait(60) == 128 + number
+    assert start(tmp_path / "s.tiff", tmp_path / "o").wait(200) == 0

@@ -1,0 +1,100 @@
+"""The ledger tells the truth, and one run holds a folder."""
+
+import multiprocessing
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minugan_jobs.ledger import Ledger
+from minugan_jobs.lock import OWNER, held, hold
+from wsi_minugan.errors import LockedError, OutputError
+from wsi_minugan.outputs.models import SlideState
+from wsi_minugan.slides.inputs import SlideInput
+
+SLIDES = [SlideInput(f"s{k}", Path(f"/s{k}.svs"), None) for k in range(3)]
+
+
+def test_slides_keep_order_and_state(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.add_slides(SLIDES)
+    ledger.begin("s1", "r")
+    ledger.failed("s1", "why")
+    ledger.begin("s0", "r")
+    ledger.done("s0", SlideState(slide_id="s0", path="/s0.svs", status="done", mitoses=4), 1.5)
+    ledger.add_slides(SLIDES[::-1])
+    assert [(r.slide.slide_id, r.status, r.error) for r in ledger.slides()] == [
+        ("s2", "pending", ""),
+        ("s1", "failed", "why"),
+        ("s0", "done", ""),
+    ]
+    assert [(s.slide_id, s.mitoses) for s in ledger.states()] == [("s2", None), ("s1", None), ("s0", 4)]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["analyse", "write"]), st.integers(0, 9)), max_size=30), st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_finished_blocks_are_known_until_the_key_changes(done: list[tuple[str, int]], resumed: bool) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder))
+        ledger.add_slides(SLIDES)
+        ledger.planned("s0", "key", 10, resumed=False)
+        for stage, block in done:
+            ledger.block_done("s0", stage, block, 1, 0.1)
+        ledger.close()
+        ledger = Ledger(Path(folder))
+        ledger.planned("s0", "key", 10, resumed)
+        for stage in ("analyse", "write"):
+            assert ledger.blocks("s0", stage) == ({b for s, b in done if s == stage} if resumed else set())
+        ledger.close()
+
+
+def test_another_process_may_look_on(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.add_slides(SLIDES)
+    looking = Ledger(tmp_path, read_only=True)
+    assert len(looking.states()) == 3
+    with pytest.raises(OutputError):
+        looking.failed("s0", "no")
+
+
+def test_a_ledger_of_another_version_is_refused(tmp_path: Path) -> None:
+    Ledger(tmp_path).close()
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as db:
+        db.execute("UPDATE meta SET value = '99' WHERE name = 'version'")
+    with pytest.raises(OutputError, match="another version"):
+        Ledger(tmp_path)
+
+
+def _hold_and_die(out: Path, ready: "multiprocessing.synchronize.Event", forever: bool) -> None:
+    import os
+    import time
+
+    with hold(out):
+        ready.set()
+        if forever:
+            time.sleep(60)
+        os._exit(9)
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_one_run_holds_a_folder_and_a_dead_ones_lock_is_taken_over(tmp_path: Path, alive: bool) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    other = context.Process(target=_hold_and_die, args=(tmp_path, ready, alive))
+    other.start()
+    ready.wait(30)
+    if alive:
+        assert held(tmp_path)
+        with pytest.raises(LockedError, match=f"process {other.pid}"), hold(tmp_path):
+            pass
+        other.kill()
+    other.join(30)
+    assert not held(tmp_path)
+    with hold(tmp_path) as note:
+        assert note is not None
+        assert "taken over" in note
+    assert not (tmp_path / OWNER).exists()

@@ -1,0 +1,193 @@
+"""Bad input gets a sentence, never a traceback; the other slides go on."""
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from wsi_minugan.geometry import Box
+from wsi_minugan.minugan.bundle import find_bundle
+from wsi_minugan.slides.drawn import Drawing, write_slide
+
+
+def write_rgb(path: Path, pixels: np.ndarray, x: float = 40_000, y: float = 40_000, unit: str | None = "CENTIMETER") -> None:
+    options = {"resolution": (x, y), "resolutionunit": unit} if unit else {}
+    tifffile.imwrite(path, pixels, photometric="rgb", tile=(256, 256), compression="jpeg", metadata=None, **options)
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory, run_command):
+    """Run one batch of good and bad slides, and return its exit status, rows and messages."""
+    folder = tmp_path_factory.mktemp("bad")
+    slides, out = folder / "slides", folder / "out"
+    slides.mkdir()
+    small = Drawing(400, 380, seed=2, mitoses=1, tissue_fraction=0.7)
+    pixels = small.draw(Box(0, 0, 380, 400))
+    write_slide(slides / "good ‘name’ with \"quotes\" & ünïcode.tiff", small)
+    (slides / "not an image.svs").write_text("plain text")
+    data = (slides / "good ‘name’ with \"quotes\" & ünïcode.tiff").read_bytes()
+    (slides / "truncated.tiff").write_bytes(data[: len(data) // 3])
+    write_rgb(slides / "no mpp.tiff", pixels, unit=None)
+    write_rgb(slides / "implausible mpp.tiff", pixels, 40, 40)
+    write_rgb(slides / "unequal mpp.tiff", pixels, 40_000, 20_000)
+    write_rgb(slides / "blank.tiff", np.full((600, 600, 3), 244, np.uint8))
+    write_rgb(slides / "one pixel.tiff", np.full((1, 1, 3), (200, 120, 190), np.uint8))
+    write_rgb(slides / "smaller than a patch.tiff", pixels[100:250, 100:280])
+    tifffile.imwrite(slides / "sixteen bit.tiff", np.zeros((300, 300, 3), np.uint16), photometric="rgb", tile=(256, 256))
+    bad = bytearray(data)
+    with tifffile.TiffFile(slides / "good ‘name’ with \"quotes\" & ünïcode.tiff") as tif:
+        page = tif.pages[0]
+        bad[page.dataoffsets[0] : page.dataoffsets[0] + page.databytecounts[0]] = b"\0" * page.databytecounts[0]
+    (slides / "bad tile.tiff").write_bytes(bytes(bad))
+    done = run_command("run", slides, folder / "missing.svs", "-o", out, "--workers", "2")
+    with (out / "slides.csv").open() as f:
+        rows = {r["slide_id"]: r for r in csv.DictReader(f)}
+    return done, rows, out
+
+
+def test_the_exit_status_says_that_some_failed(batch) -> None:
+    assert batch[0].returncode == 1
+    assert "Traceback" not in batch[0].stderr + batch[0].stdout
+
+
+def test_good_slides_are_finished_whatever_their_name_or_size(batch) -> None:
+    done = {name for name, row in batch[1].items() if row["status"] == "done"}
+    assert any(name.startswith("good") for name in done)
+    assert "smaller than a patch" in done
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("missing", "cannot be read"),
+        ("not an image", "cannot be opened"),
+        ("no mpp", "--mpp"),
+        ("implausible mpp", "not plausible"),
+        ("unequal mpp", "unequal"),
+        ("blank", "No tissue"),
+        ("sixteen bit", "brightfield"),
+        ("bad tile", "does not decode"),
+        ("truncated", ""),
+    ],
+)
+def test_a_bad_slide_fails_with_its_reason(batch, name: str, words: str) -> None:
+    row = batch[1][name]
+    assert row["status"] == "failed"
+    assert words in row["error"]
+    assert "Unexpected" not in row["error"], row["error"]
+    assert len(row["error"]) > 20
+
+
+def test_a_one_pixel_slide_does_not_stop_the_batch(batch) -> None:
+    assert batch[1]["one pixel"]["status"] in {"done", "failed"}
+    assert "Unexpected" not in batch[1]["one pixel"]["error"]
+
+
+def test_the_report_escapes_names_and_tells_failures(batch) -> None:
+    html = (batch[2] / "report.html").read_text()
+    assert "&#34;quotes&#34; &amp; ünïcode" in html or "_quotes_" in html
+    assert "No tissue was found" in html
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    path = tmp_path / "s.tiff"
+    write_slide(path, Drawing(300, 300, mitoses=1))
+    return path
+
+
+def refused(done, *words: str) -> None:
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
+
+
+def test_a_folder_without_slides_is_refused(tmp_path: Path, run_command) -> None:
+    (tmp_path / "empty").mkdir()
+    refused(run_command("run", tmp_path / "empty", "-o", tmp_path / "o"), "holds no slides")
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path: Path, good: Path, run_command) -> None:
+    (tmp_path / "o").write_text("a file")
+    refused(run_command("run", good, "-o", tmp_path / "o"), "cannot be used")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_output_is_refused(tmp_path: Path, good: Path, run_command) -> None:
+    (tmp_path / "o").mkdir(mode=0o500)
+    refused(run_command("run", good, "-o", tmp_path / "o"), "cannot be used")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    from wsi_minugan.errors import OutputError
+    from wsi_minugan.outputs.atomic import write_bytes
+
+    (tmp_path / "f").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match="disk not full"), (tmp_path / "f").open("wb", buffering=0):
+        os.symlink("/dev/full", tmp_path / f".x.{os.getpid()}.partial")
+        write_bytes(tmp_path / "x", b"0" * 100)
+
+
+def test_an_output_of_another_run_is_refused(tmp_path: Path, good: Path, finished: Path, run_command) -> None:
+    refused(run_command("run", good, "-o", finished), "another run", "--overwrite")
+
+
+def test_a_ledger_that_is_none_is_refused(tmp_path: Path, good: Path, run_command) -> None:
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "ledger.sqlite").write_text("not a database, but long enough to look like one " * 40)
+    refused(run_command("run", good, "-o", tmp_path / "o"), "ledger")
+
+
+def test_weights_with_a_wrong_digest_are_refused(tmp_path: Path, good: Path, run_command) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("card.json", "model.safetensors"):
+        (model / name).write_bytes((find_bundle("default") / name).read_bytes())
+    with (model / "model.safetensors").open("ab") as f:
+        f.write(b"x")
+    refused(run_command("run", good, "-o", tmp_path / "o", "--model", model), "not those of the card")
+
+
+def test_a_wrong_model_schema_is_refused(tmp_path: Path, good: Path, run_command) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "card.json").write_text('{"schema_version": 99}')
+    refused(run_command("run", good, "-o", tmp_path / "o", "--model", tmp_path / "model"), "not a model card")
+
+
+def test_cuda_without_cuda_is_refused(tmp_path: Path, good: Path, run_command) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    refused(run_command("run", good, "-o", tmp_path / "o", "--device", "cuda"), "cpu")
+
+
+@pytest.mark.parametrize(
+    "flags", [["--stride", "7"], ["--device", "tpu"], ["--workers", "0"], ["--config", "/nowhere.yaml"], ["--hotspot-mm2", "-1"]]
+)
+def test_wrong_use_ends_with_status_2(tmp_path: Path, good: Path, run_command, flags: list[str]) -> None:
+    refused(run_command("run", good, "-o", tmp_path / "o", *flags))
+
+
+def test_flags_win_over_the_configuration(tmp_path: Path) -> None:
+    from wsi_minugan.config import load_settings
+
+    path = tmp_path / "c.yaml"
+    path.write_text("stride_px: 224\nworkers: 3\n")
+    settings = load_settings(path, {"workers": 1, "mpp": None})
+    assert (settings.stride_px, settings.workers) == (224, 1)
+
+
+@pytest.mark.parametrize("text", ["unknown: 1", "- a list", "a: [", "!!python/object:os.system x"])
+def test_a_bad_configuration_is_refused(tmp_path: Path, text: str) -> None:
+    from wsi_minugan.config import load_settings
+    from wsi_minugan.errors import SettingsError
+
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(SettingsError):
+        load_settings(tmp_path / "c.yaml", {})

@@ -13,9 +13,13 @@ from wsi_minugan.minugan.bundle import find_bundle
 from wsi_minugan.slides.drawn import Drawing, write_slide
 
 
-def write_rgb(path: Path, pixels: np.ndarray, x: float = 40_000, y: float = 40_000, unit: str | None = "CENTIMETER") -> None:
+def write_rgb(
+    path: Path, pixels: np.ndarray, x: float = 40_000, y: float = 40_000, unit: str | None = "CENTIMETER"
+) -> None:
     options = {"resolution": (x, y), "resolutionunit": unit} if unit else {}
-    tifffile.imwrite(path, pixels, photometric="rgb", tile=(256, 256), compression="jpeg", metadata=None, **options)
+    tifffile.imwrite(
+        path, pixels, photometric="rgb", tile=(256, 256), compression="jpeg", metadata=None, **options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +30,9 @@ def batch(tmp_path_factory: pytest.TempPathFactory, run_command):
     slides.mkdir()
     small = Drawing(400, 380, seed=2, mitoses=1, tissue_fraction=0.7)
     pixels = small.draw(Box(0, 0, 380, 400))
-    write_slide(slides / "good ‘name’ with \"quotes\" & ünïcode.tiff", small)
+    write_slide(slides / 'good ‘name’ with "quotes" & ünïcode.tiff', small)
     (slides / "not an image.svs").write_text("plain text")
-    data = (slides / "good ‘name’ with \"quotes\" & ünïcode.tiff").read_bytes()
+    data = (slides / 'good ‘name’ with "quotes" & ünïcode.tiff').read_bytes()
     (slides / "truncated.tiff").write_bytes(data[: len(data) // 3])
     write_rgb(slides / "no mpp.tiff", pixels, unit=None)
     write_rgb(slides / "implausible mpp.tiff", pixels, 40, 40)
@@ -36,11 +40,15 @@ def batch(tmp_path_factory: pytest.TempPathFactory, run_command):
     write_rgb(slides / "blank.tiff", np.full((600, 600, 3), 244, np.uint8))
     write_rgb(slides / "one pixel.tiff", np.full((1, 1, 3), (200, 120, 190), np.uint8))
     write_rgb(slides / "smaller than a patch.tiff", pixels[100:250, 100:280])
-    tifffile.imwrite(slides / "sixteen bit.tiff", np.zeros((300, 300, 3), np.uint16), photometric="rgb", tile=(256, 256))
+    tifffile.imwrite(
+        slides / "sixteen bit.tiff", np.zeros((300, 300, 3), np.uint16), photometric="rgb", tile=(256, 256)
+    )
     bad = bytearray(data)
-    with tifffile.TiffFile(slides / "good ‘name’ with \"quotes\" & ünïcode.tiff") as tif:
+    with tifffile.TiffFile(slides / 'good ‘name’ with "quotes" & ünïcode.tiff') as tif:
         page = tif.pages[0]
-        bad[page.dataoffsets[0] : page.dataoffsets[0] + page.databytecounts[0]] = b"\0" * page.databytecounts[0]
+        bad[page.dataoffsets[0] : page.dataoffsets[0] + page.databytecounts[0]] = (
+            b"\0" * page.databytecounts[0]
+        )
     (slides / "bad tile.tiff").write_bytes(bytes(bad))
     done = run_command("run", slides, folder / "missing.svs", "-o", out, "--workers", "2")
     with (out / "slides.csv").open() as f:
@@ -129,7 +137,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
 
     (tmp_path / "f").symlink_to("/dev/full")
     with pytest.raises(OutputError, match="disk not full"), (tmp_path / "f").open("wb", buffering=0):
-        os.symlink("/dev/full", tmp_path / f".x.{os.getpid()}.partial")
+        (tmp_path / f".x.{os.getpid()}.partial").symlink_to("/dev/full")
         write_bytes(tmp_path / "x", b"0" * 100)
 
 
@@ -168,7 +176,14 @@ def test_cuda_without_cuda_is_refused(tmp_path: Path, good: Path, run_command) -
 
 
 @pytest.mark.parametrize(
-    "flags", [["--stride", "7"], ["--device", "tpu"], ["--workers", "0"], ["--config", "/nowhere.yaml"], ["--hotspot-mm2", "-1"]]
+    "flags",
+    [
+        ["--stride", "7"],
+        ["--device", "tpu"],
+        ["--workers", "0"],
+        ["--config", "/nowhere.yaml"],
+        ["--hotspot-mm2", "-1"],
+    ],
 )
 def test_wrong_use_ends_with_status_2(tmp_path: Path, good: Path, run_command, flags: list[str]) -> None:
     refused(run_command("run", good, "-o", tmp_path / "o", *flags))

@@ -95,10 +95,15 @@ def test_the_report_is_one_offline_file(finished: Path) -> None:
 def test_any_block_size_and_worker_count_give_the_same_result(
     tmp_path: Path, slide: Path, finished: Path, run_command
 ) -> None:
-    done = run_command("run", slide, "-o", tmp_path / "o", "--workers", "1", "--block", "1024", "--batch-size", "5")
+    done = run_command(
+        "run", slide, "-o", tmp_path / "o", "--workers", "1", "--block", "1024", "--batch-size", "5"
+    )
     assert done.returncode == 0, done.stderr
     for name in ("labels/classes", "labels/mitoses", "labels/nuclei", "mitosis_score", "coverage"):
-        a, b = (np.asarray(zarr.open_array(o / ID / "masks.zarr" / name / "0", mode="r")) for o in (finished, tmp_path / "o"))
+        a, b = (
+            np.asarray(zarr.open_array(o / ID / "masks.zarr" / name / "0", mode="r"))
+            for o in (finished, tmp_path / "o")
+        )
         assert np.array_equal(a, b), name
     assert (tmp_path / "o" / ID / "count.json").read_bytes() == (finished / ID / "count.json").read_bytes()
     a, b = (geopandas.read_parquet(o / ID / "nuclei.parquet") for o in (finished, tmp_path / "o"))
@@ -109,16 +114,22 @@ def test_any_block_size_and_worker_count_give_the_same_result(
 def test_counting_a_result_again_gives_the_same_count(finished: Path, tmp_path: Path, run_command) -> None:
     done = run_command("count", finished / ID, "-o", tmp_path / "count.json")
     assert done.returncode == 0, done.stderr
-    before, again = (json.loads(p.read_text()) for p in (finished / ID / "count.json", tmp_path / "count.json"))
+    before, again = (
+        json.loads(p.read_text()) for p in (finished / ID / "count.json", tmp_path / "count.json")
+    )
     assert before["mitoses"] == again["mitoses"]
     assert before["hotspot"]["mitoses"] == again["hotspot"]["mitoses"]
-    assert before["hotspot"]["tissue_fraction"] == pytest.approx(again["hotspot"]["tissue_fraction"], abs=0.01)
+    assert before["hotspot"]["tissue_fraction"] == pytest.approx(
+        again["hotspot"]["tissue_fraction"], abs=0.01
+    )
 
 
 def test_counting_a_geojson_needs_its_resolution(finished: Path, tmp_path: Path, run_command) -> None:
     path = finished / ID / "mitoses.geojson"
     assert run_command("count", path).returncode == 2
-    done = run_command("count", path, "--mpp", "0.25", "--shape", "circle", "--area-mm2", "2.0", "-o", tmp_path / "c.json")
+    done = run_command(
+        "count", path, "--mpp", "0.25", "--shape", "circle", "--area-mm2", "2.0", "-o", tmp_path / "c.json"
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "c.json").read_text())["hotspot"]["area_mm2"] == 2.0
 

@@ -23,8 +23,12 @@ class RunSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field("default", description="Name of a bundled model, or a bundle's folder.")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Arithmetic of the network.")
-    stride_px: int = Field(192, ge=128, le=PATCH_PX, multiple_of=2, description="Distance of patches, analysis px.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Arithmetic of the network."
+    )
+    stride_px: int = Field(
+        192, ge=128, le=PATCH_PX, multiple_of=2, description="Distance of patches, analysis px."
+    )
     mpp: float | None = Field(None, gt=0, description="um/px of level 0, for slides that do not say.")
     reader: Literal["auto", "openslide", "tiatoolbox"] = Field("auto", description="What opens the slides.")
     tissue: bool = Field(True, description="Analyse tissue only, or everything.")
@@ -38,7 +42,9 @@ class RunSettings(BaseModel):
     workers: int | None = Field(None, ge=1, description="Worker processes; default one per core.")
     threads: int = Field(1, ge=1, description="Torch threads of each worker.")
     batch_size: int = Field(8, ge=1, description="Patches per forward pass.")
-    block_px: int = Field(4096, ge=512, multiple_of=512, description="Side of a block (a shard), analysis px.")
+    block_px: int = Field(
+        4096, ge=512, multiple_of=512, description="Side of a block (a shard), analysis px."
+    )
     stall_s: float = Field(60.0, gt=0, description="Longest wait for one read of a slide, seconds.")
     scheduler: str | None = Field(None, description="Address of a Dask scheduler; default a local cluster.")
     overwrite: bool = Field(False, description="Replace what another run left in the output folder.")
@@ -53,7 +59,17 @@ class RunSettings(BaseModel):
         """Return the settings that decide the results, for digests."""
         return self.model_dump(
             mode="json",
-            exclude={"device", "workers", "threads", "batch_size", "block_px", "stall_s", "scheduler", "overwrite", "quiet"},
+            exclude={
+                "device",
+                "workers",
+                "threads",
+                "batch_size",
+                "block_px",
+                "stall_s",
+                "scheduler",
+                "overwrite",
+                "quiet",
+            },
         )
 
 
@@ -77,7 +93,9 @@ def load_settings(config: Path | None, flags: dict[str, Any]) -> RunSettings:
         try:
             loaded = yaml.safe_load(config.read_text("utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
-            raise SettingsError(f"The configuration {config} cannot be read: {e}. Give a YAML file of settings.") from e
+            raise SettingsError(
+                f"The configuration {config} cannot be read: {e}. Give a YAML file of settings."
+            ) from e
         if loaded is not None and not isinstance(loaded, dict):
             raise SettingsError(f"The configuration {config} is not a list of 'setting: value' lines.")
         values |= loaded or {}

@@ -26,8 +26,8 @@ from wsi_minugan.outputs import geojson, manifest
 from wsi_minugan.outputs.atomic import remove_partial, write_text
 from wsi_minugan.outputs.models import Manifest, SlideFacts, SlideState
 from wsi_minugan.outputs.nuclei import write_nuclei
-from wsi_minugan.outputs.overview import Findings, draw_overview
 from wsi_minugan.outputs.overview import LONGEST_PX as OVERVIEW_PX
+from wsi_minugan.outputs.overview import Findings, draw_overview
 from wsi_minugan.plan import SlidePlan
 from wsi_minugan.scratch import WORK, Scratch
 from wsi_minugan.segmentation import masks
@@ -94,9 +94,13 @@ def slide_state(slide: SlideInput, folder: Path) -> SlideState:
     sealed = manifest.read_manifest(folder)
     try:
         count = Count.model_validate_json((folder / "count.json").read_bytes())
-        nuclei = pq.read_metadata(folder / "nuclei.parquet").num_rows if "nuclei.parquet" in sealed.files else None
+        nuclei = (
+            pq.read_metadata(folder / "nuclei.parquet").num_rows if "nuclei.parquet" in sealed.files else None
+        )
     except (OSError, ValueError) as e:
-        raise OutputError(f"The results in {folder} cannot be read: {e}. Run the slide again with --overwrite.") from e
+        raise OutputError(
+            f"The results in {folder} cannot be read: {e}. Run the slide again with --overwrite."
+        ) from e
     return SlideState(
         slide_id=slide.slide_id,
         path=str(slide.path),
@@ -137,7 +141,9 @@ def tissue_fraction_of(tissue: TissueMask, scale: float) -> TissueFraction:
         h, w = tissue.mask.shape
         known_rows, known_columns = (rows >= 0) & (rows < h), (columns >= 0) & (columns < w)
         mask = np.zeros(inside.shape, bool)
-        mask[np.ix_(known_rows, known_columns)] = tissue.mask[np.ix_(rows[known_rows], columns[known_columns])]
+        mask[np.ix_(known_rows, known_columns)] = tissue.mask[
+            np.ix_(rows[known_rows], columns[known_columns])
+        ]
         return round(float((mask & inside).sum() / max(1, inside.sum())), 6)
 
     return fraction
@@ -148,7 +154,7 @@ def _write_mitoses(
 ) -> None:
     shapes = [s for _, part in _shapes(plan, scratch, mitoses, "mitoses", folder) for s in part]
     table, spot = mitoses.table, count.hotspot
-    measurements = {
+    measurements: dict[str, NDArray[Any]] = {
         "Area um2": table["area_px"] * plan.frame.mpp**2,
         "Peak score": table["peak"] / 255,
         "Mean score": table["sum_score"] / np.maximum(1, table["area_px"]) / 255,
@@ -158,7 +164,9 @@ def _write_mitoses(
     if spot.center_x_px is not None and spot.center_y_px is not None:
         circle = geojson.circle(spot.center_x_px, spot.center_y_px, spot.radius_px)
     words = f"Hot spot: {spot.mitoses} mitoses in {spot.area_mm2:.2f} mm2"
-    geojson.write_geojson(folder / "mitoses.geojson", geojson.Mitoses(polygons, measurements, work.key), circle, words)
+    geojson.write_geojson(
+        folder / "mitoses.geojson", geojson.Mitoses(polygons, measurements, work.key), circle, words
+    )
 
 
 def _write_nuclei(plan: SlidePlan, scratch: Scratch, folder: Path) -> None:
@@ -200,8 +208,8 @@ def _shapes(
                 labels, inner = scratch.load_shapes(k, name)
                 numbers = scratch.load_numbers(name, k)[labels].astype(np.int64)
                 shapes[numbers[numbers > 0] - 1 - bounds[0]] = inner[numbers > 0]
-        for k in np.flatnonzero([s is None for s in shapes]):
-            shapes[k] = cutter.outline(found, int(k + bounds[0]))
+        for k in np.flatnonzero([s is None for s in shapes]).tolist():
+            shapes[k] = cutter.outline(found, k + int(bounds[0]))
         yield int(bounds[0]), shapes
 
 
@@ -274,7 +282,9 @@ def _manifest(plan: SlidePlan, work: SlideWork, folder: Path) -> Manifest:
         analysis_width_px=frame.width_px,
         analysis_height_px=frame.height_px,
         tissue_mm2=round(plan.tissue_mm2, 6),
-        patches=sum(plan.tissue.any_in(grid.box(i, j)) for i in range(grid.shape[0]) for j in range(grid.shape[1])),
+        patches=sum(
+            plan.tissue.any_in(grid.box(i, j)) for i in range(grid.shape[0]) for j in range(grid.shape[1])
+        ),
         warnings=list(plan.warnings),
         files=manifest.digests(folder),
     )

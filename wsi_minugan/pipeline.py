@@ -88,7 +88,13 @@ def prepare_store(plan: SlidePlan, folder: Path, nuclei: bool) -> None:
 
 
 def analyse_block(
-    plan: SlidePlan, index: int, reader: SlideReader, predictor: Predictor, cuts: Cuts, folder: Path, nuclei: bool = True
+    plan: SlidePlan,
+    index: int,
+    reader: SlideReader,
+    predictor: Predictor,
+    cuts: Cuts,
+    folder: Path,
+    nuclei: bool = True,
 ) -> BlockReport:
     """Run the network over a block; write its mitosis score and coverage, and its objects to scratch.
 

@@ -105,7 +105,6 @@ def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, mo
     return SlidePlan(slide, info, frame, source, tissue, blocks, settings.block_px, settings.stride_px)
 
 
-
 _SAMPLE_BYTES = 2**20
 _SAMPLES = 16
 
@@ -113,15 +112,17 @@ _SAMPLES = 16
 def fingerprint(path: Path) -> str:
     """Return SHA-256 of a slide's size and of samples of its content, spread from the first to the last byte.
 
-    Slides are gigabytes: reading all of one only to know it again would take longer than many a run. A folder (MRXS and DICOM have one beside
-    or around the file) is known by the file named.
+    Slides are gigabytes: reading all of one only to know it again would take longer than many
+    a run. Of a slide of several files the one named stands for all.
     """
     digest = hashlib.sha256()
     try:
         size = path.stat().st_size
         digest.update(str(size).encode())
         if path.is_dir():
-            names = sorted((p.relative_to(path).as_posix(), p.stat().st_size) for p in path.rglob("*") if p.is_file())
+            names = sorted(
+                (p.relative_to(path).as_posix(), p.stat().st_size) for p in path.rglob("*") if p.is_file()
+            )
             digest.update(repr(names).encode())
             return digest.hexdigest()
         with path.open("rb") as f:

@@ -33,7 +33,10 @@ def schema_of(name: str) -> dict[str, Any]:
     """Return the schema of one kind of file."""
     mode: Any = "validation" if name == "settings" else "serialization"
     schema = MODELS[name].model_json_schema(mode=mode)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"wsi-minugan/{name}.schema.json"} | schema
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"wsi-minugan/{name}.schema.json",
+    } | schema
 
 
 def write_schemas(folder: Path = FOLDER) -> None:

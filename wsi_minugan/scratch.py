@@ -117,7 +117,9 @@ class Scratch:
             temporary.write_bytes(imagecodecs.zstd_encode(scores.tobytes(), level=1))
             temporary.replace(path)
         except OSError as e:
-            raise OutputError(f"{path} cannot be written: {e.strerror or e}. Check the folder and its disk.") from e
+            raise OutputError(
+                f"{path} cannot be written: {e.strerror or e}. Check the folder and its disk."
+            ) from e
 
     def load_patch(self, i: int, j: int) -> NDArray[np.uint8] | None:
         """Return a patch's scores if another block already made them, uint8 ``(3, 256, 256)``."""
@@ -132,14 +134,16 @@ class Scratch:
 
     def _save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         data = io.BytesIO()
-        np.savez(data, **arrays)
+        np.savez(data, **dict[str, Any](arrays))
         write_bytes(self.folder / name, data.getvalue())
 
     def _open(self, name: str) -> Any:
         try:
             return np.load(self.folder / name, allow_pickle=False)
         except (OSError, ValueError, zipfile.BadZipFile) as e:
-            raise OutputError(f"{self.folder / name} cannot be read: {e}. Run the slide again with --overwrite.") from e
+            raise OutputError(
+                f"{self.folder / name} cannot be read: {e}. Run the slide again with --overwrite."
+            ) from e
 
 
 def _packed_shapes(name: str, shapes: NDArray[np.object_]) -> dict[str, NDArray[Any]]:

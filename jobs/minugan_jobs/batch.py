@@ -140,7 +140,13 @@ def _run(
                 model = bundle.path.absolute()
 
                 def make_job(r: SlideRecord) -> Job:
-                    return Job(r.slide, out.absolute() / r.slide.slide_id, settings, model, request + str(r.slide.mpp))
+                    return Job(
+                        r.slide,
+                        out.absolute() / r.slide.slide_id,
+                        settings,
+                        model,
+                        request + str(r.slide.mpp),
+                    )
 
                 Engine(client, ledger, make_job, watch, stop.asked).run(records)
                 events.write("stopped" if stop.asked() else "ended")
@@ -174,7 +180,9 @@ class _Watch:
         if event.kind in {"done", "failed"}:
             write_slides(self.out / "slides.csv", self.ledger.states())
         if event.kind == "started" and shutil.disk_usage(self.out).free < MIN_FREE_BYTES:
-            raise OutputError(f"Less than {MIN_FREE_BYTES // 10**6} MB are free in {self.out}. Free some space and run again.")
+            raise OutputError(
+                f"Less than {MIN_FREE_BYTES // 10**6} MB are free in {self.out}. Free some space and run again."
+            )
         self.observe(event)
 
 
@@ -183,7 +191,9 @@ def _write_run(
 ) -> None:
     states = ledger.states()
     if settings.pseudonyms:
-        states = [s.model_copy(update={"path": "", "error": s.error.replace(s.path, s.slide_id)}) for s in states]
+        states = [
+            s.model_copy(update={"path": "", "error": s.error.replace(s.path, s.slide_id)}) for s in states
+        ]
     tally = [s.status for s in states]
     run = RunFile(
         settings=settings.model_dump(mode="json"),
@@ -222,7 +232,9 @@ def prepare_folder(out: Path, slides: Sequence[SlideInput], overwrite: bool) -> 
         ) from e
     if not (out / LEDGER).exists():
         if {p.name for p in there} & {s.slide_id for s in slides}:
-            raise OutputError(f"{out} holds files that are not of a run of this program. Choose an empty folder.")
+            raise OutputError(
+                f"{out} holds files that are not of a run of this program. Choose an empty folder."
+            )
         return
     if overwrite:
         return
@@ -255,7 +267,10 @@ def _remove_results(out: Path) -> None:
 def _with_pseudonyms(out: Path, slides: Sequence[SlideInput]) -> tuple[SlideInput, ...]:
     named = tuple(replace(s, slide_id=f"slide-{k:04d}") for k, s in enumerate(slides, start=1))
     rows = [SlideState(slide_id=s.slide_id, path=str(s.path), status="pending") for s in named]
-    write_text(out / _KEY_FILE, "slide_id,path\n" + "".join(f'{r.slide_id},"{r.path.replace(chr(34), chr(34) * 2)}"\n' for r in rows))
+    write_text(
+        out / _KEY_FILE,
+        "slide_id,path\n" + "".join(f'{r.slide_id},"{r.path.replace(chr(34), chr(34) * 2)}"\n' for r in rows),
+    )
     return named
 
 
@@ -303,5 +318,3 @@ def _signals() -> Iterator[_Stop]:
 def failures(result: BatchResult) -> list[tuple[str, str]]:
     """Return (slide_id, why) of the slides that failed."""
     return [(s.slide_id, s.error) for s in result.slides if s.status == "failed"]
-
-

@@ -56,7 +56,10 @@ def _local(settings: RunSettings, scratch: str) -> LocalCluster:
     threads = str(settings.threads)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     # Set before the workers start: torch and OpenCV size their pools at import.
-    environment = dict.fromkeys(names, threads) | {"MALLOC_TRIM_THRESHOLD_": "65536", "DASK_LOGGING__DISTRIBUTED": "critical"}
+    environment = dict.fromkeys(names, threads) | {
+        "MALLOC_TRIM_THRESHOLD_": "65536",
+        "DASK_LOGGING__DISTRIBUTED": "critical",
+    }
     with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
         return LocalCluster(
             n_workers=worker_count(settings),
@@ -84,7 +87,9 @@ def _connected(address: str) -> Iterator[Client]:
     try:
         client = Client(address, timeout=20, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as e:
-        raise InputError(f"No Dask scheduler answers at {address} ({e}). Check the address and the firewall.") from e
+        raise InputError(
+            f"No Dask scheduler answers at {address} ({e}). Check the address and the firewall."
+        ) from e
     try:
         client.register_plugin(Bench())
         yield client

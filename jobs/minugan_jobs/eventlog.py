@@ -30,7 +30,9 @@ class EventLog(logging.Handler):
             logging.getLogger(name).addHandler(self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for name in ("minugan_jobs", "wsi_minugan"):
             logging.getLogger(name).removeHandler(self)
 
@@ -52,4 +54,6 @@ class EventLog(logging.Handler):
             with self._path.open("a", encoding="utf-8") as f:
                 f.write(json.dumps(line) + "\n")
         except OSError as e:
-            raise OutputError(f"{self._path} cannot be written: {e.strerror or e}. Check the folder and its disk.") from e
+            raise OutputError(
+                f"{self._path} cannot be written: {e.strerror or e}. Check the folder and its disk."
+            ) from e

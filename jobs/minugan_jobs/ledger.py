@@ -88,7 +88,9 @@ class Ledger:
                 self._db.execute("INSERT OR IGNORE INTO meta VALUES ('version', ?)", (VERSION,))
             version = self._db.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()
         if version is None or version[0] != VERSION:
-            raise OutputError(f"{self.path} was written by another version of this program. Choose another folder.")
+            raise OutputError(
+                f"{self.path} was written by another version of this program. Choose another folder."
+            )
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -132,7 +134,13 @@ class Ledger:
         states = []
         for slide_id, path, status, error, seconds, row in rows:
             known = SlideState.model_validate_json(row).model_dump() if row and status == "done" else {}
-            known |= {"slide_id": slide_id, "path": path, "status": status, "error": error, "seconds": round(seconds, 2)}
+            known |= {
+                "slide_id": slide_id,
+                "path": path,
+                "status": status,
+                "error": error,
+                "seconds": round(seconds, 2),
+            }
             states.append(SlideState(**known))
         return states
 
@@ -159,7 +167,9 @@ class Ledger:
     def blocks(self, slide_id: str, stage: str) -> set[int]:
         """Return the finished blocks of a stage."""
         with self._readable():
-            rows = self._db.execute("SELECT block FROM blocks WHERE slide_id = ? AND stage = ?", (slide_id, stage))
+            rows = self._db.execute(
+                "SELECT block FROM blocks WHERE slide_id = ? AND stage = ?", (slide_id, stage)
+            )
             return {r[0] for r in rows}
 
     def blocks_done(self) -> dict[str, int]:
@@ -190,7 +200,9 @@ class Ledger:
     def reset(self, status: str) -> int:
         """Make the slides of a status pending again, and return how many there were."""
         with self._readable():
-            return self._db.execute("UPDATE slides SET status = 'pending', error = '' WHERE status = ?", (status,)).rowcount
+            return self._db.execute(
+                "UPDATE slides SET status = 'pending', error = '' WHERE status = ?", (status,)
+            ).rowcount
 
     def note(self, name: str, value: str) -> None:
         """Keep a fact of the batch."""

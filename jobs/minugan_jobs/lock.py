@@ -41,12 +41,22 @@ def hold(out: Path) -> Iterator[str | None]:
             f"{out} is in use by another run ({owner(out) or 'unknown'}). Wait for it, stop it, or choose another folder."
         ) from e
     except OSError as e:
-        raise OutputError(f"{out} cannot be written: {e.strerror or e}. Choose a folder you may write to.") from e
+        raise OutputError(
+            f"{out} cannot be written: {e.strerror or e}. Choose a folder you may write to."
+        ) from e
     try:
         before = owner(out)
-        me = {"host": socket.gethostname(), "pid": os.getpid(), "started": datetime.now(UTC).isoformat(timespec="seconds")}
+        me = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
         write_text(out / OWNER, json.dumps(me) + "\n")
-        yield f"The run before this one ended without notice ({before}); its lock was taken over." if before else None
+        yield (
+            f"The run before this one ended without notice ({before}); its lock was taken over."
+            if before
+            else None
+        )
         (out / OWNER).unlink(missing_ok=True)
     finally:
         lock.release()

@@ -12,7 +12,16 @@ from wsi_minugan.errors import SettingsError
 
 @pytest.mark.parametrize(
     ("diameter", "count", "score"),
-    [(0.40, 4, 1), (0.40, 9, 2), (0.40, 10, 3), (0.50, 7, 1), (0.50, 14, 2), (0.52, 15, 2), (0.69, 13, 1), (0.69, 28, 3)],
+    [
+        (0.40, 4, 1),
+        (0.40, 9, 2),
+        (0.40, 10, 3),
+        (0.50, 7, 1),
+        (0.50, 14, 2),
+        (0.52, 15, 2),
+        (0.69, 13, 1),
+        (0.69, 28, 3),
+    ],
 )
 def test_nottingham_follows_the_table(diameter: float, count: int, score: int) -> None:
     assert nottingham_score(count, diameter) == score
@@ -24,7 +33,7 @@ def test_nottingham_cuts_never_fall_with_the_diameter() -> None:
 
 
 def test_a_diameter_outside_the_table_is_an_error() -> None:
-    with pytest.raises(SettingsError, match="0.40 and 0.69"):
+    with pytest.raises(SettingsError, match=r"0\.40 and 0\.69"):
         nottingham_cuts(0.3)
 
 

@@ -35,7 +35,9 @@ def test_no_placement_holds_more(points: np.ndarray, radius: float) -> None:
     found = find_hotspot(points, radius)
     assert found is not None
     assert found.mitoses == brute_force(points, radius)
-    inside = np.hypot(points[:, 0] - found.center_x_px, points[:, 1] - found.center_y_px) <= radius * (1 + 1e-6)
+    inside = np.hypot(points[:, 0] - found.center_x_px, points[:, 1] - found.center_y_px) <= radius * (
+        1 + 1e-6
+    )
     assert inside.sum() >= found.mitoses
 
 
@@ -56,7 +58,9 @@ def test_ruling_out_cells_changes_nothing(points: np.ndarray, radius: float) -> 
 
 def test_of_equal_counts_the_one_with_more_tissue_wins() -> None:
     points = np.array([[0.0, 0.0], [1.0, 0.0], [100.0, 0.0], [101.0, 0.0]])
-    assert find_hotspot(points, 5.0, lambda x, y, r: 0.2 if x < 50 else 0.9).center_x_px == pytest.approx(100.5)
+    assert find_hotspot(points, 5.0, lambda x, y, r: 0.2 if x < 50 else 0.9).center_x_px == pytest.approx(
+        100.5
+    )
     assert find_hotspot(points, 5.0, lambda x, y, r: 0.5).center_x_px == pytest.approx(0.5)
 
 

@@ -19,8 +19,23 @@ KILLS = 8
 
 def start(slides: Path, out: Path) -> subprocess.Popen[bytes]:
     code = "from wsi_minugan.cli.main import main; main()"
-    call = [sys.executable, "-c", code, "run", str(slides), "-o", str(out), "--workers", "2", "--block", "512", "--quiet"]
-    return subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    call = [
+        sys.executable,
+        "-c",
+        code,
+        "run",
+        str(slides),
+        "-o",
+        str(out),
+        "--workers",
+        "2",
+        "--block",
+        "512",
+        "--quiet",
+    ]
+    return subprocess.Popen(
+        call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
 
 
 def digests(out: Path) -> dict[str, str]:
@@ -58,7 +73,11 @@ def test_a_batch_killed_at_random_moments_ends_byte_for_byte_the_same(tmp_path: 
         time.sleep(rng.uniform(3.0, 9.0))
         if run.poll() is not None:
             break
-        workers = [p for p in psutil.Process(run.pid).children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
+        workers = [
+            p
+            for p in psutil.Process(run.pid).children(recursive=True)
+            if "spawn_main" in " ".join(p.cmdline())
+        ]
         if k % 3 == 0 or not workers:
             run.kill()  # the client and its scheduler; the workers end by themselves
             run.wait()

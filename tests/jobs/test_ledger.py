@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from minugan_jobs.ledger import Ledger
 from minugan_jobs.lock import OWNER, held, hold
+
 from wsi_minugan.errors import LockedError, OutputError
 from wsi_minugan.outputs.models import SlideState
 from wsi_minugan.slides.inputs import SlideInput
@@ -33,7 +33,9 @@ def test_slides_keep_order_and_state(tmp_path: Path) -> None:
     assert [(s.slide_id, s.mitoses) for s in ledger.states()] == [("s2", None), ("s1", None), ("s0", 4)]
 
 
-@given(st.lists(st.tuples(st.sampled_from(["analyse", "write"]), st.integers(0, 9)), max_size=30), st.booleans())
+@given(
+    st.lists(st.tuples(st.sampled_from(["analyse", "write"]), st.integers(0, 9)), max_size=30), st.booleans()
+)
 @settings(max_examples=25, deadline=None)
 def test_finished_blocks_are_known_until_the_key_changes(done: list[tuple[str, int]], resumed: bool) -> None:
     import tempfile

@@ -57,10 +57,15 @@ def test_patches_for_a_box_are_those_that_meet_it(grid: PatchGrid, y: int, x: in
 
 @given(st.integers(200, 700), st.integers(200, 700), strides, st.integers(100, 500), st.randoms())
 @settings(max_examples=15, deadline=None)
-def test_blending_is_the_same_for_any_cutting_and_order(h: int, w: int, stride: int, side: int, random) -> None:
+def test_blending_is_the_same_for_any_cutting_and_order(
+    h: int, w: int, stride: int, side: int, random
+) -> None:
     grid = PatchGrid(h, w, stride)
     frame = Box(0, 0, h, w)
-    scores = {ij: np.random.default_rng(ij).integers(0, 256, (3, 256, 256), np.uint8) for ij in grid.patches_for(frame)}
+    scores = {
+        ij: np.random.default_rng(ij).integers(0, 256, (3, 256, 256), np.uint8)
+        for ij in grid.patches_for(frame)
+    }
     whole = Blender(frame, grid)
     for ij, s in scores.items():
         whole.add(*ij, s)

@@ -17,7 +17,9 @@ masks = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(
 )
 
 
-def merged(mask: np.ndarray, side: int, min_area: float = 0, min_peak: int = 0) -> tuple[SlideObjects, np.ndarray]:
+def merged(
+    mask: np.ndarray, side: int, min_area: float = 0, min_peak: int = 0
+) -> tuple[SlideObjects, np.ndarray]:
     """Label block by block, merge, and paint the numbers."""
     score = (np.arange(mask.size).reshape(mask.shape) * 37 % 256).astype(np.uint8)
     boxes = [

@@ -22,7 +22,12 @@ def test_the_direct_reader_gives_the_pixels_of_openslide(slide: Path) -> None:
     direct, plain = open_slide(slide), OpenSlideReader(slide)
     assert isinstance(direct, TiffReader)
     for level in range(len(plain.info.levels)):
-        for box in (Box(-30, -20, 300, 400), Box(200, 250, 256, 256), Box(1200, 1400, 300, 300), Box(5000, 0, 9, 9)):
+        for box in (
+            Box(-30, -20, 300, 400),
+            Box(200, 250, 256, 256),
+            Box(1200, 1400, 300, 300),
+            Box(5000, 0, 9, 9),
+        ):
             assert np.array_equal(direct.read_level(level, box), plain.read_level(level, box))
 
 
@@ -37,7 +42,13 @@ def test_the_direct_reader_gives_the_pixels_of_openslide_on_an_svs(shared: Path)
             assert np.array_equal(direct.read_level(0, box), plain.read_level(0, box))
 
 
-@given(st.integers(0, 600), st.integers(0, 600), st.integers(1, 200), st.integers(1, 200), st.sampled_from([0.21, 0.35, 0.5]))
+@given(
+    st.integers(0, 600),
+    st.integers(0, 600),
+    st.integers(1, 200),
+    st.integers(1, 200),
+    st.sampled_from([0.21, 0.35, 0.5]),
+)
 @settings(max_examples=25, deadline=None)
 def test_a_resampled_pixel_does_not_depend_on_its_region(y: int, x: int, h: int, w: int, mpp: float) -> None:
     drawing = Drawing(900, 800, seed=5)

@@ -27,7 +27,9 @@ class Detections:
     area_mm2: float = 0.0
 
     def __add__(self, other: Detections) -> Detections:
-        return Detections(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.area_mm2 + other.area_mm2)
+        return Detections(
+            self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.area_mm2 + other.area_mm2
+        )
 
     @property
     def precision(self) -> float:
@@ -65,7 +67,9 @@ def bootstrap_interval(
     """Return the percentile interval of a pooled figure over resampled groups (patients, or slides)."""
     values = list(groups.values())
     rng = np.random.default_rng(seed)
-    found = [figure(pooled([values[k] for k in rng.integers(0, len(values), len(values))])) for _ in range(draws)]
+    found = [
+        figure(pooled([values[k] for k in rng.integers(0, len(values), len(values))])) for _ in range(draws)
+    ]
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

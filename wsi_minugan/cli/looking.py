@@ -13,6 +13,9 @@ import click
 from wsi_minugan.errors import MinuganError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from wsi_minugan.slides.reader import SlideInfo, SlideReader
 
 MODEL_MPP = 0.25
@@ -46,7 +49,7 @@ def _print_info(info: SlideInfo) -> None:
     click.echo(f"objective   {f'{info.objective:g}x' if info.objective else 'not said'}")
 
 
-def _draw_tissue(reader: SlideReader, png: Path, mask: object) -> None:
+def _draw_tissue(reader: SlideReader, png: Path, mask: NDArray[np.bool_]) -> None:
     from wsi_minugan.outputs.overview import draw_tissue
     from wsi_minugan.slides.analysis import thumbnail
 
@@ -55,7 +58,14 @@ def _draw_tissue(reader: SlideReader, png: Path, mask: object) -> None:
 
 def doctor() -> int:
     """Print one line for each thing that a run needs, and what to do where it is missing; 1 if any is."""
-    checks = [_check_python(), _check_openslide(), _check_torch(), _check_model(), _check_disk(), _check_extra()]
+    checks = [
+        _check_python(),
+        _check_openslide(),
+        _check_torch(),
+        _check_model(),
+        _check_disk(),
+        _check_extra(),
+    ]
     for good, text in checks:
         click.echo(f"{'ok  ' if good else 'FIX '} {text}")
     return 0 if all(good for good, _ in checks) else 1
@@ -101,7 +111,10 @@ def _check_extra() -> tuple[bool, str]:
     try:
         version = metadata.version("tiatoolbox")
     except metadata.PackageNotFoundError:
-        return True, "TIAToolbox not installed (only --reader tiatoolbox needs it: pip install 'wsi-minugan[tiatoolbox]')"
+        return (
+            True,
+            "TIAToolbox not installed (only --reader tiatoolbox needs it: pip install 'wsi-minugan[tiatoolbox]')",
+        )
     return True, f"TIAToolbox {version}"
 
 
@@ -111,7 +124,9 @@ def list_models() -> None:
 
     for path in list_bundles():
         card = load_bundle(path).card
-        click.echo(f"{path.name:12} {card.version:10} ngf {card.architecture.ngf}, {card.mpp} um/px, {card.licence}")
+        click.echo(
+            f"{path.name:12} {card.version:10} ngf {card.architecture.ngf}, {card.mpp} um/px, {card.licence}"
+        )
 
 
 def show_model(name: str) -> None:

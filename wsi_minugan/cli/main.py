@@ -105,8 +105,13 @@ def models_verify(model: str) -> None:
 @click.option("--area-mm2", type=float, help="Area of the hot spot; default ten fields.")
 @click.option("--hpf-diameter-mm", type=float, default=0.5, show_default=True)
 @click.option("-o", "--out", type=_PATH, help="Write count.json here; default print it.")
-def count(  # noqa: D103
-    source: Path, mpp: float | None, shape: str, area_mm2: float | None, hpf_diameter_mm: float, out: Path | None
+def count(
+    source: Path,
+    mpp: float | None,
+    shape: str,
+    area_mm2: float | None,
+    hpf_diameter_mm: float,
+    out: Path | None,
 ) -> None:
     """Count again, without the network: a slide's result folder, or a GeoJSON of mitoses."""
     from wsi_minugan.cli import recounting

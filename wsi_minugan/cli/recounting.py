@@ -40,4 +40,6 @@ def recount(
         return
     write_text(out, text + "\n")
     spot = count.hotspot
-    click.echo(f"{count.mitoses} mitoses; {spot.mitoses} in the hot spot of {spot.area_mm2:.2f} mm2. Written: {out}")
+    click.echo(
+        f"{count.mitoses} mitoses; {spot.mitoses} in the hot spot of {spot.area_mm2:.2f} mm2. Written: {out}"
+    )

@@ -18,7 +18,12 @@ DEMO_SIDE_PX, DEMO_SLIDE = 3000, "demo.tiff"
 
 
 def run(
-    sources: Sequence[str], out: Path, config: Path | None, flags: dict[str, Any], dry_run: bool, retry: bool = False
+    sources: Sequence[str],
+    out: Path,
+    config: Path | None,
+    flags: dict[str, Any],
+    dry_run: bool,
+    retry: bool = False,
 ) -> int:
     """Run a batch, or only say what it would be; returns the exit status."""
     settings = load_settings(config, flags)
@@ -33,7 +38,9 @@ def _run(slides: Sequence[SlideInput], out: Path, settings: RunSettings, retry: 
         result = run_batch(slides, out, settings, progress, retry, progress.note)
     done = sum(s.status == "done" for s in result.slides)
     failed = failures(result)
-    click.echo(f"{done} of {len(result.slides)} slides done, {len(failed)} failed. Results: {out / 'report.html'}")
+    click.echo(
+        f"{done} of {len(result.slides)} slides done, {len(failed)} failed. Results: {out / 'report.html'}"
+    )
     if failed:
         _print_failures(failed)
     if result.signal is not None:
@@ -46,24 +53,28 @@ def _print_failures(failed: Sequence[tuple[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("slide", "what happened, and what to do", title=f"{len(failed)} failed", title_justify="left")
+    table = Table(
+        "slide", "what happened, and what to do", title=f"{len(failed)} failed", title_justify="left"
+    )
     for slide_id, why in failed:
         table.add_row(Text(slide_id, overflow="fold"), Text(why, overflow="fold"))
     Console(stderr=True).print(table)
 
 
 def _dry_run(slides: Sequence[SlideInput], settings: RunSettings) -> int:
+    from minugan_jobs.cluster import worker_count
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from minugan_jobs.cluster import worker_count
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
     from wsi_minugan.plan import plan_slide
     from wsi_minugan.slides.reader import open_slide
 
     bundle = load_bundle(find_bundle(settings.model))
-    table = Table("slide", "mpp", "from", "tissue mm2", "patches", "about", title="Dry run: nothing is written")
+    table = Table(
+        "slide", "mpp", "from", "tissue mm2", "patches", "about", title="Dry run: nothing is written"
+    )
     total_s, bad = 0.0, 0
     for slide in slides:
         try:
@@ -76,17 +87,31 @@ def _dry_run(slides: Sequence[SlideInput], settings: RunSettings) -> int:
         patches = len(plan.patches_of(plan.frame.box))
         seconds = patches * _SECONDS_PER_PATCH / worker_count(settings)
         total_s += seconds
-        cells = (f"{plan.frame.level0_mpp:.4f}", plan.mpp_source, f"{plan.tissue_mm2:.1f}", str(patches), _duration(seconds))
+        cells = (
+            f"{plan.frame.level0_mpp:.4f}",
+            plan.mpp_source,
+            f"{plan.tissue_mm2:.1f}",
+            str(patches),
+            _duration(seconds),
+        )
         table.add_row(Text(slide.slide_id), *cells)
         reader.close()
     Console().print(table)
-    click.echo(f"{len(slides) - bad} slides, about {_duration(total_s)} on {worker_count(settings)} workers (CPU, ngf 8).")
+    click.echo(
+        f"{len(slides) - bad} slides, about {_duration(total_s)} on {worker_count(settings)} workers (CPU, ngf 8)."
+    )
     return 1 if bad else 0
 
 
 def _duration(seconds: float) -> str:
     minutes = seconds / 60
-    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if minutes < 2
+        else f"{minutes:.0f} min"
+        if minutes < 120
+        else f"{minutes / 60:.1f} h"
+    )
 
 
 def retry(out: Path) -> int:
@@ -111,7 +136,9 @@ def demo(out: Path, seed: int) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_slide(path, drawing)
     except OSError as e:
-        raise OutputError(f"The output folder {out} cannot be used: {e.strerror or e}. Choose another.") from e
+        raise OutputError(
+            f"The output folder {out} cannot be used: {e.strerror or e}. Choose another."
+        ) from e
     click.echo(f"Drew {path}: {DEMO_SIDE_PX} x {DEMO_SIDE_PX} px with {len(drawing.mitoses_xy_px)} mitoses.")
     status = _run([SlideInput("demo", path)], out, RunSettings(), retry=True)
     for name, what in (

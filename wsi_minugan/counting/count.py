@@ -31,7 +31,9 @@ class HotspotCount(_Frozen):
     center_x_px: float | None = Field(description="None where there are no mitoses.")
     center_y_px: float | None
     radius_px: float = Field(gt=0)
-    tissue_fraction: float | None = Field(description="Share of the circle that was analysed; None where not known.")
+    tissue_fraction: float | None = Field(
+        description="Share of the circle that was analysed; None where not known."
+    )
 
 
 class Scores(_Frozen):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import shapely
@@ -46,7 +47,9 @@ class Hotspot:
     tissue_fraction: float | None
 
 
-def find_hotspot(points_px: FloatArray, radius_px: float, tissue: TissueFraction | None = None) -> Hotspot | None:
+def find_hotspot(
+    points_px: FloatArray, radius_px: float, tissue: TissueFraction | None = None
+) -> Hotspot | None:
     """Return the circle that holds the most points.
 
     Parameters
@@ -61,15 +64,18 @@ def find_hotspot(points_px: FloatArray, radius_px: float, tissue: TissueFraction
     Returns
     -------
     Hotspot or None
-        None where there are no points. The circle is centred on the smallest circle around its points. Of equal counts the one with more tissue
-        wins, then the smallest (y, x).
+        None where there are no points. The circle is centred on the smallest circle around its points. Of equal
+        counts the one with more tissue wins, then the smallest (y, x).
     """
     points = np.asarray(points_px, np.float64).reshape(-1, 2)
     if len(points) == 0:
         return None
     tree = cKDTree(points)
     best, positions = _best_positions(points, tree, radius_px)
-    spots = [_spot(points[list(members)], radius_px, best, tissue) for members in _sets(tree, positions, radius_px, best)]
+    spots = [
+        _spot(points[list(members)], radius_px, best, tissue)
+        for members in _sets(tree, positions, radius_px, best)
+    ]
     return min(spots, key=lambda s: (-(s.tissue_fraction or 0.0), s.center_y_px, s.center_x_px))
 
 
@@ -83,7 +89,7 @@ def _spot(members: FloatArray, radius_px: float, count: int, tissue: TissueFract
 
 def _sets(tree: cKDTree, positions: FloatArray, radius_px: float, best: int) -> set[tuple[int, ...]]:
     """Return the distinct sets of points that optimal circles hold."""
-    found = tree.query_ball_point(positions, radius_px * (1 + 10 * _SLACK), return_sorted=True)
+    found: Any = tree.query_ball_point(positions, radius_px * (1 + 10 * _SLACK), return_sorted=True)
     return {tuple(f) for f in found if len(f) >= best}
 
 
@@ -92,7 +98,9 @@ def _best_positions(points: FloatArray, tree: cKDTree, radius_px: float) -> tupl
     reach = 2 * radius_px * (1 + _SLACK)
     if tree.count_neighbors(tree, reach) <= _MAX_ARCS:
         everywhere = (np.full(2, -np.inf), np.full(2, np.inf))
-        sweeps = ((0, points[i], points[nb], everywhere) for i, nb in enumerate(tree.query_ball_tree(tree, reach)))
+        sweeps = (
+            (0, points[i], points[nb], everywhere) for i, nb in enumerate(tree.query_ball_tree(tree, reach))
+        )
         return _best_of(sweeps, radius_px)
     return _best_of(_cell_sweeps(points, tree, radius_px), radius_px)
 
@@ -133,7 +141,9 @@ def _sweep(rim: FloatArray, others: FloatArray, radius_px: float) -> tuple[NDArr
     # start on a whole turn of angles misses none: the largest count is exact, the others are lower bounds.
     angles = np.concatenate([[-3 * np.pi], start, start + 2 * np.pi, end, end + 2 * np.pi])
     steps = np.concatenate([[int(same.sum())], np.ones(2 * len(d), np.int64), -np.ones(2 * len(d), np.int64)])
-    order = np.lexsort((-steps, angles))  # starts come before ends at one angle: the rim belongs to the circle
+    order = np.lexsort(
+        (-steps, angles)
+    )  # starts come before ends at one angle: the rim belongs to the circle
     began = steps[order] > 0
     counts, angles = np.cumsum(steps[order])[began], angles[order][began]
     return counts, rim + radius_px * np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -162,7 +172,9 @@ def _promising_cells(points: FloatArray, tree: cKDTree, radius_px: float) -> tup
     cells = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
     for _ in range(_MAX_DEPTH):
         at_least = tree.query_ball_point(cells, radius_px * (1 - _SLACK), return_length=True).max(initial=0)
-        at_most = tree.query_ball_point(cells, radius_px + side * np.sqrt(0.5) * (1 + _SLACK), return_length=True)
+        at_most = tree.query_ball_point(
+            cells, radius_px + side * np.sqrt(0.5) * (1 + _SLACK), return_length=True
+        )
         cells = cells[at_most >= at_least]
         if 4 * len(cells) > _MAX_CELLS:
             break

@@ -118,7 +118,9 @@ def load_bundle(path: Path) -> Bundle:
     try:
         card = ModelCard.model_validate_json((path / CARD).read_bytes())
     except OSError as e:
-        raise ModelError(f"The model in {path} has no readable {CARD}: {e.strerror}. Copy the whole folder.") from e
+        raise ModelError(
+            f"The model in {path} has no readable {CARD}: {e.strerror}. Copy the whole folder."
+        ) from e
     except ValidationError as e:
         problems = "; ".join(f"{'.'.join(map(str, i['loc']))}: {i['msg']}" for i in e.errors())
         raise ModelError(f"{path / CARD} is not a model card that this version reads: {problems}.") from e

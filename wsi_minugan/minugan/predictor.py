@@ -52,13 +52,24 @@ class Predictor:
     """
 
     def __init__(
-        self, bundle: Bundle, device: str = "auto", precision: Precision = "auto", batch_size: int = 8, threads: int = 1
+        self,
+        bundle: Bundle,
+        device: str = "auto",
+        precision: Precision = "auto",
+        batch_size: int = 8,
+        threads: int = 1,
     ) -> None:
         torch.set_num_threads(threads)
         self.device = choose_device(device)
         self.dtype = choose_dtype(precision, self.device)
         self.batch_size = batch_size
-        self._network = _load_network(bundle).to(self.device, self.dtype, memory_format=torch.channels_last)
+        self._network = (
+            _load_network(bundle)
+            .to(self.device, self.dtype)
+            .to(  # type: ignore[call-overload]
+                memory_format=torch.channels_last
+            )
+        )
 
     def predict(self, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Score patches.
@@ -92,7 +103,7 @@ class Predictor:
         pixels = torch.from_numpy(full).to(self.device, non_blocking=True)
         # A permuted (n, h, w, c) array already is channels-last in memory.
         x = pixels.permute(0, 3, 1, 2).to(self.dtype).div_(127.5).sub_(1.0)
-        scores: Tensor = torch.tanh(self._network.logits(x).float())  # type: ignore[operator]
+        scores: Tensor = torch.tanh(self._network.logits(x).float())
         quantised = scores.add_(1.0).mul_(127.5).round_().to(torch.uint8)
         return quantised[: len(part)].contiguous().cpu().numpy()
 
@@ -115,7 +126,9 @@ def choose_device(device: str) -> torch.device:
         If CUDA is asked for and missing.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("No CUDA device was found. Run with --device cpu, or check the driver with nvidia-smi.")
+        raise DeviceError(
+            "No CUDA device was found. Run with --device cpu, or check the driver with nvidia-smi."
+        )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)

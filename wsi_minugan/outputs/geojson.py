@@ -44,7 +44,7 @@ class Classification(_Strict):
 class Properties(_Strict):
     """QuPath's properties of an object."""
 
-    objectType: Literal["annotation", "detection"]
+    objectType: Literal["annotation", "detection"]  # noqa: N815 - QuPath's name
     name: str | None = None
     classification: Classification
     measurements: dict[str, float] = Field(default_factory=dict)
@@ -163,8 +163,8 @@ def read_points(path: Path) -> NDArray[np.float64]:
     Parameters
     ----------
     path : Path
-        ``.geojson`` or ``.json``, also with ``.gz``. Points, multipoints (each point counts) and polygons; where features have classes, those whose name
-        starts with "mitosis" or "mitotic figure" count (without regard to case), and those without a class.
+        ``.geojson`` or ``.json``, also with ``.gz``. Points, multipoints (each point counts) and polygons; where
+        features have classes, those whose name starts with "mitosis" or "mitotic figure" count (without regard to case), and those without a class.
 
     Returns
     -------
@@ -179,7 +179,9 @@ def read_points(path: Path) -> NDArray[np.float64]:
     content = _load(path)
     features = content.get("features") if content.get("type") == "FeatureCollection" else [content]
     if not isinstance(features, list):
-        raise InputError(f"{path} is not a GeoJSON FeatureCollection. Export the objects from QuPath as GeoJSON.")
+        raise InputError(
+            f"{path} is not a GeoJSON FeatureCollection. Export the objects from QuPath as GeoJSON."
+        )
     points: list[tuple[float, float]] = []
     for k, feature in enumerate(features):
         if isinstance(feature, dict) and _counts(feature):
@@ -220,4 +222,6 @@ def _centres(path: Path, index: int, geometry: Any) -> list[tuple[float, float]]
         centres = [p.centroid for p in parts]
         return [(float(c.x), float(c.y)) for c in centres]
     except (AttributeError, TypeError, ValueError, KeyError, IndexError, shapely.errors.ShapelyError) as e:
-        raise InputError(f"{path}: feature {index + 1} has no geometry that can be read ({e}). Export it again.") from e
+        raise InputError(
+            f"{path}: feature {index + 1} has no geometry that can be read ({e}). Export it again."
+        ) from e

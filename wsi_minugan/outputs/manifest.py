@@ -40,7 +40,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except (OSError, ValidationError) as e:
-        raise OutputError(f"{folder} holds no finished result (no readable {MANIFEST}). Run the slide again.") from e
+        raise OutputError(
+            f"{folder} holds no finished result (no readable {MANIFEST}). Run the slide again."
+        ) from e
 
 
 def verify(folder: Path) -> list[str]:
@@ -55,7 +57,9 @@ def verify(folder: Path) -> list[str]:
             problems.append(f"{name}: missing")
         elif _sha256(path) != digest:
             problems.append(f"{name}: changed since the run")
-    return problems + [f"{name}: not listed in the manifest" for name in digests(folder) if name not in listed]
+    return problems + [
+        f"{name}: not listed in the manifest" for name in digests(folder) if name not in listed
+    ]
 
 
 def _sha256(path: Path) -> str:

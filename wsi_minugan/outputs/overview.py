@@ -70,9 +70,12 @@ def _with_heat(thumb: NDArray[np.uint8], points: NDArray[np.float64], sigma: flo
     np.add.at(small, (at[:, 1], at[:, 0]), 1.0)
     small = cv2.GaussianBlur(small, (0, 0), max(1.0, min(sigma, max(h, w) / 20) / _HEAT_STEP))
     heat = cv2.resize(small / small.max(), (w, h), interpolation=cv2.INTER_LINEAR)
-    colours = cv2.cvtColor(cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_HOT), cv2.COLOR_BGR2RGB)
+    colours = cv2.cvtColor(
+        cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_HOT), cv2.COLOR_BGR2RGB
+    )
     opacity = 0.6 * np.clip(heat * 1.5 - 0.2, 0, 1)[..., None]
-    return np.rint(thumb * (1 - opacity) + colours * opacity).astype(np.uint8)
+    blended: NDArray[np.uint8] = np.rint(thumb * (1 - opacity) + colours * opacity).astype(np.uint8)
+    return blended
 
 
 def draw_tissue(path: Path, thumb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:

@@ -16,7 +16,9 @@ from wsi_minugan.outputs.models import RunFile, SlideState
 _PICTURE_PX, _QUALITY = 900, 82
 
 
-def write_report(path: Path, run: RunFile, slides: Sequence[SlideState], warnings: dict[str, list[str]]) -> None:
+def write_report(
+    path: Path, run: RunFile, slides: Sequence[SlideState], warnings: dict[str, list[str]]
+) -> None:
     """Write the report.
 
     Parameters

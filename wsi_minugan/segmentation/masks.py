@@ -56,7 +56,9 @@ def create_store(path: Path, frame: Frame, block_px: int, nuclei: bool) -> None:
         labels = [n for n in names if _PATHS[n][0].startswith("labels/")]
         root["labels"].attrs["ome"] = {"version": "0.5", "labels": labels}
     except OSError as e:
-        raise OutputError(f"The masks {path} cannot be written: {e.strerror or e}. Check the folder and its disk.") from e
+        raise OutputError(
+            f"The masks {path} cannot be written: {e.strerror or e}. Check the folder and its disk."
+        ) from e
 
 
 def _create_pyramid(root: zarr.Group, name: str, frame: Frame, block_px: int) -> None:
@@ -103,7 +105,10 @@ def _multiscales(name: str, frame: Frame, prefix: str = "") -> dict[str, Any]:
         scale = frame.mpp * 2**level
         # A reduced pixel is the top-left one of four; its centre lies where that one's does.
         datasets.append(
-            {"path": f"{prefix}{level}", "coordinateTransformations": [{"type": "scale", "scale": [scale, scale]}]}
+            {
+                "path": f"{prefix}{level}",
+                "coordinateTransformations": [{"type": "scale", "scale": [scale, scale]}],
+            }
         )
     axes = [{"name": a, "type": "space", "unit": "micrometer"} for a in "yx"]
     return {"version": "0.5", "multiscales": [{"name": name, "axes": axes, "datasets": datasets}]}
@@ -140,7 +145,9 @@ def write_block(path: Path, name: str, box: Box, values: NDArray[Any]) -> None:
     try:
         _open(path, name, 0)[box.slices_within(Box(0, 0, 0, 0))] = values
     except OSError as e:
-        raise OutputError(f"{path} cannot be written: {e.strerror or e}. Free some space, or check the disk.") from e
+        raise OutputError(
+            f"{path} cannot be written: {e.strerror or e}. Free some space, or check the disk."
+        ) from e
 
 
 def read_block(path: Path, name: str, box: Box, level: int = 0) -> NDArray[Any]:

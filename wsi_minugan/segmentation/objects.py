@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -17,7 +18,19 @@ from scipy.sparse.csgraph import connected_components
 
 from wsi_minugan.geometry import Box
 
-_COLUMNS = ("area_px", "sum_y", "sum_x", "top", "left", "bottom", "right", "first_y", "first_x", "peak", "sum_score")
+_COLUMNS = (
+    "area_px",
+    "sum_y",
+    "sum_x",
+    "top",
+    "left",
+    "bottom",
+    "right",
+    "first_y",
+    "first_x",
+    "peak",
+    "sum_score",
+)
 
 
 @dataclass(frozen=True)
@@ -156,8 +169,7 @@ def merge_objects(blocks: Sequence[BlockObjects], min_area_px: float, min_peak: 
     number = np.zeros(count, np.uint32)
     number[order] = np.arange(1, len(order) + 1)
     numbers = tuple(
-        np.concatenate([np.zeros(1, np.uint32), number[group[a:b]]])
-        for a, b in zip(offsets[:-1], offsets[1:], strict=True)
+        np.concatenate([np.zeros(1, np.uint32), number[group[a:b]]]) for a, b in pairwise(offsets.tolist())
     )
     return SlideObjects({c: v[order] for c, v in merged.items()}, numbers)
 
@@ -169,7 +181,13 @@ def _grouped(
         return columns
     order = np.lexsort((columns["first_x"], columns["first_y"], group))
     starts = np.searchsorted(group[order], np.arange(count))
-    ufuncs = {"top": np.minimum, "left": np.minimum, "bottom": np.maximum, "right": np.maximum, "peak": np.maximum}
+    ufuncs = {
+        "top": np.minimum,
+        "left": np.minimum,
+        "bottom": np.maximum,
+        "right": np.maximum,
+        "peak": np.maximum,
+    }
     out = {}
     for name, values in columns.items():
         if name in {"first_y", "first_x"}:
@@ -204,7 +222,9 @@ def _touching_pairs(blocks: Sequence[BlockObjects], offsets: NDArray[np.int64]) 
         below_right = corner.get((y_end, x_end))
         if below_right is not None:
             add(k, below_right, block.borders["bottom"][-1:], blocks[below_right].borders["top"][:1])
-        above_right = next((b for c, b in corner.items() if c[1] == x_end and blocks[b].box.y_end_px == y), None)
+        above_right = next(
+            (b for c, b in corner.items() if c[1] == x_end and blocks[b].box.y_end_px == y), None
+        )
         if above_right is not None:
             add(k, above_right, block.borders["top"][-1:], blocks[above_right].borders["bottom"][:1])
     return np.concatenate(found)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import cv2
 import numpy as np
 import shapely
@@ -39,7 +42,8 @@ def outlines(
         return out
     links = hierarchy[0]
     shells = [k for k in range(len(contours)) if links[k][3] < 0]
-    shapes = np.array([_centre_line(contours, links, k) for k in shells], object)
+    shapes = np.empty(len(shells), np.object_)
+    shapes[:] = [_centre_line(contours, links, k) for k in shells]
     bad = ~shapely.is_valid(shapes)
     shapes[bad] = shapely.make_valid(shapes[bad])
     grown = shapely.buffer(shapes, 0.5, cap_style="square", join_style="mitre", quad_segs=1)
@@ -50,7 +54,7 @@ def outlines(
     return out
 
 
-def _centre_line(contours: tuple[NDArray[np.int32], ...], links: NDArray[np.int32], shell: int) -> shapely.Geometry:
+def _centre_line(contours: Sequence[Any], links: NDArray[np.int32], shell: int) -> shapely.Geometry:
     ring = contours[shell][:, 0, :].astype(np.float64)
     if len(ring) == 1:
         return shapely.Point(ring[0])

@@ -55,18 +55,14 @@ class AnalysisView:
         scale = self._frame.scale
         rows, row_weights = _taps(box.y_px, box.height_px, scale, self._frame.level0_height_px)
         columns, column_weights = _taps(box.x_px, box.width_px, scale, self._frame.level0_width_px)
-        source = Box(
-            int(rows.min()), int(columns.min()), int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
-        )
+        source = Box(int(rows.min()), int(columns.min()), int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
         pixels = self._reader.read_level(0, source)
         across = _weighted(pixels, columns - source.x_px, column_weights, axis=1)
         both = _weighted(across, rows - source.y_px, row_weights, axis=0)
         return np.clip(np.rint(both), 0, 255).astype(np.uint8)
 
 
-def _taps(
-    start: int, count: int, scale: float, limit: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _taps(start: int, count: int, scale: float, limit: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return source indices and weights, each ``(count, taps)``, of a triangular (antialiasing) kernel."""
     half = max(1.0, scale)
     center = (np.arange(start, start + count, dtype=np.float64) + 0.5) * scale - 0.5
@@ -84,9 +80,10 @@ def _weighted(
 ) -> NDArray[np.float32]:
     shape = [1, 1, 1]
     shape[axis] = len(index)
-    total = np.zeros(1, np.float32)
+    total: NDArray[np.float32] = np.zeros(1, np.float32)
     for tap in range(index.shape[1]):
-        total = total + np.take(pixels, index[:, tap], axis=axis) * weight[:, tap].reshape(shape)
+        part: NDArray[np.float32] = np.take(pixels, index[:, tap], axis=axis) * weight[:, tap].reshape(shape)
+        total = part if tap == 0 else total + part
     return total
 
 

@@ -65,7 +65,9 @@ class Drawing:
                 found.append(point)
         return np.array(found, np.float64).reshape(-1, 2)
 
-    def _depth(self, x: float | NDArray[np.float64], y: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
+    def _depth(
+        self, x: float | NDArray[np.float64], y: float | NDArray[np.float64]
+    ) -> float | NDArray[np.float64]:
         """Return how deep in the tissue a place is: above 0 inside, 1 at its centre."""
         u, v = 2 * np.asarray(x) / self.width_px - 1, 2 * np.asarray(y) / self.height_px - 1
         angle = np.arctan2(v, u)
@@ -117,7 +119,11 @@ class Drawing:
                 yield x, y, rng
 
     def _nucleus(
-        self, stain: NDArray[np.float32], classes: NDArray[np.uint8], at: tuple[float, float], rng: np.random.Generator
+        self,
+        stain: NDArray[np.float32],
+        classes: NDArray[np.uint8],
+        at: tuple[float, float],
+        rng: np.random.Generator,
     ) -> None:
         unit = 0.25 / self.mpp
         axes = (rng.uniform(11, 16) * unit, rng.uniform(8, 12) * unit)
@@ -129,7 +135,11 @@ class Drawing:
         classes[(shape > 0.5) & (classes == 0)] = 1
 
     def _mitosis(
-        self, stain: NDArray[np.float32], classes: NDArray[np.uint8], at: tuple[float, float], rng: np.random.Generator
+        self,
+        stain: NDArray[np.float32],
+        classes: NDArray[np.uint8],
+        at: tuple[float, float],
+        rng: np.random.Generator,
     ) -> None:
         """Draw a metaphase plate or two anaphase plates in a cleared cell, with ragged edges."""
         unit = 0.25 / self.mpp
@@ -145,7 +155,9 @@ class Drawing:
                 along = rng.uniform(-11, 11) * unit * np.array([math.cos(angle), math.sin(angle)])
                 where = centre + along + rng.normal(0, 1.2 * unit, 2)
                 axes = (rng.uniform(3.5, 5.5) * unit, rng.uniform(2.5, 4.0) * unit)
-                blob = _ellipse((where[0], where[1]), axes, math.degrees(angle) + rng.normal(0, 25), stain.shape)
+                blob = _ellipse(
+                    (where[0], where[1]), axes, math.degrees(angle) + rng.normal(0, 25), stain.shape
+                )
                 np.maximum(stain, rng.uniform(1.3, 1.6) * blob, out=stain)
                 classes[blob > 0.5] = 2
 
@@ -157,7 +169,10 @@ class Drawing:
         eosin = (0.30 + 0.12 * coarse[at] + 0.05 * fine[at]) * inside
         nuclear = haematoxylin * (1 + 0.22 * fine[at]) + 0.05 * inside
         density = nuclear[..., None] * _STAINS[0] + eosin[..., None] * _STAINS[1]
-        return np.clip(np.array(_GLASS, np.float32) * np.exp(-density), 0, 255).astype(np.uint8)
+        picture: NDArray[np.uint8] = np.clip(np.array(_GLASS, np.float32) * np.exp(-density), 0, 255).astype(
+            np.uint8
+        )
+        return picture
 
     @cached_property
     def _textures(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -167,7 +182,9 @@ class Drawing:
         for sigma in (14.0, 1.3):
             noise = rng.normal(0, 1, (_TEXTURE_PX, _TEXTURE_PX)).astype(np.float32)
             margin = int(4 * sigma)
-            smooth = cv2.GaussianBlur(np.pad(noise, margin, mode="wrap"), (0, 0), sigma)[margin:-margin, margin:-margin]
+            smooth = cv2.GaussianBlur(np.pad(noise, margin, mode="wrap"), (0, 0), sigma)[
+                margin:-margin, margin:-margin
+            ]
             out.append(((smooth - smooth.mean()) / smooth.std()).astype(np.float32))
         return out[0], out[1]
 
@@ -180,7 +197,7 @@ def _ellipse(
     centre = (round(at[0] * 16), round(at[1] * 16))
     size = (max(1, round(axes[0] * 16)), max(1, round(axes[1] * 16)))
     cv2.ellipse(out, centre, size, angle, 0, 360, 255, -1, cv2.LINE_AA, 4)
-    return out.astype(np.float32) / 255
+    return out.astype(np.float32) / np.float32(255)
 
 
 def write_slide(path: Path, drawing: Drawing) -> None:
@@ -211,7 +228,12 @@ def write_slide(path: Path, drawing: Drawing) -> None:
         if max(h, w) > TILE_PX * REDUCTION:
             less = per_cm / REDUCTION
             tif.write(
-                small, subfiletype=1, resolution=(less, less), resolutionunit="CENTIMETER", subsampling=(1, 1), **options
+                small,
+                subfiletype=1,
+                resolution=(less, less),
+                resolutionunit="CENTIMETER",
+                subsampling=(1, 1),
+                **options,
             )
 
 
@@ -234,5 +256,7 @@ def _tiles(drawing: Drawing, small: NDArray[np.uint8]) -> Iterator[bytes]:
 
 def _encode(tile: NDArray[np.uint8]) -> bytes:
     return bytes(
-        imagecodecs.jpeg8_encode(tile, level=_QUALITY, colorspace="RGB", outcolorspace="YCBCR", subsampling=(1, 1))
+        imagecodecs.jpeg8_encode(
+            tile, level=_QUALITY, colorspace="RGB", outcolorspace="YCBCR", subsampling=(1, 1)
+        )
     )

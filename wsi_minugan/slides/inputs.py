@@ -14,7 +14,24 @@ from pathlib import Path
 from wsi_minugan.errors import InputError
 
 SLIDE_SUFFIXES = frozenset(
-    ".svs .tif .tiff .ndpi .vms .vmu .scn .mrxs .svslide .bif .czi .dcm .zvi .btf .jp2 .zarr".split()
+    [
+        ".svs",
+        ".tif",
+        ".tiff",
+        ".ndpi",
+        ".vms",
+        ".vmu",
+        ".scn",
+        ".mrxs",
+        ".svslide",
+        ".bif",
+        ".czi",
+        ".dcm",
+        ".zvi",
+        ".btf",
+        ".jp2",
+        ".zarr",
+    ]
 )
 _UNSAFE = re.compile(r"[^\w.\- ()\[\]',+@]", re.UNICODE)
 
@@ -67,7 +84,9 @@ def _expand(source: str) -> list[SlideInput]:
     if path.is_dir() and path.suffix.lower() != ".zarr":
         slides = _slides_in(path)
         if not slides:
-            raise InputError(f"The folder {path} holds no slides (known endings: {' '.join(sorted(SLIDE_SUFFIXES))}).")
+            raise InputError(
+                f"The folder {path} holds no slides (known endings: {' '.join(sorted(SLIDE_SUFFIXES))})."
+            )
         return slides
     if not path.exists() and glob.has_magic(source):
         paths = sorted(Path(p) for p in glob.glob(source, recursive=True))  # noqa: PTH207 - patterns may be absolute
@@ -107,7 +126,9 @@ def _from_csv(path: Path) -> list[SlideInput]:
         with path.open(newline="", encoding="utf-8-sig") as f:
             rows = list(csv.DictReader(f))
     except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise InputError(f"The table {path} cannot be read: {e}. Give a CSV in UTF-8 with a column path.") from e
+        raise InputError(
+            f"The table {path} cannot be read: {e}. Give a CSV in UTF-8 with a column path."
+        ) from e
     if not rows or "path" not in rows[0]:
         raise InputError(f"The table {path} has no rows with a column 'path' (optional: slide_id, mpp).")
     return [_from_row(path, line, row) for line, row in enumerate(rows, start=2)]

@@ -137,7 +137,16 @@ def tiff_resolution(path: Path) -> tuple[float, float] | None:
             if unit is None:
                 return None
             x, y = (unit * d / n for n, d in per_unit)
-    except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, AttributeError, TypeError, ZeroDivisionError):
+    except (
+        tifffile.TiffFileError,
+        OSError,
+        ValueError,
+        IndexError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        ZeroDivisionError,
+    ):
         return None
     return x, y
 

@@ -119,7 +119,9 @@ def open_slide(path: Path, reader: str = "auto") -> SlideReader:
         If it is not 8-bit RGB.
     """
     if not path.exists():
-        raise SlideUnreadableError(f"There is no file {path}. Check the name and whether the drive is connected.")
+        raise SlideUnreadableError(
+            f"There is no file {path}. Check the name and whether the drive is connected."
+        )
     if reader == "tiatoolbox":
         from wsi_minugan.slides.tiatoolbox_reader import TiatoolboxReader
 
@@ -152,7 +154,9 @@ def resolve_mpp(info: SlideInfo, given: float | None) -> tuple[float, str]:
     hint = "Give the resolution with --mpp, or in the column mpp of a CSV of slides."
     if given is not None:
         if not MPP_MIN <= given <= MPP_MAX:
-            raise MppError(f"{given} um/px, given for {info.path}, is not plausible (0.05 to 2). Check --mpp.")
+            raise MppError(
+                f"{given} um/px, given for {info.path}, is not plausible (0.05 to 2). Check --mpp."
+            )
         return given, "given by the user"
     if info.mpp_x is None or info.mpp_y is None:
         raise MppError(f"{info.path} does not say its resolution. {hint}")

@@ -110,7 +110,9 @@ class TiffReader:
         try:
             if len(data) < count:
                 raise ValueError("the file ends before it")
-            tile = imagecodecs.jpeg8_decode(data, tables=tiled.tables, colorspace=tiled.colorspace, outcolorspace="RGB")
+            tile = imagecodecs.jpeg8_decode(
+                data, tables=tiled.tables, colorspace=tiled.colorspace, outcolorspace="RGB"
+            )
         except (imagecodecs.Jpeg8Error, ValueError) as e:
             row, column = divmod(index, tiled.tiles_across)
             raise TileUnreadableError(
@@ -154,10 +156,14 @@ def _tiled_levels(path: Path, info: SlideInfo) -> dict[int, _TiledLevel]:
     found: dict[int, _TiledLevel] = {}
     try:
         with tifffile.TiffFile(path) as tif:
-            for page in tif.pages:
-                page = page.aspage()
+            for page in (p.aspage() for p in tif.pages):
                 level = wanted.get((page.imagewidth, page.imagelength))
-                if level is None or level in found or not page.is_tiled or page.compression != tifffile.COMPRESSION.JPEG:
+                if (
+                    level is None
+                    or level in found
+                    or not page.is_tiled
+                    or page.compression != tifffile.COMPRESSION.JPEG
+                ):
                     continue
                 colorspace = _COLORSPACES.get(page.photometric)
                 if colorspace is not None and page.samplesperpixel == 3 and page.planarconfig == 1:
@@ -185,7 +191,12 @@ def _same_pixels(reader: TiffReader, slide: OpenSlideReader, level: int) -> bool
     tiled = reader._levels[level]
     for index in np.argsort(tiled.byte_counts)[-PROBE_TILES:]:
         row, column = divmod(int(index), tiled.tiles_across)
-        box = Box(row * tiled.tile_height_px, column * tiled.tile_width_px, tiled.tile_height_px, tiled.tile_width_px)
+        box = Box(
+            row * tiled.tile_height_px,
+            column * tiled.tile_width_px,
+            tiled.tile_height_px,
+            tiled.tile_width_px,
+        )
         try:
             if not np.array_equal(reader.read_level(level, box), slide.read_level(level, box)):
                 return False

@@ -97,5 +97,7 @@ def tissue_of(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     keep = np.zeros(count, bool)
     keep[1:] = stats[1:, cv2.CC_STAT_AREA] >= smallest
     side = 2 * MARGIN_CELLS + 1
-    grown = cv2.dilate(keep[labels].astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
-    return grown.astype(bool)
+    grown = cv2.dilate(
+        keep[labels].astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    )
+    return np.asarray(grown, np.bool_)

@@ -48,6 +48,40 @@ def retry(out: Path) -> None:
 
 
 @app.command()
+@click.argument("out", type=_PATH)
+@click.option("--json", "as_json", is_flag=True, help="For programs; schema in schemas/status.schema.json.")
+@click.option("--watch", is_flag=True, help="Again every two seconds, until the run ends.")
+def status(out: Path, as_json: bool, watch: bool) -> None:
+    """Show the state of a run, also while it runs."""
+    from wsi_minugan.cli import watching
+
+    sys.exit(watching.status(out, as_json, watch))
+
+
+@app.command()
+@click.argument("out", type=_PATH)
+def verify(out: Path) -> None:
+    """Check every file of a run's finished slides against its digest."""
+    from wsi_minugan.cli import watching
+
+    sys.exit(watching.verify(out))
+
+
+@app.command()
+@click.argument("folder", type=_PATH)
+@click.option("-o", "--out", type=_PATH, required=True, help="Folder for the results.")
+@click.option("--config", type=_PATH, help="YAML file of settings; flags win.")
+@click.option("--settle-s", type=click.FloatRange(0.1), default=60.0, show_default=True, help="Size unchanged so long.")
+@click.option("--once", is_flag=True, help="End after the first batch.")
+@setting_options
+def watch(folder: Path, out: Path, config: Path | None, settle_s: float, once: bool, **flags: Any) -> None:
+    """Take slides as they arrive in a folder."""
+    from wsi_minugan.cli import watching
+
+    sys.exit(watching.watch(folder, out, config, flags, settle_s, once))
+
+
+@app.command()
 @click.argument("slide", type=_PATH)
 @click.option("--mpp", type=float, help="um/px of level 0, if the slide does not say.")
 @click.option("--reader", type=click.Choice(["auto", "openslide", "tiatoolbox"]), default="auto")

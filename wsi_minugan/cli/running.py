@@ -28,10 +28,11 @@ def run(
     """Run a batch, or only say what it would be; returns the exit status."""
     settings = load_settings(config, flags)
     slides = expand_inputs(sources)
-    return _dry_run(slides, settings) if dry_run else _run(slides, out, settings, retry)
+    return _dry_run(slides, settings) if dry_run else run_slides(slides, out, settings, retry)
 
 
-def _run(slides: Sequence[SlideInput], out: Path, settings: RunSettings, retry: bool) -> int:
+def run_slides(slides: Sequence[SlideInput], out: Path, settings: RunSettings, retry: bool) -> int:
+    """Run a batch, tell how it ended, and return the exit status."""
     from minugan_jobs.batch import failures, run_batch
 
     with Progress(len(slides), settings.quiet) as progress:
@@ -122,7 +123,7 @@ def retry(out: Path) -> int:
     slides = [r.slide for r in ledger.slides()]
     settings = RunSettings.model_validate_json(ledger.fact("settings") or "{}")
     ledger.close()
-    return _run(slides, out, settings.model_copy(update={"overwrite": False}), retry=True)
+    return run_slides(slides, out, settings.model_copy(update={"overwrite": False}), retry=True)
 
 
 def demo(out: Path, seed: int) -> int:
@@ -140,7 +141,7 @@ def demo(out: Path, seed: int) -> int:
             f"The output folder {out} cannot be used: {e.strerror or e}. Choose another."
         ) from e
     click.echo(f"Drew {path}: {DEMO_SIDE_PX} x {DEMO_SIDE_PX} px with {len(drawing.mitoses_xy_px)} mitoses.")
-    status = _run([SlideInput("demo", path)], out, RunSettings(), retry=True)
+    status = run_slides([SlideInput("demo", path)], out, RunSettings(), retry=True)
     for name, what in (
         ("report.html", "the whole batch in one page"),
         ("demo/mitoses.geojson", "drag it onto the slide in QuPath"),

@@ -1,0 +1,79 @@
+"""Commands that look at a run, and the one that waits for slides: status, verify, watch."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wsi_minugan.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from wsi_minugan.outputs.models import StatusFile
+
+_WATCH_S = 2.0
+
+
+def status(out: Path, as_json: bool, watch: bool) -> int:
+    """Print a run's state, once or until it ends."""
+    from rich.console import Console
+
+    from minugan_jobs.look import status_of
+
+    while True:
+        state = status_of(out)
+        if as_json:
+            click.echo(state.model_dump_json(indent=None if watch else 2))
+        else:
+            Console().print(_table(state))
+        if not watch or not state.running:
+            return 0
+        time.sleep(_WATCH_S)
+
+
+def _table(state: StatusFile) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    title = "running" if state.running else "not running"
+    table = Table("slide", "status", "blocks", "mitoses", "hot spot", "why", title=title, title_justify="left")
+    for s in state.slides:
+        blocks = state.blocks_done.get(s.slide_id)
+        cells = ["" if v is None else str(v) for v in (blocks, s.mitoses, s.hotspot_mitoses)]
+        table.add_row(Text(s.slide_id, overflow="fold"), s.status, *cells, Text(s.error, overflow="fold"))
+    return table
+
+
+def verify(out: Path) -> int:
+    """Check every file of every finished slide; returns the exit status."""
+    from minugan_jobs.look import verify_run
+
+    problems = dict(verify_run(out))
+    for slide_id, found in problems.items():
+        for text in found or ["ok"]:
+            click.echo(f"{slide_id}: {text}")
+    if not problems:
+        raise OutputError(f"{out} holds no finished slides. Run them first.")
+    return 1 if any(problems.values()) else 0
+
+
+def watch(folder: Path, out: Path, config: Path | None, flags: dict[str, Any], settle_s: float, once: bool) -> int:
+    """Take slides as they arrive in a folder, once their size has stopped changing."""
+    from minugan_jobs.arrivals import Arrivals
+    from wsi_minugan.cli.running import run_slides
+    from wsi_minugan.config import load_settings
+
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder} to watch. Check the name.")
+    settings = load_settings(config, flags)
+    arrivals = Arrivals(folder, settle_s)
+    click.echo(f"Watching {folder}; stop with Ctrl-C.", err=True)
+    while True:
+        ready = arrivals.settled()
+        if ready:
+            code = run_slides(ready, out, settings, retry=False)
+            if once or code > 128:
+                return code
+        time.sleep(min(_WATCH_S, settle_s))

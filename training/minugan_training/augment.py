@@ -1,0 +1,82 @@
+"""Random changes of patches; every one is drawn from the generator handed in."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from minugan_training.settings import Augmentation
+from minugan_training.stain import STAINS, UNMIX
+from minugan_training.truth import UNKNOWN, Sample
+
+Patch = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def cut_patch(
+    sample: Sample, centre_px: tuple[float, float], size_px: int, change: Augmentation, rng: np.random.Generator
+) -> Patch:
+    """Return a patch around a place: image and labels, both ``(size, size, 3)`` uint8; unknown outside the image."""
+    angle = rng.uniform(0, 2 * math.pi) if change.rotate else 0.0
+    scale = math.exp(rng.uniform(math.log(change.scale[0]), math.log(change.scale[1])))
+    mirror = -1.0 if change.rotate and rng.random() < 0.5 else 1.0
+    cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
+    turn = np.array([[cos, -sin * mirror], [sin, cos * mirror]])
+    shift = size_px / 2 + rng.uniform(-1, 1, 2) * change.shift_px - turn @ np.array(centre_px)
+    matrix = np.hstack([turn, shift[:, None]])
+    size = (size_px, size_px)
+    image = cv2.warpAffine(sample.image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    labels = cv2.warpAffine(
+        sample.labels, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(UNKNOWN,) * 3
+    )
+    return _degrade(np.asarray(image, np.uint8), change, rng), np.asarray(labels, np.uint8)
+
+
+def _degrade(image: NDArray[np.uint8], change: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
+    kind = rng.random()
+    if kind < change.blur:
+        return np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.5)), np.uint8)
+    if kind < change.blur + change.jpeg:
+        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 85))])
+        return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+    if kind < change.blur + change.jpeg + change.sharpen:
+        soft = cv2.GaussianBlur(image, (0, 0), 1.2).astype(np.float32)
+        return np.clip(2 * image.astype(np.float32) - soft, 0, 255).astype(np.uint8)
+    return image
+
+
+def change_stains(images: NDArray[np.uint8], strength: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return images with each stain's density and the colours changed at random.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (n, h, w, 3)
+        RGB.
+    strength : float
+        0 changes nothing; 1 is wide: densities by 0.7 to 1.35, contrast by 15 %, brightness by 14 grey levels.
+    rng : Generator
+        Where randomness comes from.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, h, w, 3)
+        RGB, 0 to 255.
+    """
+    out = images.astype(np.float32)
+    if strength == 0:
+        return out
+    n = len(images)
+
+    def draw(low: float, high: float, channels: int = 3) -> NDArray[np.float32]:
+        middle = (low + high) / 2
+        half = (high - low) / 2 * strength
+        return rng.uniform(middle - half, middle + half, (n, 1, 1, channels)).astype(np.float32)
+
+    density = -np.log((out + 1) / 256) @ UNMIX
+    density = density * (1 + draw(-0.3, 0.35) * 1.0) + draw(-0.06, 0.06)
+    out = 256 * np.exp(-(density @ STAINS)) - 1
+    out = (out - 128) * (1 + draw(-0.15, 0.15, 1)) + 128 + draw(-14, 14, 1)
+    out *= 1 + draw(-0.05, 0.05)
+    return np.clip(out, 0, 255).astype(np.float32)

@@ -1,0 +1,85 @@
+"""One internal form for every data set: an index with a row for each image, saying what is known of it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wsi_minugan.errors import DataError
+
+Knowledge = Literal["known", "absent", "unknown"]
+"""known: labelled completely; absent: there is none; unknown: nobody looked."""
+
+TruthKind = Literal["", "points", "instances", "foreground", "pixel-lists", "monuseg-xml", "rgb"]
+
+
+class Entry(BaseModel):
+    """One image, or a region of one, and what is known of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    image: str = Field(description="Path below the index's root.")
+    x_px: int = Field(0, ge=0, description="Region's left edge.")
+    y_px: int = Field(0, ge=0)
+    width_px: int = Field(gt=0)
+    height_px: int = Field(gt=0)
+    mpp: float = Field(gt=0.05, lt=2)
+    patient: str
+    scanner: str = ""
+    split: Literal["train", "val", "test", ""] = ""
+    mitoses: Knowledge
+    mitoses_kind: TruthKind = ""
+    mitoses_truth: str = Field("", description="Path of the truth, or points as 'x y;x y' in the region's pixels.")
+    nuclei: Knowledge
+    nuclei_kind: TruthKind = ""
+    nuclei_truth: str = ""
+    ignore: str = Field("", description="Path of a mask: where it is not 0, nothing is known.")
+
+    @property
+    def points_px(self) -> list[tuple[float, float]]:
+        """Centres of the mitoses, where these are given as points."""
+        if self.mitoses_kind != "points" or not self.mitoses_truth:
+            return []
+        return [(float(x), float(y)) for x, y in (p.split() for p in self.mitoses_truth.split(";"))]
+
+
+def points_text(points_px: Iterable[tuple[float, float]]) -> str:
+    """Return points as an index's cell."""
+    return ";".join(f"{x:g} {y:g}" for x, y in points_px)
+
+
+def write_index(path: Path, entries: Sequence[Entry]) -> None:
+    """Write an index as CSV."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as f:
+        writer = csv.DictWriter(f, list(Entry.model_fields))
+        writer.writeheader()
+        writer.writerows(e.model_dump() for e in entries)
+
+
+def read_index(path: Path) -> list[Entry]:
+    """Read an index.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or a row does not fit.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as f:
+            rows = list(csv.DictReader(f))
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise DataError(f"The index {path} cannot be read: {e}. Make it with: minugan-train data import") from e
+    entries = []
+    for line, row in enumerate(rows, start=2):
+        try:
+            entries.append(Entry.model_validate(row))
+        except ValidationError as e:
+            problem = e.errors()[0]
+            raise DataError(f"The index {path}, line {line}: {problem['loc']}: {problem['msg']}.") from e
+    return entries

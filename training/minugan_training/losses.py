@@ -1,0 +1,96 @@
+"""The losses: focal adversarial, feature matching (the paper), and a supervised focal term with soft Dice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from minugan_training.settings import Losses
+from minugan_training.truth import UNKNOWN
+
+CHANNEL_WEIGHTS = (1.5, 6.0, 1.5)
+DICE_WEIGHTS = (0.5, 1.0, 0.3)
+_DICE_SMOOTH = 50.0
+
+
+def focal_discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor], gamma: float) -> Tensor:
+    """Return the loss that a discriminator minimises, summed over scales.
+
+    The paper's objective is E[(1 - D)^g log D] for real pairs and E[D^g log(1 - D)] for generated ones (p. 4); the
+    discriminator maximises it, so its loss is the negative.
+
+    Parameters
+    ----------
+    real, fake : sequence of Tensor
+        Logits of the PatchGAN's last layer at each scale; D is their sigmoid.
+    gamma : float
+        Focal exponent; 0 is the plain cross-entropy.
+    """
+    total = real[0].new_zeros(())
+    for r, f in zip(real, fake, strict=True):
+        d_real, d_fake = torch.sigmoid(r), torch.sigmoid(f)
+        total = total - ((1 - d_real) ** gamma * F.logsigmoid(r)).mean() - (d_fake**gamma * F.logsigmoid(-f)).mean()
+    return total
+
+
+def focal_generator_loss(fake: Sequence[Tensor], gamma: float) -> Tensor:
+    """Return the generator's adversarial loss, summed over scales: -E[(1 - D)^g log D] of generated pairs (non-saturating)."""
+    total = fake[0].new_zeros(())
+    for f in fake:
+        total = total - ((1 - torch.sigmoid(f)) ** gamma * F.logsigmoid(f)).mean()
+    return total
+
+
+def feature_matching_loss(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Return the L1 distance of the discriminators' inner features, averaged over layers and scales."""
+    terms = [
+        F.l1_loss(f, r.detach())
+        for real_scale, fake_scale in zip(real, fake, strict=True)
+        for r, f in zip(real_scale, fake_scale, strict=True)
+    ]
+    return torch.stack(terms).mean()
+
+
+def supervised_loss(logits: Tensor, labels: Tensor, weights: Losses) -> Tensor:
+    """Return focal cross-entropy and soft Dice over the pixels that are known.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (n, 3, h, w)
+        Before tanh; a score is sigmoid(2 x), that is (tanh(x) + 1) / 2.
+    labels : Tensor of uint8, shape (n, 3, h, w)
+        0, 1 or UNKNOWN.
+    weights : Losses
+        Exponent and weights.
+    """
+    doubled = 2 * logits.float()
+    known = (labels != UNKNOWN).float()
+    target = (labels == 1).float()
+    score = torch.sigmoid(doubled)
+    weight = known.clone()
+    weight[:, 1] *= 1 + (weights.positive_weight - 1) * target[:, 1]
+    focal = 0.3 + (score - target).abs() ** weights.focal if weights.focal else torch.ones_like(score)
+    entropy = F.binary_cross_entropy_with_logits(doubled, target, reduction="none")
+    axes = (0, 2, 3)
+    per_channel = (entropy * weight * focal).sum(axes) / known.sum(axes).clamp(min=1)
+    total = (per_channel * per_channel.new_tensor(CHANNEL_WEIGHTS)).sum()
+    if weights.dice:
+        common = (score * target * known).sum(axes)
+        both = (score * known).sum(axes) + (target * known).sum(axes)
+        lacking = 1 - (2 * common + _DICE_SMOOTH) / (both + _DICE_SMOOTH)
+        total = total + (lacking * lacking.new_tensor(DICE_WEIGHTS)).sum()
+    return total
+
+
+def label_images(labels: Tensor, scores: Tensor) -> Tensor:
+    """Return the label map as the discriminator sees it, in -1 to 1; what is unknown is taken from the generator's own scores.
+
+    So no gradient and no advantage comes from places where nobody knows the truth.
+    """
+    truth = (labels == 1).to(scores.dtype) * 2 - 1
+    return torch.where(labels == UNKNOWN, scores.detach(), truth)
+
+

@@ -1,0 +1,149 @@
+"""Which patches a batch is made of; a step's batch depends on the seed and the step alone, so training resumes exactly."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from minugan_training.augment import change_stains, cut_patch
+from minugan_training.index import Entry
+from minugan_training.settings import Experiment, Source
+from minugan_training.truth import MITOSES, Sample, load_sample
+from wsi_minugan.errors import DataError
+
+CACHE_BYTES = 6 * 2**30
+Place = tuple[int, float, float]
+"""Index of an entry, and x, y in its sample's pixels."""
+
+
+class Pool:
+    """Samples of an index, read when needed and kept within bounds.
+
+    Parameters
+    ----------
+    root : Path
+        What the index's paths are below.
+    entries : sequence of Entry
+        The index.
+    """
+
+    def __init__(self, root: Path, entries: Sequence[Entry]) -> None:
+        self.root = root
+        self.entries = tuple(entries)
+        self._samples: OrderedDict[int, Sample] = OrderedDict()
+        self._bytes = 0
+
+    def sample(self, index: int) -> Sample:
+        """Return an entry's image and labels."""
+        if index not in self._samples:
+            loaded = load_sample(self.root, self.entries[index])
+            self._samples[index] = loaded
+            self._bytes += 2 * loaded.image.nbytes
+            while self._bytes > CACHE_BYTES and len(self._samples) > 1:
+                self._bytes -= 2 * self._samples.popitem(last=False)[1].image.nbytes
+        self._samples.move_to_end(index)
+        return self._samples[index]
+
+    def of(self, source: Source) -> list[int]:
+        """Return the entries a source draws from.
+
+        Raises
+        ------
+        DataError
+            If there are none.
+        """
+        found = [k for k, e in enumerate(self.entries) if e.dataset in source.datasets and e.split in source.splits]
+        if not found:
+            raise DataError(f"The index has no images of {source.datasets} in {source.splits}. Import them first.")
+        return found
+
+    def mitoses_of(self, source: Source) -> list[Place]:
+        """Return the places of the labelled mitoses that a source draws from."""
+        places: list[Place] = []
+        for k in self.of(source):
+            if self.entries[k].mitoses == "known":
+                places += [(k, float(x), float(y)) for x, y in self.sample(k).mitosis_centres()]
+        if not places:
+            raise DataError(f"The images of {source.datasets} in {source.splits} hold no mitoses.")
+        return places
+
+
+def dark_places(pool: Pool, source: Source, per_image: int) -> list[Place]:
+    """Return the darkest nuclei of images whose negatives are known: the first hard negatives."""
+    places: list[Place] = []
+    for k in pool.of(source):
+        sample = pool.sample(k)
+        grey = cv2.GaussianBlur(sample.image.astype(np.float32).mean(axis=2), (0, 0), 4)
+        lowest = cv2.erode(grey, np.ones((25, 25), np.uint8))
+        forbidden = cv2.dilate((sample.labels[..., MITOSES] != 0).astype(np.uint8), np.ones((15, 15), np.uint8))
+        ys, xs = np.nonzero((grey == lowest) & (forbidden == 0))
+        for at in np.argsort(grey[ys, xs])[:per_image]:
+            places.append((k, float(xs[at]), float(ys[at])))
+    return places
+
+
+class Sampler:
+    """Makes batches.
+
+    Parameters
+    ----------
+    pool : Pool
+        Samples.
+    experiment : Experiment
+        Sources and augmentation.
+    """
+
+    def __init__(self, pool: Pool, experiment: Experiment) -> None:
+        self._pool = pool
+        self._experiment = experiment
+        self._mitoses = {k: pool.mitoses_of(s) for k, s in enumerate(experiment.sources) if s.at == "mitoses"}
+        self._images = {k: pool.of(s) for k, s in enumerate(experiment.sources)}
+        self.hard: list[Place] = []
+
+    def batch(self, step: int, part: int = 0) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Return a step's patches.
+
+        Parameters
+        ----------
+        step : int
+            The step.
+        part : int
+            Which of the step's batches (accumulation, processes).
+
+        Returns
+        -------
+        images : ndarray of float32, shape (n, 3, h, w)
+            RGB / 127.5 - 1.
+        labels : ndarray of uint8, shape (n, 3, h, w)
+            Nuclei, mitoses, boundary: 0, 1 or UNKNOWN.
+        """
+        rng = np.random.default_rng([self._experiment.seed, step, part])
+        change, size = self._experiment.augmentation, self._experiment.patch_px
+        patches = [
+            cut_patch(self._pool.sample(i), (x, y), size, change, rng)
+            for k, source in enumerate(self._experiment.sources)
+            for _ in range(source.per_batch)
+            for i, x, y in [self._place(k, source, rng)]
+        ]
+        images = np.stack([p[0] for p in patches])
+        strength = change.stain if rng.random() < 0.9 else 0.0
+        scaled = change_stains(images, strength, rng) / np.float32(127.5) - np.float32(1)
+        labels = np.stack([p[1] for p in patches])
+        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)), np.ascontiguousarray(labels.transpose(0, 3, 1, 2))
+
+    def _place(self, k: int, source: Source, rng: np.random.Generator) -> Place:
+        if source.at == "mitoses":
+            places = self._mitoses[k]
+            return places[int(rng.integers(len(places)))]
+        if source.at == "hard" and self.hard:
+            return self.hard[int(rng.integers(len(self.hard)))]
+        index = self._images[k][int(rng.integers(len(self._images[k])))]
+        h, w = self._pool.sample(index).image.shape[:2]
+        margin = self._experiment.patch_px * 0.55
+        x, y = (rng.uniform(min(margin, v / 2), max(v - margin, v / 2)) for v in (w, h))
+        return index, float(x), float(y)

@@ -1,0 +1,108 @@
+"""An experiment's settings: one YAML file each under training/experiments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wsi_minugan.errors import SettingsError
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Frozen):
+    """Where some of a batch's patches come from."""
+
+    datasets: tuple[str, ...]
+    splits: tuple[str, ...] = ("train",)
+    at: Literal["mitoses", "hard", "anywhere"]
+    per_batch: int = Field(ge=1)
+
+
+class Augmentation(_Frozen):
+    """Ranges of random changes; the defaults change nothing but orientation."""
+
+    rotate: bool = True
+    scale: tuple[float, float] = (1.0, 1.0)
+    shift_px: float = 0.0
+    stain: float = Field(0.0, ge=0, le=1, description="Strength of stain and colour changes.")
+    blur: float = Field(0.0, ge=0, le=1, description="Share of patches blurred.")
+    jpeg: float = Field(0.0, ge=0, le=1)
+    sharpen: float = Field(0.0, ge=0, le=1)
+
+
+class Mining(_Frozen):
+    """Hard negatives: dark nuclei first, then what the model itself takes for mitoses."""
+
+    every_steps: int = Field(ge=1)
+    dark_per_image: int = 60
+    least_score: float = 0.12
+    share_of_images: float = Field(0.5, gt=0, le=1)
+
+
+class Losses(_Frozen):
+    """Weights and exponents of the losses."""
+
+    adversarial: float = Field(0.0, ge=0, description="0: no discriminators.")
+    discriminators: int = Field(2, ge=1, le=3)
+    gamma: float = Field(0.0, ge=0, description="Focal exponent of the adversarial loss (paper, p. 4).")
+    feature_matching: float = Field(5.0, ge=0, description="Lambda; the paper's text says 5.")
+    supervised: float = Field(0.0, ge=0, description="Weight of the focal cross-entropy and Dice terms.")
+    focal: float = Field(1.0, ge=0, description="Exponent of the supervised focal term.")
+    dice: bool = True
+    positive_weight: float = Field(1.0, gt=0, description="Weight of mitosis pixels over others.")
+
+
+class Experiment(_Frozen):
+    """All that decides a training run."""
+
+    name: str = Field(pattern=r"^[\w.-]+$")
+    network: Literal["minugan", "unet"] = "minugan"
+    ngf: int = Field(8, ge=1, le=64)
+    norm: Literal["instance", "batch"] = "instance"
+    patch_px: int = Field(256, ge=64, multiple_of=32)
+    sources: tuple[Source, ...] = Field(min_length=1)
+    augmentation: Augmentation = Augmentation()
+    mining: Mining | None = None
+    losses: Losses = Losses()
+    steps: int = Field(ge=1)
+    learning_rate: float = Field(2e-4, gt=0)
+    betas: tuple[float, float] = (0.5, 0.999)
+    weight_decay: float = 0.0
+    warmup_steps: int = Field(0, ge=0)
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    ema: float = Field(0.0, ge=0, lt=1, description="0: no moving average of weights.")
+    clip_norm: float = Field(0.0, ge=0, description="0: gradients are not clipped.")
+    accumulate: int = Field(1, ge=1)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 0
+    checkpoint_every: int = Field(500, ge=1)
+    log_every: int = Field(50, ge=1)
+    start_from: str = Field("", description="Weights (safetensors) to start from.")
+
+    @property
+    def batch(self) -> int:
+        """Patches in a batch."""
+        return sum(s.per_batch for s in self.sources)
+
+
+def load_experiment(path: Path) -> Experiment:
+    """Read an experiment file.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be read or does not fit.
+    """
+    try:
+        return Experiment.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        raise SettingsError(f"The experiment {path} cannot be read: {e}.") from e
+    except ValidationError as e:
+        problems = "; ".join(f"{'.'.join(map(str, i['loc']))}: {i['msg']}" for i in e.errors())
+        raise SettingsError(f"The experiment {path} does not fit: {problems}.") from e

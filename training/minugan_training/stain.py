@@ -1,0 +1,18 @@
+"""Stains: optical densities of haematoxylin and eosin (Ruifrok and Johnston 2001)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ROWS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], np.float32)
+STAINS: NDArray[np.float32] = (_ROWS / np.linalg.norm(_ROWS, axis=1, keepdims=True)).astype(np.float32)
+"""Rows: haematoxylin, eosin, rest; columns: optical density in R, G, B."""
+UNMIX: NDArray[np.float32] = np.linalg.inv(STAINS).astype(np.float32)
+
+
+def haematoxylin(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the haematoxylin density of an RGB image, shape ``(h, w)``."""
+    density = -np.log((image.astype(np.float32) + 1) / 256)
+    found: NDArray[np.float32] = density @ UNMIX[:, 0]
+    return found

@@ -1,0 +1,189 @@
+"""From an index's entry to pixels: the image at the model's resolution, and its label map."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from minugan_training.importers import MPP_40X
+from minugan_training.index import Entry
+from minugan_training.weak import weak_outlines
+from wsi_minugan.errors import DataError
+
+UNKNOWN = 255
+"""A label that no loss looks at."""
+NUCLEI, MITOSES, BOUNDARY = 0, 1, 2
+_TOLERANCE = 0.05
+_BLACK = 6
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image and its labels.
+
+    Attributes
+    ----------
+    image : ndarray of uint8, shape (h, w, 3)
+        RGB at 0.25 um/px, or within 5 % of it.
+    labels : ndarray of uint8, shape (h, w, 3)
+        Nuclei, mitoses, boundary: 0, 1, or UNKNOWN.
+    mpp : float
+        um/px of both.
+    """
+
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    mpp: float
+
+    def mitosis_centres(self) -> NDArray[np.float64]:
+        """Return x, y of the labelled mitoses, shape ``(n, 2)``."""
+        mask = (self.labels[..., MITOSES] == 1).astype(np.uint8)
+        _, _, _, centres = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        return np.asarray(centres[1:], np.float64)
+
+
+def load_sample(root: Path, entry: Entry) -> Sample:
+    """Read an entry's image and labels.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or cannot be read.
+    """
+    image = read_rgb(root / entry.image)
+    region = (slice(entry.y_px, entry.y_px + entry.height_px), slice(entry.x_px, entry.x_px + entry.width_px))
+    image = np.ascontiguousarray(image[region])
+    labels = np.full(image.shape, UNKNOWN, np.uint8)
+    _mark_nuclei(root, entry, labels, region)
+    _mark_mitoses(root, entry, image, labels, region)
+    if entry.ignore:
+        labels[_read_mask(root / entry.ignore)[region] > 0] = UNKNOWN
+    if entry.dataset == "amibr":
+        labels[image.max(axis=2) < _BLACK] = UNKNOWN  # the border of crops at the image's edge
+    return _at_model_resolution(image, labels, entry.mpp)
+
+
+def _at_model_resolution(image: NDArray[np.uint8], labels: NDArray[np.uint8], mpp: float) -> Sample:
+    factor = mpp / MPP_40X
+    if abs(factor - 1) <= _TOLERANCE:
+        return Sample(image, labels, mpp)
+    kind = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=kind)
+    labels = cv2.resize(labels, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    return Sample(image, labels, MPP_40X)
+
+
+def _mark_nuclei(root: Path, entry: Entry, labels: NDArray[np.uint8], region: tuple[slice, slice]) -> None:
+    if entry.nuclei == "unknown":
+        return
+    labels[..., NUCLEI] = 0
+    if entry.nuclei == "absent":
+        return
+    path = root / entry.nuclei_truth
+    if entry.nuclei_kind == "foreground":
+        inside = _read_mask(path)[region] > 0
+        labels[inside, NUCLEI] = 1
+    elif entry.nuclei_kind == "rgb":
+        colours = read_rgb(path)[region]
+        labels[..., NUCLEI] = colours[..., 0] > 127
+        labels[..., BOUNDARY] = colours[..., 2] > 127
+        inside = labels[..., NUCLEI] > 0
+    else:
+        instances = read_monuseg_xml(path, labels.shape[:2]) if entry.nuclei_kind == "monuseg-xml" else _read_mask(path)[region]
+        touching = boundary_of(instances)
+        inside = instances > 0
+        labels[..., NUCLEI] = inside & ~touching
+        labels[..., BOUNDARY] = touching
+    # Outside nuclei there are no mitoses either; inside, one may be.
+    if entry.mitoses == "unknown":
+        labels[..., MITOSES] = np.where(inside, UNKNOWN, 0)
+
+
+def _mark_mitoses(
+    root: Path, entry: Entry, image: NDArray[np.uint8], labels: NDArray[np.uint8], region: tuple[slice, slice]
+) -> None:
+    if entry.mitoses == "unknown":
+        return
+    found = np.zeros(image.shape[:2], bool)
+    if entry.mitoses == "known":
+        path = root / entry.mitoses_truth
+        if entry.mitoses_kind == "points":
+            found = weak_outlines(image, entry.points_px) > 0
+        elif entry.mitoses_kind == "pixel-lists":
+            found = read_pixel_lists(path, image.shape[:2]) > 0
+        elif entry.mitoses_kind == "rgb":
+            found = read_rgb(path)[region][..., 1] > 127
+        else:
+            found = _read_mask(path)[region] > 0
+    labels[..., MITOSES] = found
+    # A mitosis is no interphase nucleus and no boundary.
+    labels[found, NUCLEI] = 0
+    labels[found, BOUNDARY] = 0
+
+
+def boundary_of(instances: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Return where nuclei touch or almost touch (within 2 px), so that a network can part them."""
+    kernel = np.ones((3, 3), np.uint8)
+    values = instances.astype(np.float32)
+    highest = cv2.dilate(values, kernel, iterations=2)
+    lowest = cv2.erode(np.where(values > 0, values, np.float32(1e9)), kernel, iterations=2)
+    return np.asarray((highest > 0) & (lowest < 1e9) & (highest != lowest), np.bool_)
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Read an image as RGB; raises DataError."""
+    picture = tifffile.imread(path) if _is_tiff(path) else cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None or picture.ndim != 3:
+        raise DataError(f"The image {path} cannot be read. Copy it again.")
+    return np.ascontiguousarray(picture[..., :3] if _is_tiff(path) else picture[..., ::-1], np.uint8)
+
+
+def _is_tiff(path: Path) -> bool:
+    if not path.is_file():
+        raise DataError(f"There is no file {path}. Check the data's folder.")
+    return path.suffix.lower() in {".tif", ".tiff"}
+
+
+def _read_mask(path: Path) -> NDArray[np.integer]:
+    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+    if mask is None:
+        raise DataError(f"The label {path} cannot be read. Check the data's folder.")
+    return mask if mask.ndim == 2 else mask[..., 0]
+
+
+def read_pixel_lists(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint16]:
+    """Read ICPR 2012's lines of ``x,y,x,y,…``, one a mitosis, as an instance map."""
+    out = np.zeros(shape[:2], np.uint16)
+    try:
+        lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+        for k, line in enumerate(lines, start=1):
+            values = np.array([int(float(v)) for v in line.split(",") if v.strip()])
+            x, y = values[0::2], values[1::2]
+            good = (x >= 0) & (x < shape[1]) & (y >= 0) & (y < shape[0])
+            out[y[good], x[good]] = k
+    except (OSError, ValueError) as e:
+        raise DataError(f"The truth {path} cannot be read: {e}.") from e
+    return out
+
+
+def read_monuseg_xml(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint16]:
+    """Read MoNuSeg's outlines (Aperio ImageScope XML) as an instance map."""
+    out = np.zeros(shape[:2], np.uint16)
+    try:
+        text = path.read_bytes()
+        if b"<!ENTITY" in text or b"<!DOCTYPE" in text:
+            raise DataError(f"{path} declares entities, which outlines do not need; it is not read.")
+        regions = ElementTree.fromstring(text).iter("Region")  # noqa: S314 - entities are refused above
+        for k, part in enumerate(regions, start=1):
+            corners = [(float(v.get("X", "nan")), float(v.get("Y", "nan"))) for v in part.iter("Vertex")]
+            if len(corners) >= 3:
+                cv2.fillPoly(out, [np.rint(np.array(corners)).astype(np.int32)], k)
+    except (OSError, ElementTree.ParseError, ValueError) as e:
+        raise DataError(f"The truth {path} cannot be read: {e}.") from e
+    return out

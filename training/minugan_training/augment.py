@@ -70,12 +70,10 @@ def change_stains(images: NDArray[np.uint8], strength: float, rng: np.random.Gen
     n = len(images)
 
     def draw(low: float, high: float, channels: int = 3) -> NDArray[np.float32]:
-        middle = (low + high) / 2
-        half = (high - low) / 2 * strength
-        return rng.uniform(middle - half, middle + half, (n, 1, 1, channels)).astype(np.float32)
+        return rng.uniform(low * strength, high * strength, (n, 1, 1, channels)).astype(np.float32)
 
     density = -np.log((out + 1) / 256) @ UNMIX
-    density = density * (1 + draw(-0.3, 0.35) * 1.0) + draw(-0.06, 0.06)
+    density = density * (1 + draw(-0.3, 0.35)) + draw(-0.06, 0.06)
     out = 256 * np.exp(-(density @ STAINS)) - 1
     out = (out - 128) * (1 + draw(-0.15, 0.15, 1)) + 128 + draw(-14, 14, 1)
     out *= 1 + draw(-0.05, 0.05)

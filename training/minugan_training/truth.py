@@ -127,6 +127,13 @@ def _mark_mitoses(
     labels[found, BOUNDARY] = 0
 
 
+def read_instances(root: Path, entry: Entry) -> NDArray[np.integer] | None:
+    """Return an entry's nuclei as an instance map, or None where they are not told apart."""
+    if entry.nuclei_kind == "monuseg-xml":
+        return read_monuseg_xml(root / entry.nuclei_truth, (entry.height_px, entry.width_px))
+    return _read_mask(root / entry.nuclei_truth) if entry.nuclei_kind == "instances" else None
+
+
 def boundary_of(instances: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Return where nuclei touch or almost touch (within 2 px), so that a network can part them."""
     kernel = np.ones((3, 3), np.uint8)

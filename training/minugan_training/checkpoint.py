@@ -1,0 +1,85 @@
+"""Checkpoints: everything a run needs to go on, bit for bit; tensors as safetensors, the rest as JSON, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from wsi_minugan.errors import TrainingError
+from wsi_minugan.outputs.atomic import atomic_path
+
+CHECKPOINT = "checkpoint.safetensors"
+_META = "state"
+
+
+def flatten_optimizer(name: str, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return an optimiser's tensors by name, and the rest of its state."""
+    tensors: dict[str, Tensor] = {}
+    rest: dict[str, Any] = {}
+    for index, values in optimizer.state_dict()["state"].items():
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"{name}.{index}.{key}"] = value
+            else:
+                rest[f"{index}.{key}"] = value
+    return tensors, rest
+
+
+def restore_optimizer(
+    name: str, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]
+) -> None:
+    """Put back what `flatten_optimizer` took."""
+    state: dict[int, dict[str, Any]] = {}
+    for full, value in tensors.items():
+        if full.startswith(name + "."):
+            index, key = full[len(name) + 1 :].split(".", 1)
+            state.setdefault(int(index), {})[key] = value
+    for full, value in rest.items():
+        index, key = full.split(".", 1)
+        state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def module_tensors(name: str, module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's tensors under a name."""
+    return {f"{name}.{k}": v for k, v in module.state_dict().items()}
+
+
+def part_of(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under a name, without it."""
+    return {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(name + ".")}
+
+
+def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write a checkpoint in place of the one before."""
+    kept = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    with atomic_path(folder / CHECKPOINT) as temporary:
+        save_file(kept, temporary, metadata={_META: json.dumps(state)})
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return the tensors and the state of a folder's checkpoint, or None where there is none.
+
+    Raises
+    ------
+    TrainingError
+        If it is damaged.
+    """
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return None
+    try:
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as f:
+            state = json.loads((f.metadata() or {})[_META])
+        return load_file(path), state
+    except (OSError, SafetensorError, KeyError, ValueError) as e:
+        raise TrainingError(f"The checkpoint {path} cannot be read ({e}). Remove it to start again.") from e

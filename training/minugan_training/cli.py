@@ -1,0 +1,142 @@
+"""`minugan-train`: data, training, evaluation, export."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from wsi_minugan.errors import MinuganError
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def app() -> None:
+    """Train and evaluate MiNuGAN; the experiments of the paper are files in training/experiments."""
+
+
+@app.group()
+def data() -> None:
+    """Import and check data sets."""
+
+
+@data.command("import")
+@click.argument("layout")
+@click.argument("root", type=_PATH)
+@click.option("-o", "--out", type=_PATH, default=Path("index.csv"), show_default=True, help="The index to write.")
+def data_import(layout: str, root: Path, out: Path) -> None:
+    """Make an index of a data set in a published LAYOUT (tupac16, icpr12, icpr14, midog, monuseg, rgb, shared)."""
+    from minugan_training.importers import import_data
+    from minugan_training.index import write_index
+
+    entries = import_data(layout, root)
+    write_index(out, entries)
+    click.echo(f"{len(entries)} images. Written: {out}")
+
+
+@data.command("check")
+@click.argument("index", type=_PATH)
+@click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
+def data_check(index: Path, root: Path) -> None:
+    """Find missing files, wrong sizes, points outside, and patients in two splits."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from minugan_training.check import problems_of, summary_of
+    from minugan_training.index import read_index
+
+    entries = read_index(index)
+    table = Table("data set", "split", "images", "patients", "mm2", "mitosis points")
+    for row in summary_of(entries):
+        table.add_row(*map(str, row))
+    Console().print(table)
+    problems = problems_of(root, entries)
+    for text in problems:
+        click.echo(text)
+    click.echo(f"{len(problems)} problems.")
+    sys.exit(1 if problems else 0)
+
+
+@app.command()
+@click.argument("experiment", type=_PATH)
+@click.option("--index", type=_PATH, required=True, help="Index of the data.")
+@click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
+@click.option("-o", "--out", type=_PATH, required=True, help="Folder of the run; one that is there goes on.")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--start-from", type=_PATH, help="Weights to start from.")
+def fit(experiment: Path, index: Path, root: Path, out: Path, device: str, start_from: Path | None) -> None:
+    """Train an EXPERIMENT file, from its last checkpoint if there is one."""
+    import torch
+
+    from minugan_training.curves import draw_curves
+    from minugan_training.fit import fit as train
+    from minugan_training.index import read_index
+    from minugan_training.sampling import Pool
+    from minugan_training.settings import load_experiment
+
+    settings = load_experiment(experiment)
+    if start_from is not None:
+        settings = settings.model_copy(update={"start_from": str(start_from)})
+    if device == "cpu":
+        torch.set_num_threads(1)
+    train(settings, Pool(root, read_index(index)), out, _progress, device=device)
+    draw_curves(out)
+    click.echo(f"Done. Weights: {out / 'weights.safetensors'}; curves: {out / 'curves.png'}")
+
+
+def _progress(step: int, loss: float, left_s: float) -> None:
+    click.echo(f"step {step}  loss {loss:.4f}  {int(left_s // 3600)}:{int(left_s % 3600 // 60):02d} left")
+
+
+@app.command()
+@click.argument("experiment", type=_PATH)
+@click.argument("weights", type=_PATH)
+@click.option("-o", "--out", type=_PATH, required=True, help="The bundle's folder.")
+@click.option("--card", type=_PATH, required=True, help="YAML with name, version, training_data, licence, thresholds.")
+@click.option("--scores", type=_PATH, help="JSON that `evaluate -o` wrote.")
+def export(experiment: Path, weights: Path, out: Path, card: Path, scores: Path | None) -> None:
+    """Write a bundle for `wsi-minugan run --model`."""
+    from minugan_training.export import export_bundle
+    from minugan_training.settings import load_experiment
+
+    bundle = export_bundle(load_experiment(experiment), weights, card, scores, out)
+    click.echo(f"{bundle.path}: {bundle.card.name} {bundle.card.version}, digest {bundle.digest[:16]}…")
+
+
+@app.command()
+@click.option("--model", default="default", show_default=True, help="Bundle to evaluate.")
+@click.option("--index", type=_PATH, required=True)
+@click.option("--root", type=_PATH, required=True)
+@click.option("--radius-um", type=float, default=7.5, show_default=True, help="Greatest distance of a match.")
+@click.option("-o", "--out", type=_PATH, help="Write the figures as JSON.")
+def evaluate(model: str, index: Path, root: Path, radius_um: float, out: Path | None) -> None:
+    """Print a model's figures on the sets of an index that choose and that report."""
+    from rich.console import Console
+
+    from minugan_training.evaluate import evaluate_model, table_of
+    from minugan_training.index import read_index
+    from wsi_minugan.minugan.bundle import find_bundle, load_bundle
+    from wsi_minugan.outputs.atomic import write_text
+
+    figures = evaluate_model(load_bundle(find_bundle(model)), root, read_index(index), radius_um)
+    Console(width=110).print(table_of(figures))
+    if out is not None:
+        write_text(out, figures.model_dump_json(indent=2) + "\n")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in a sentence."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        app.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(2)
+    except MinuganError as e:
+        click.echo(f"Error: {e}", err=True)
+        sys.exit(2)

@@ -1,0 +1,259 @@
+"""A model's figures, on the sets that serve to choose and on those that only report."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from minugan_training.detect import Candidates, mitosis_candidates, score_image
+from minugan_training.index import Entry
+from minugan_training.matching import match
+from minugan_training.metrics import (
+    Detections,
+    average_precision,
+    bootstrap_interval,
+    dice,
+    panoptic_quality,
+    pooled,
+)
+from minugan_training.truth import MITOSES, NUCLEI, UNKNOWN, Sample, load_sample, read_instances
+from wsi_minugan.geometry import UM2_PER_MM2
+from wsi_minugan.minugan.bundle import Bundle
+from wsi_minugan.minugan.predictor import Predictor
+from wsi_minugan.segmentation.classes import MITOSIS, Thresholds, class_map
+from wsi_minugan.segmentation.objects import label_objects
+
+CROP_PX = 256
+
+
+class Figure(BaseModel):
+    """One measured figure, with its interval where there are enough groups for one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    data: str
+    split: str
+    figure: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    images: int
+    groups: int
+
+
+class Figures(BaseModel):
+    """All figures of one model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    weights_sha256: str
+    radius_um: float
+    rows: list[Figure]
+
+
+def evaluate_model(bundle: Bundle, root: Path, entries: Sequence[Entry], radius_um: float) -> Figures:
+    """Return a bundle's figures at the thresholds on its card.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    root : Path
+        What the index's paths are below.
+    entries : sequence of Entry
+        The index; its "val" and "test" rows are used.
+    radius_um : float
+        Greatest distance of a match; 7.5 is MIDOG's, 5 ICPR's.
+    """
+    predictor = Predictor(bundle)
+    judge = _Judge(bundle, predictor, root, radius_um)
+    rows: list[Figure] = []
+    for split in ("val", "test"):
+        part = [e for e in entries if e.split == split]
+        rows += judge.fields([e for e in part if e.mitoses != "unknown" and min(e.width_px, e.height_px) >= 2 * CROP_PX], split)
+        rows += judge.crops([e for e in part if e.mitoses == "known" and max(e.width_px, e.height_px) < CROP_PX], split)
+        rows += judge.nuclei([e for e in part if e.nuclei == "known"], split)
+    return Figures(model=bundle.card.name, weights_sha256=bundle.card.weights_sha256, radius_um=radius_um, rows=rows)
+
+
+class _Judge:
+    """Measures one model."""
+
+    def __init__(self, bundle: Bundle, predictor: Predictor, root: Path, radius_um: float) -> None:
+        t = bundle.card.thresholds
+        self._cut = Thresholds(t.mitosis, t.nucleus, t.boundary)
+        self._card = t
+        self._predictor = predictor
+        self._root = root
+        self._radius_um = radius_um
+
+    def _kept(self, found: Candidates, mpp: float) -> Candidates:
+        return found.kept(self._card.mitosis_min_area_um2 / mpp**2, 255 * self._card.mitosis_peak)
+
+    def fields(self, entries: Sequence[Entry], split: str) -> Iterator[Figure]:
+        """Yield detection figures on full fields, where every negative is known: all, and by scanner."""
+        by_group: dict[str, dict[str, Detections]] = defaultdict(dict)
+        overlaps: list[float] = []
+        ranked: list[tuple[float, bool]] = []
+        truths = 0
+        for entry in entries:
+            sample = load_sample(self._root, entry)
+            scores = score_image(self._predictor, sample.image)
+            found, hits = self._field(sample, scores, ranked)
+            truths += found.tp + found.fn
+            overlaps += hits
+            for name in ("all", entry.scanner):
+                by_group[name][f"{entry.patient} {entry.image}"] = found
+        for name, groups in by_group.items():
+            label = f"full fields, {name}"
+            yield from _detections(label, split, groups)
+        if truths:
+            values, hit = (np.array(v) for v in zip(*ranked, strict=True)) if ranked else (np.zeros(0), np.zeros(0, bool))
+            ap = average_precision(values.astype(float), hit.astype(bool), truths)
+            yield Figure(data="full fields, all", split=split, figure="average precision", value=ap, images=len(entries), groups=len(entries))
+        if overlaps:
+            yield Figure(
+                data="full fields, all", split=split, figure="Dice of true positives",
+                value=float(np.mean(overlaps)), images=len(entries), groups=len(overlaps),
+            )  # fmt: skip
+
+    def _field(
+        self, sample: Sample, scores: NDArray[np.uint8], ranked: list[tuple[float, bool]]
+    ) -> tuple[Detections, list[float]]:
+        unknown = sample.labels[..., MITOSES] == UNKNOWN
+        truth = sample.mitosis_centres() + 0.5
+        found = _where_known(self._kept(mitosis_candidates(scores, self._cut), sample.mpp), unknown)
+        matched = match(found.xy_px, truth, self._radius_um / sample.mpp)
+        hit = np.isin(np.arange(len(found.xy_px)), matched.pairs[:, 0])
+        ranked += list(zip((found.peak * found.area_px**0.5).tolist(), hit.tolist(), strict=True))
+        area = float((~unknown).sum()) * sample.mpp**2 / UM2_PER_MM2
+        counts = Detections(len(matched.pairs), len(matched.false_positives), len(matched.false_negatives), area)
+        return counts, self._overlaps(sample, scores, matched.pairs, found, truth)
+
+    def _overlaps(
+        self,
+        sample: Sample,
+        scores: NDArray[np.uint8],
+        pairs: NDArray[np.int64],
+        found: Candidates,
+        truth: NDArray[np.float64],
+    ) -> list[float]:
+        """Return the Dice of each true positive with its outline."""
+        painted = label_objects(class_map(scores, self._cut) == MITOSIS)
+        outlined = label_objects(sample.labels[..., MITOSES] == 1)
+        out = []
+        for f, t in pairs.tolist():
+            a, b = _object_at(painted, found.xy_px[f]), _object_at(outlined, truth[t])
+            out.append(dice(a, b))
+        return out
+
+    def crops(self, entries: Sequence[Entry], split: str) -> Iterator[Figure]:
+        """Yield recall on crops around mitoses, padded by reflection to a patch."""
+        by_scanner: dict[str, dict[str, Detections]] = defaultdict(lambda: defaultdict(lambda: Detections(0, 0, 0)))
+        for start in range(0, len(entries), self._predictor.batch_size):
+            part = entries[start : start + self._predictor.batch_size]
+            samples = [load_sample(self._root, e) for e in part]
+            scores = self._predictor.predict(np.stack([_padded(s.image) for s in samples]))
+            for entry, sample, score in zip(part, samples, scores, strict=True):
+                inner = np.ascontiguousarray(_unpadded(score, sample.image.shape))
+                found = self._kept(mitosis_candidates(inner, self._cut), sample.mpp)
+                matched = match(found.xy_px, np.array(entry.points_px), self._radius_um / sample.mpp)
+                counts = Detections(len(matched.pairs), 0, len(matched.false_negatives))
+                for name in ("all", entry.scanner):
+                    by_scanner[name][entry.patient] += counts
+        for name, groups in by_scanner.items():
+            images = sum(name in {"all", e.scanner} for e in entries)
+            yield _figure(f"crops, {name}", split, "recall", lambda d: d.recall, dict(groups), images)
+
+    def nuclei(self, entries: Sequence[Entry], split: str) -> Iterator[Figure]:
+        """Yield Dice and panoptic quality of nuclei, averaged over images."""
+        overlap, quality = [], []
+        for entry in entries:
+            sample = load_sample(self._root, entry)
+            classes = class_map(score_image(self._predictor, sample.image), self._cut)
+            instances = read_instances(self._root, entry)
+            truth = instances > 0 if instances is not None else sample.labels[..., NUCLEI] == 1
+            overlap.append(dice(classes > 0, truth))
+            if instances is not None:
+                quality.append(panoptic_quality(label_objects(classes > 0), instances)[0])
+        for name, values in (("Dice of nuclei", overlap), ("panoptic quality of nuclei", quality)):
+            if values:
+                low, high = _mean_interval(values)
+                yield Figure(
+                    data="nuclei", split=split, figure=name, value=float(np.mean(values)), low=low, high=high,
+                    images=len(values), groups=len(values),
+                )  # fmt: skip
+
+
+def _where_known(found: Candidates, unknown: NDArray[np.bool_]) -> Candidates:
+    at = found.xy_px.astype(int)
+    good = ~unknown[np.clip(at[:, 1], 0, unknown.shape[0] - 1), np.clip(at[:, 0], 0, unknown.shape[1] - 1)]
+    return Candidates(found.xy_px[good], found.area_px[good], found.peak[good])
+
+
+def _object_at(labels: NDArray[np.int32], xy: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return the object nearest to a place; a centroid can lie outside its own object."""
+    x, y = int(xy[0]), int(xy[1])
+    top, left = max(0, y - 40), max(0, x - 40)
+    window = labels[top : y + 41, left : x + 41]
+    ys, xs = np.nonzero(window)
+    if len(ys) == 0:
+        return np.zeros(labels.shape, bool)
+    nearest = np.argmin((ys + top - y) ** 2 + (xs + left - x) ** 2)
+    return labels == window[ys[nearest], xs[nearest]]
+
+
+def _padded(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    h, w = image.shape[:2]
+    top, left = (CROP_PX - h) // 2, (CROP_PX - w) // 2
+    return np.pad(image, ((top, CROP_PX - h - top), (left, CROP_PX - w - left), (0, 0)), mode="symmetric")
+
+
+def _unpadded(scores: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    top, left = (CROP_PX - shape[0]) // 2, (CROP_PX - shape[1]) // 2
+    return scores[:, top : top + shape[0], left : left + shape[1]]
+
+
+def _detections(data: str, split: str, groups: dict[str, Detections]) -> Iterator[Figure]:
+    figures: list[tuple[str, Callable[[Detections], float]]] = [
+        ("F1", lambda d: d.f1),
+        ("precision", lambda d: d.precision),
+        ("recall", lambda d: d.recall),
+        ("false positives per mm2", lambda d: d.fp_per_mm2),
+    ]
+    has_truth = pooled(list(groups.values())).tp + pooled(list(groups.values())).fn > 0
+    for name, figure in figures if has_truth else figures[-1:]:
+        yield _figure(data, split, name, figure, groups, len(groups))
+
+
+def _figure(
+    data: str, split: str, name: str, figure: Callable[[Detections], float], groups: dict[str, Detections], images: int
+) -> Figure:
+    low, high = bootstrap_interval(groups, figure) if len(groups) > 1 else (None, None)
+    value = figure(pooled(list(groups.values())))
+    return Figure(data=data, split=split, figure=name, value=value, low=low, high=high, images=images, groups=len(groups))
+
+
+def _mean_interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
+    rng = np.random.default_rng(0)
+    means = rng.choice(np.array(values), (draws, len(values))).mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def table_of(figures: Figures) -> Any:
+    """Return the figures as a table for a terminal."""
+    from rich.table import Table
+
+    table = Table("data", "split", "figure", "value", "95 % interval", "images", "groups", title=figures.model)
+    for r in figures.rows:
+        interval = "" if r.low is None or r.high is None else f"{r.low:.3f} to {r.high:.3f}"
+        table.add_row(r.data, r.split, r.figure, f"{r.value:.3f}", interval, str(r.images), str(r.groups))
+    return table

@@ -1,0 +1,326 @@
+"""Training: seeded, resumable to the step, with checkpoints, moving averages and a live metrics.jsonl."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minugan_training.checkpoint import (
+    flatten_optimizer,
+    load_checkpoint,
+    module_tensors,
+    part_of,
+    restore_optimizer,
+    save_checkpoint,
+)
+from minugan_training.losses import (
+    feature_matching_loss,
+    focal_discriminator_loss,
+    focal_generator_loss,
+    label_images,
+    supervised_loss,
+)
+from minugan_training.mining import mine
+from minugan_training.sampling import Pool, Sampler, dark_places
+from minugan_training.settings import Experiment
+from minugan_training.unet import UNet
+from wsi_minugan.errors import TrainingError
+from wsi_minugan.minugan.discriminator import MultiscaleDiscriminator
+from wsi_minugan.minugan.generator import Generator
+
+log = logging.getLogger(__name__)
+
+_MOMENTUM = 0.05
+_LEAST_RATE = 1e-3
+Progress = Callable[[int, float, float], None]
+"""Called with step, loss, and seconds left."""
+
+
+@dataclass
+class _State:
+    """What training changes."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    judge: nn.Module | None
+    judge_optimizer: torch.optim.Optimizer | None
+    ema: dict[str, Tensor]
+    step: int = 0
+    seconds: float = 0.0
+    running: dict[str, float] = field(default_factory=dict)
+
+
+def build_network(experiment: Experiment) -> nn.Module:
+    """Return an untrained network of an experiment; seeded."""
+    torch.manual_seed(experiment.seed)
+    if experiment.network == "unet":
+        return UNet(2 * experiment.ngf)
+    return Generator(experiment.ngf, experiment.norm)
+
+
+def fit(
+    experiment: Experiment,
+    pool: Pool,
+    folder: Path,
+    progress: Progress | None = None,
+    until_step: int | None = None,
+    device: str = "cpu",
+) -> dict[str, Tensor]:
+    """Train, from the folder's checkpoint if there is one, and return the weights to use (moving averages, if any).
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Settings.
+    pool : Pool
+        Samples.
+    folder : Path
+        Gets ``checkpoint.safetensors``, ``weights.safetensors`` and ``metrics.jsonl``.
+    progress : callable, optional
+        Told of every logged step.
+    until_step : int, optional
+        Stop here, as a kill would; for tests.
+    device : str
+        Where to train.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not a number or memory runs out; the last good checkpoint stays.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = _start(experiment, torch.device(device))
+    sampler = Sampler(pool, experiment)
+    _resume(folder, experiment, state, sampler)
+    end = min(experiment.steps, until_step or experiment.steps)
+    state.network.train()
+    while state.step < end:
+        start = time.perf_counter()
+        _mine_if_due(experiment, pool, sampler, state)
+        try:
+            losses = _step(experiment, sampler, state, torch.device(device))
+        except torch.OutOfMemoryError as e:
+            raise TrainingError("Memory ran out. Use a smaller batch with 'accumulate', or a smaller ngf.") from e
+        state.seconds += time.perf_counter() - start
+        _note(experiment, folder, state, losses, progress)
+        if state.step % experiment.checkpoint_every == 0 or state.step == end:
+            _save(folder, experiment, state, sampler)
+    weights = _weights_to_use(state)
+    save_weights(folder, weights)
+    return weights
+
+
+def save_weights(folder: Path, weights: dict[str, Tensor]) -> None:
+    """Write the weights to use."""
+    from safetensors.torch import save_file
+
+    from wsi_minugan.outputs.atomic import atomic_path
+
+    with atomic_path(folder / "weights.safetensors") as temporary:
+        save_file({k: v.contiguous() for k, v in weights.items()}, temporary)
+
+
+def _start(experiment: Experiment, device: torch.device) -> _State:
+    network = build_network(experiment)
+    if experiment.start_from:
+        from safetensors.torch import load_file
+
+        network.load_state_dict(load_file(experiment.start_from), strict=False)
+    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = _MOMENTUM
+    judge = MultiscaleDiscriminator(experiment.losses.discriminators, 8 * experiment.ngf).to(device) if experiment.losses.adversarial else None
+    return _State(
+        network,
+        _optimizer(network, experiment),
+        judge,
+        _optimizer(judge, experiment) if judge is not None else None,
+        {k: v.detach().clone().float() for k, v in network.state_dict().items()} if experiment.ema else {},
+    )
+
+
+def _optimizer(module: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        module.parameters(), experiment.learning_rate, experiment.betas, weight_decay=experiment.weight_decay
+    )
+
+
+def _resume(folder: Path, experiment: Experiment, state: _State, sampler: Sampler) -> None:
+    loaded = load_checkpoint(folder)
+    if loaded is None:
+        return
+    tensors, rest = loaded
+    if rest["experiment"] != experiment.model_dump(mode="json"):
+        raise TrainingError(f"{folder} holds a run with other settings. Choose another folder, or remove it.")
+    state.network.load_state_dict(part_of("network", tensors))
+    restore_optimizer("optimizer", state.optimizer, tensors, rest["optimizer"])
+    if state.judge is not None and state.judge_optimizer is not None:
+        state.judge.load_state_dict(part_of("judge", tensors))
+        restore_optimizer("judge_optimizer", state.judge_optimizer, tensors, rest["judge_optimizer"])
+    state.ema = part_of("ema", tensors)
+    state.step, state.seconds, state.running = rest["step"], rest["seconds"], rest["running"]
+    sampler.hard = [(int(k), float(x), float(y)) for k, x, y in rest["hard"]]
+    log.info("Going on from step %d of %s.", state.step, folder)
+
+
+def _save(folder: Path, experiment: Experiment, state: _State, sampler: Sampler) -> None:
+    optimizer, optimizer_rest = flatten_optimizer("optimizer", state.optimizer)
+    tensors = module_tensors("network", state.network) | optimizer | {f"ema.{k}": v for k, v in state.ema.items()}
+    rest: dict[str, Any] = {
+        "experiment": experiment.model_dump(mode="json"),
+        "step": state.step,
+        "seconds": state.seconds,
+        "running": state.running,
+        "hard": sampler.hard,
+        "optimizer": optimizer_rest,
+    }
+    if state.judge is not None and state.judge_optimizer is not None:
+        judge, rest["judge_optimizer"] = flatten_optimizer("judge_optimizer", state.judge_optimizer)
+        tensors |= module_tensors("judge", state.judge) | judge
+    save_checkpoint(folder, tensors, rest)
+    save_weights(folder, _weights_to_use(state))
+
+
+def _weights_to_use(state: _State) -> dict[str, Tensor]:
+    found = state.ema or state.network.state_dict()
+    return {k: v.detach().cpu().clone() for k, v in found.items()}
+
+
+def learning_rate(experiment: Experiment, step: int) -> float:
+    """Return the learning rate of a step: warm-up, then constant, constant and linear to zero, or cosine."""
+    warm = min(1.0, (step + 1) / experiment.warmup_steps) if experiment.warmup_steps else 1.0
+    done = step / experiment.steps
+    factor = 1.0
+    if experiment.schedule == "linear":
+        factor = min(1.0, 2 * (1 - done))
+    elif experiment.schedule == "cosine":
+        factor = 0.5 + 0.5 * math.cos(math.pi * done)
+    return experiment.learning_rate * warm * max(_LEAST_RATE, factor)
+
+
+def _step(experiment: Experiment, sampler: Sampler, state: _State, device: torch.device) -> dict[str, float]:
+    rate = learning_rate(experiment, state.step)
+    for optimizer in (state.optimizer, state.judge_optimizer):
+        for group in optimizer.param_groups if optimizer is not None else ():
+            group["lr"] = rate
+    state.optimizer.zero_grad(set_to_none=True)
+    parts: list[dict[str, Tensor]] = []
+    for part in range(experiment.accumulate):
+        images, labels = (torch.from_numpy(a).to(device) for a in sampler.batch(state.step, part))
+        parts.append(_backward(experiment, state, images.contiguous(memory_format=torch.channels_last), labels))
+    if experiment.clip_norm:
+        torch.nn.utils.clip_grad_norm_(state.network.parameters(), experiment.clip_norm)
+    losses = {k: sum(float(p[k]) for p in parts) / len(parts) for k in parts[0]}
+    if not all(math.isfinite(v) for v in losses.values()):
+        raise TrainingError(f"The loss of step {state.step} is not a number. Lower the learning rate; the last checkpoint is kept.")
+    state.optimizer.step()
+    state.step += 1
+    _average(experiment, state)
+    return losses
+
+
+def _backward(experiment: Experiment, state: _State, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    weights = experiment.losses
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=experiment.precision == "bf16"):
+        logits = state.network.logits(images)  # type: ignore[operator]
+    logits = logits.float()
+    total = logits.new_zeros(())
+    out: dict[str, Tensor] = {}
+    if weights.supervised:
+        out["supervised"] = supervised_loss(logits, labels, weights)
+        total = total + weights.supervised * out["supervised"]
+    if state.judge is not None and state.judge_optimizer is not None:
+        adversarial, judged = _adversarial(experiment, state.judge, state.judge_optimizer, images, logits, labels)
+        total = total + adversarial
+        out["judge"] = judged
+        out["adversarial"] = adversarial.detach()
+    (total / experiment.accumulate).backward()
+    return {"loss": total.detach()} | {k: v.detach() for k, v in out.items()}
+
+
+def _adversarial(
+    experiment: Experiment,
+    judge: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    logits: Tensor,
+    labels: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Train the discriminators on this batch, and return the generator's adversarial loss and theirs."""
+    weights = experiment.losses
+    fake = torch.tanh(logits)
+    real = label_images(labels, fake)
+    optimizer.zero_grad(set_to_none=True)
+    on_real, on_fake = judge(images, real), judge(images, fake.detach())
+    judged = focal_discriminator_loss([s[-1] for s in on_real], [s[-1] for s in on_fake], weights.gamma)
+    judged.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    judge.requires_grad_(False)
+    again, reference = judge(images, fake), judge(images, real)
+    judge.requires_grad_(True)
+    adversarial = focal_generator_loss([s[-1] for s in again], weights.gamma)
+    matching = feature_matching_loss([s[:-1] for s in reference], [s[:-1] for s in again])
+    return weights.adversarial * (adversarial + weights.feature_matching * matching), judged
+
+
+@torch.no_grad()
+def _average(experiment: Experiment, state: _State) -> None:
+    if not experiment.ema:
+        return
+    keep = min(experiment.ema, (1 + state.step) / (10 + state.step))
+    for name, value in state.network.state_dict().items():
+        if value.is_floating_point():
+            state.ema[name].mul_(keep).add_(value.float(), alpha=1 - keep)
+        else:
+            state.ema[name] = value.clone().float()
+
+
+def _mine_if_due(experiment: Experiment, pool: Pool, sampler: Sampler, state: _State) -> None:
+    """Renew the hard negatives at steps that depend on the settings alone."""
+    if experiment.mining is None:
+        return
+    sources = [s for s in experiment.sources if s.at == "hard"]
+    if state.step == 0 or not sampler.hard:
+        sampler.hard = [p for s in sources for p in dark_places(pool, s, experiment.mining.dark_per_image)]
+    elif state.step % experiment.mining.every_steps == 0:
+        found = [p for s in sources for p in mine(experiment, pool, s, _weights_to_use(state), state.step)]
+        log.info("Step %d: %d places look like mitoses and are none.", state.step, len(found))
+        # New ones count more; older ones stay, so that they are not unlearnt.
+        sampler.hard = found * 2 + sampler.hard[: max(800, len(found))]
+
+
+def _note(
+    experiment: Experiment, folder: Path, state: _State, losses: dict[str, float], progress: Progress | None
+) -> None:
+    for name, value in losses.items():
+        before = state.running.get(name, value)
+        state.running[name] = 0.98 * before + 0.02 * value
+    if state.step % experiment.log_every and state.step != experiment.steps:
+        return
+    row = {"step": state.step, "seconds": round(state.seconds, 1), "rate": learning_rate(experiment, state.step)}
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as f:
+        f.write(json.dumps(row | {k: round(v, 5) for k, v in state.running.items()}) + "\n")
+    if progress is not None:
+        left_s = state.seconds / state.step * (experiment.steps - state.step)
+        progress(state.step, state.running["loss"], left_s)
+
+
+def read_metrics(folder: Path) -> Sequence[dict[str, float]]:
+    """Return the rows of metrics.jsonl; of a step logged twice (a resumed run), the last."""
+    rows: dict[int, dict[str, float]] = {}
+    path = folder / "metrics.jsonl"
+    if path.is_file():
+        for line in path.read_text("utf-8").splitlines():
+            row = json.loads(line)
+            rows[int(row["step"])] = row
+    return [rows[k] for k in sorted(rows)]

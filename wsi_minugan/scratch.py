@@ -88,7 +88,7 @@ class Scratch:
         """Return the labels and the outlines of a block's inner objects of one class."""
         with self._open(f"block-{index:06d}.npz") as data:
             labels, ends, wkb = data[f"{name}.labels"], data[f"{name}.ends"], data[f"{name}.wkb"].tobytes()
-        starts = np.concatenate([[0], ends[:-1]])
+        starts = np.concatenate([[0], ends])[: len(ends)].astype(np.int64)
         return labels, shapely.from_wkb([wkb[a:b] for a, b in zip(starts, ends, strict=True)])
 
     def save_merged(self, name: str, merged: SlideObjects) -> None:

@@ -6,7 +6,6 @@ ends, blocks of the next already run.
 
 from __future__ import annotations
 
-import logging
 import math
 import queue
 import time
@@ -21,8 +20,6 @@ from distributed import Client, Future, KilledWorker
 from minugan_jobs.ledger import Ledger, SlideRecord
 from minugan_jobs.work import Job, Outcome, Stage, run_stage
 from wsi_minugan.errors import MinuganError
-
-log = logging.getLogger(__name__)
 
 TASKS_PER_WORKER = 3
 _POLL_S = 0.5
@@ -45,8 +42,8 @@ class Event:
         After "planned": blocks that are left to analyse.
     outcome : Outcome or None
         After "block" and "done".
-    error : str
-        After "failed".
+    error, details : str
+        After "failed": a sentence for the user, and for an unexpected error its traceback.
     """
 
     kind: Literal["started", "planned", "block", "done", "failed"]
@@ -54,6 +51,7 @@ class Event:
     blocks: int = 0
     outcome: Outcome | None = None
     error: str = ""
+    details: str = ""
 
 
 class Observer(Protocol):
@@ -172,7 +170,7 @@ class Engine:
         if future.status == "finished":
             self._advance(slide, stage, index, future.result())
         else:
-            self._fail(slide, _why(slide, stage, index, future))
+            self._fail(slide, *_why(slide, stage, index, future))
 
     def _advance(self, slide: _SlideRun, stage: Stage, index: int, outcome: Outcome) -> None:
         if stage == "plan":
@@ -212,12 +210,12 @@ class Engine:
         self._active.remove(slide)
         self._observe(Event("done", slide.slide_id, outcome=outcome))
 
-    def _fail(self, slide: _SlideRun, error: str) -> None:
+    def _fail(self, slide: _SlideRun, error: str, details: str) -> None:
         for future in slide.running.values():
             future.cancel()
         self._active.remove(slide)
         self._ledger.failed(slide.slide_id, error)
-        self._observe(Event("failed", slide.slide_id, error=error))
+        self._observe(Event("failed", slide.slide_id, error=error, details=details))
 
     def _cancel_all(self) -> None:
         for slide in self._active:
@@ -225,19 +223,19 @@ class Engine:
                 future.cancel()
 
 
-def _why(slide: _SlideRun, stage: Stage, index: int, future: Future) -> str:
-    """Return why a task ended badly, as a sentence."""
+def _why(slide: _SlideRun, stage: Stage, index: int, future: Future) -> tuple[str, str]:
+    """Return why a task ended badly: a sentence, and the traceback of what nobody expected."""
     error: Any = future.exception() if future.status == "error" else None
     if isinstance(error, MinuganError):
-        return str(error)
+        return str(error), ""
     where = f"block {index} of {slide.slide_id}" if stage in _BLOCKWISE else f"{slide.slide_id} ({stage})"
     if isinstance(error, KilledWorker):
-        return (
+        why = (
             f"Two worker processes died on {where}. Most often memory ran out: use fewer --workers or a smaller --batch-size; "
             "else the slide crashes its reader: try --reader tiatoolbox."
         )
+        return why, ""
     if error is None:
-        return f"The task for {where} was lost with its scheduler. Take it again: wsi-minugan retry OUT"
-    details = "".join(traceback.format_exception(error))
-    log.error("Unexpected error in %s: %s", where, details)
-    return f"Unexpected {type(error).__name__} in {where}: {error}. Please report it with log.jsonl."
+        return f"The task for {where} was lost with its scheduler. Take it again: wsi-minugan retry OUT", ""
+    sentence = f"Unexpected {type(error).__name__} in {where}: {error}. Please report it with log.jsonl."
+    return sentence, "".join(traceback.format_exception(error))

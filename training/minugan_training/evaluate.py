@@ -22,7 +22,7 @@ from minugan_training.metrics import (
     panoptic_quality,
     pooled,
 )
-from minugan_training.truth import MITOSES, NUCLEI, UNKNOWN, Sample, load_sample, read_instances
+from minugan_training.truth import MITOSES, NUCLEI, UNKNOWN, Sample, load_sample, mitosis_truth, read_instances
 from wsi_minugan.geometry import UM2_PER_MM2
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.predictor import Predictor
@@ -106,7 +106,8 @@ class _Judge:
         for entry in entries:
             sample = load_sample(self._root, entry)
             scores = score_image(self._predictor, sample.image)
-            found, hits = self._field(sample, scores, ranked)
+            truth = mitosis_truth(self._root, entry, sample)
+            found, hits = self._field(sample, scores, truth, ranked)
             truths += found.tp + found.fn
             overlaps += hits
             for name in ("all", entry.scanner):
@@ -125,10 +126,13 @@ class _Judge:
             )  # fmt: skip
 
     def _field(
-        self, sample: Sample, scores: NDArray[np.uint8], ranked: list[tuple[float, bool]]
+        self,
+        sample: Sample,
+        scores: NDArray[np.uint8],
+        truth: NDArray[np.float64],
+        ranked: list[tuple[float, bool]],
     ) -> tuple[Detections, list[float]]:
         unknown = sample.labels[..., MITOSES] == UNKNOWN
-        truth = sample.mitosis_centres() + 0.5
         found = _where_known(self._kept(mitosis_candidates(scores, self._cut), sample.mpp), unknown)
         matched = match(found.xy_px, truth, self._radius_um / sample.mpp)
         hit = np.isin(np.arange(len(found.xy_px)), matched.pairs[:, 0])

@@ -69,6 +69,27 @@ def load_sample(root: Path, entry: Entry) -> Sample:
     return _at_model_resolution(image, labels, entry.mpp)
 
 
+def mitosis_truth(root: Path, entry: Entry, sample: Sample) -> NDArray[np.float64]:
+    """Return the centres of an entry's mitoses in its sample's pixels, shape ``(n, 2)``; the centre of pixel 0 is at 0.5.
+
+    An expert's outline of one mitosis may be in pieces (anaphase): it still is one.
+    """
+    factor = entry.mpp / sample.mpp
+    if entry.mitoses != "known":
+        return np.zeros((0, 2))
+    if entry.mitoses_kind == "points":
+        return np.array(entry.points_px, np.float64).reshape(-1, 2) * factor
+    if entry.mitoses_kind == "rgb":
+        return sample.mitosis_centres() + 0.5
+    path = root / entry.mitoses_truth
+    shape = (entry.y_px + entry.height_px, entry.x_px + entry.width_px)
+    instances = read_pixel_lists(path, shape) if entry.mitoses_kind == "pixel-lists" else _read_mask(path)
+    instances = instances[entry.y_px : shape[0], entry.x_px : shape[1]]
+    numbers = np.unique(instances[instances > 0])
+    centres = [np.argwhere(instances == n).mean(axis=0)[::-1] + 0.5 for n in numbers]
+    return np.array(centres, np.float64).reshape(-1, 2) * factor
+
+
 def _at_model_resolution(image: NDArray[np.uint8], labels: NDArray[np.uint8], mpp: float) -> Sample:
     factor = mpp / MPP_40X
     if abs(factor - 1) <= _TOLERANCE:

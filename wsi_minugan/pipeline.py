@@ -50,6 +50,10 @@ class Cuts:
     min_area_um2: dict[str, float]
     mitosis_peak: float
 
+    def of(self, name: str, mpp: float) -> tuple[float, int]:
+        """Return the least area (px) and the least peak (0 to 255) of a class's objects."""
+        return self.min_area_um2[name] / mpp**2, round(255 * self.mitosis_peak) if name == "mitoses" else 0
+
 
 def cuts_of(bundle: Bundle, settings: RunSettings) -> Cuts:
     """Return the card's thresholds; a user's mitosis threshold takes the place of the pixel cut and of the peak."""
@@ -130,15 +134,23 @@ def analyse_block(
     masks.write_block(store, "mitosis_score", box, score)
     masks.write_block(store, "coverage", box, coverage)
     names = ("mitoses", "nuclei") if nuclei else ("mitoses",)
-    scratch.save_block(index, found_classes, {n: _objects_of(found_classes, score, box, n) for n in names})
+    scratch.save_block(
+        index, found_classes, {n: _objects_of(found_classes, score, plan, index, n, cuts) for n in names}
+    )
     area = float(np.count_nonzero(coverage)) * plan.frame.mpp**2 / UM2_PER_MM2
     return BlockReport(len(fresh), len(wanted) - len(fresh), area, forward_s, time.perf_counter() - start)
 
 
-def _objects_of(found: NDArray[np.uint8], score: NDArray[np.uint8], box: Box, name: str) -> ClassObjects:
+def _objects_of(
+    found: NDArray[np.uint8], score: NDArray[np.uint8], plan: SlidePlan, index: int, name: str, cuts: Cuts
+) -> ClassObjects:
+    box = plan.blocks[index]
     labels = label_objects(found == CLASS_OF[name])
     objects = measure_objects(labels, score, box)
-    return ClassObjects(objects, outlines(labels, ~objects.crossing, (box.y_px, box.x_px)))
+    least_px, peak = cuts.of(name, plan.frame.mpp)
+    # Outlines of what will be dropped, or is not whole, would be drawn in vain.
+    kept = (objects.table["area_px"] >= least_px) & (objects.table["peak"] >= peak)
+    return ClassObjects(objects, outlines(labels, kept & ~objects.crossing, (box.y_px, box.x_px)))
 
 
 def _shared(plan: SlidePlan, box: Box, patch: tuple[int, int]) -> bool:
@@ -231,9 +243,7 @@ def merge_blocks(plan: SlidePlan, cuts: Cuts, folder: Path, nuclei: bool = True)
     counts = {}
     for name in ("mitoses", "nuclei") if nuclei else ("mitoses",):
         objects = [scratch.load_objects(k, box, name) for k, box in enumerate(plan.blocks)]
-        least_px = cuts.min_area_um2[name] / plan.frame.mpp**2
-        peak = round(255 * cuts.mitosis_peak) if name == "mitoses" else 0
-        merged = merge_objects(objects, least_px, peak)
+        merged = merge_objects(objects, *cuts.of(name, plan.frame.mpp))
         scratch.save_merged(name, merged)
         counts[name] = merged.count
     return counts

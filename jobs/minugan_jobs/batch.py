@@ -176,7 +176,9 @@ class _Watch:
 
     def __call__(self, event: Event) -> None:
         if event.kind != "block":
-            self.events.write(event.kind, slide_id=event.slide_id, error=event.error or None, details=event.details or None)
+            self.events.write(
+                event.kind, slide_id=event.slide_id, error=event.error or None, details=event.details or None
+            )
         if event.kind in {"done", "failed"}:
             write_slides(self.out / "slides.csv", self.ledger.states())
         if event.kind == "started" and shutil.disk_usage(self.out).free < MIN_FREE_BYTES:

@@ -16,7 +16,11 @@ Patch = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def cut_patch(
-    sample: Sample, centre_px: tuple[float, float], size_px: int, change: Augmentation, rng: np.random.Generator
+    sample: Sample,
+    centre_px: tuple[float, float],
+    size_px: int,
+    change: Augmentation,
+    rng: np.random.Generator,
 ) -> Patch:
     """Return a patch around a place: image and labels, both ``(size, size, 3)`` uint8; unknown outside the image."""
     angle = rng.uniform(0, 2 * math.pi) if change.rotate else 0.0
@@ -29,7 +33,12 @@ def cut_patch(
     size = (size_px, size_px)
     image = cv2.warpAffine(sample.image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     labels = cv2.warpAffine(
-        sample.labels, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(UNKNOWN,) * 3
+        sample.labels,
+        matrix,
+        size,
+        flags=cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(UNKNOWN,) * 3,
     )
     return _degrade(np.asarray(image, np.uint8), change, rng), np.asarray(labels, np.uint8)
 
@@ -47,7 +56,9 @@ def _degrade(image: NDArray[np.uint8], change: Augmentation, rng: np.random.Gene
     return image
 
 
-def change_stains(images: NDArray[np.uint8], strength: float, rng: np.random.Generator) -> NDArray[np.float32]:
+def change_stains(
+    images: NDArray[np.uint8], strength: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
     """Return images with each stain's density and the colours changed at random.
 
     Parameters

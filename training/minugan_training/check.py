@@ -20,7 +20,11 @@ def problems_of(root: Path, entries: Sequence[Entry]) -> list[str]:
     for e in entries:
         if e.split:
             splits[e.patient].add(e.split)
-    problems += [f"Patient {p} is in the splits {', '.join(sorted(s))}." for p, s in sorted(splits.items()) if len(s) > 1]
+    problems += [
+        f"Patient {p} is in the splits {', '.join(sorted(s))}."
+        for p, s in sorted(splits.items())
+        if len(s) > 1
+    ]
     return problems
 
 
@@ -32,7 +36,9 @@ def _problems_of_entry(root: Path, e: Entry) -> list[str]:
         except DataError as error:
             return [*found, str(error)]
         if e.x_px + e.width_px > w or e.y_px + e.height_px > h:
-            found.append(f"{e.image}: the index says {e.width_px} x {e.height_px} px, the file has {w} x {h}.")
+            found.append(
+                f"{e.image}: the index says {e.width_px} x {e.height_px} px, the file has {w} x {h}."
+            )
     outside = [p for p in e.points_px if not (0 <= p[0] <= e.width_px and 0 <= p[1] <= e.height_px)]
     return found + [f"{e.image}: the point {p[0]:g}, {p[1]:g} lies outside." for p in outside]
 

@@ -19,7 +19,9 @@ CHECKPOINT = "checkpoint.safetensors"
 _META = "state"
 
 
-def flatten_optimizer(name: str, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def flatten_optimizer(
+    name: str, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return an optimiser's tensors by name, and the rest of its state."""
     tensors: dict[str, Tensor] = {}
     rest: dict[str, Any] = {}

@@ -26,7 +26,9 @@ def data() -> None:
 @data.command("import")
 @click.argument("layout")
 @click.argument("root", type=_PATH)
-@click.option("-o", "--out", type=_PATH, default=Path("index.csv"), show_default=True, help="The index to write.")
+@click.option(
+    "-o", "--out", type=_PATH, default=Path("index.csv"), show_default=True, help="The index to write."
+)
 def data_import(layout: str, root: Path, out: Path) -> None:
     """Make an index of a data set in a published LAYOUT (tupac16, icpr12, icpr14, midog, monuseg, rgb, shared)."""
     from minugan_training.importers import import_data
@@ -95,7 +97,9 @@ def _progress(step: int, loss: float, left_s: float) -> None:
 @click.argument("experiment", type=_PATH)
 @click.argument("weights", type=_PATH)
 @click.option("-o", "--out", type=_PATH, required=True, help="The bundle's folder.")
-@click.option("--card", type=_PATH, required=True, help="YAML with name, version, training_data, licence, thresholds.")
+@click.option(
+    "--card", type=_PATH, required=True, help="YAML with name, version, training_data, licence, thresholds."
+)
 @click.option("--scores", type=_PATH, help="JSON that `evaluate -o` wrote.")
 def export(experiment: Path, weights: Path, out: Path, card: Path, scores: Path | None) -> None:
     """Write a bundle for `wsi-minugan run --model`."""

@@ -22,7 +22,15 @@ from minugan_training.metrics import (
     panoptic_quality,
     pooled,
 )
-from minugan_training.truth import MITOSES, NUCLEI, UNKNOWN, Sample, load_sample, mitosis_truth, read_instances
+from minugan_training.truth import (
+    MITOSES,
+    NUCLEI,
+    UNKNOWN,
+    Sample,
+    load_sample,
+    mitosis_truth,
+    read_instances,
+)
 from wsi_minugan.geometry import UM2_PER_MM2
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.predictor import Predictor
@@ -77,10 +85,16 @@ def evaluate_model(bundle: Bundle, root: Path, entries: Sequence[Entry], radius_
     rows: list[Figure] = []
     for split in ("val", "test"):
         part = [e for e in entries if e.split == split]
-        rows += judge.fields([e for e in part if e.mitoses != "unknown" and min(e.width_px, e.height_px) >= 2 * CROP_PX], split)
-        rows += judge.crops([e for e in part if e.mitoses == "known" and max(e.width_px, e.height_px) < CROP_PX], split)
+        rows += judge.fields(
+            [e for e in part if e.mitoses != "unknown" and min(e.width_px, e.height_px) >= 2 * CROP_PX], split
+        )
+        rows += judge.crops(
+            [e for e in part if e.mitoses == "known" and max(e.width_px, e.height_px) < CROP_PX], split
+        )
         rows += judge.nuclei([e for e in part if e.nuclei == "known"], split)
-    return Figures(model=bundle.card.name, weights_sha256=bundle.card.weights_sha256, radius_um=radius_um, rows=rows)
+    return Figures(
+        model=bundle.card.name, weights_sha256=bundle.card.weights_sha256, radius_um=radius_um, rows=rows
+    )
 
 
 class _Judge:
@@ -116,9 +130,20 @@ class _Judge:
             label = f"full fields, {name}"
             yield from _detections(label, split, groups)
         if truths:
-            values, hit = (np.array(v) for v in zip(*ranked, strict=True)) if ranked else (np.zeros(0), np.zeros(0, bool))
+            values, hit = (
+                (np.array(v) for v in zip(*ranked, strict=True))
+                if ranked
+                else (np.zeros(0), np.zeros(0, bool))
+            )
             ap = average_precision(values.astype(float), hit.astype(bool), truths)
-            yield Figure(data="full fields, all", split=split, figure="average precision", value=ap, images=len(entries), groups=len(entries))
+            yield Figure(
+                data="full fields, all",
+                split=split,
+                figure="average precision",
+                value=ap,
+                images=len(entries),
+                groups=len(entries),
+            )
         if overlaps:
             yield Figure(
                 data="full fields, all", split=split, figure="Dice of true positives",
@@ -138,7 +163,9 @@ class _Judge:
         hit = np.isin(np.arange(len(found.xy_px)), matched.pairs[:, 0])
         ranked += list(zip((found.peak * found.area_px**0.5).tolist(), hit.tolist(), strict=True))
         area = float((~unknown).sum()) * sample.mpp**2 / UM2_PER_MM2
-        counts = Detections(len(matched.pairs), len(matched.false_positives), len(matched.false_negatives), area)
+        counts = Detections(
+            len(matched.pairs), len(matched.false_positives), len(matched.false_negatives), area
+        )
         return counts, self._overlaps(sample, scores, matched.pairs, found, truth)
 
     def _overlaps(
@@ -160,7 +187,9 @@ class _Judge:
 
     def crops(self, entries: Sequence[Entry], split: str) -> Iterator[Figure]:
         """Yield recall on crops around mitoses, padded by reflection to a patch."""
-        by_scanner: dict[str, dict[str, Detections]] = defaultdict(lambda: defaultdict(lambda: Detections(0, 0, 0)))
+        by_scanner: dict[str, dict[str, Detections]] = defaultdict(
+            lambda: defaultdict(lambda: Detections(0, 0, 0))
+        )
         for start in range(0, len(entries), self._predictor.batch_size):
             part = entries[start : start + self._predictor.batch_size]
             samples = [load_sample(self._root, e) for e in part]
@@ -238,11 +267,25 @@ def _detections(data: str, split: str, groups: dict[str, Detections]) -> Iterato
 
 
 def _figure(
-    data: str, split: str, name: str, figure: Callable[[Detections], float], groups: dict[str, Detections], images: int
+    data: str,
+    split: str,
+    name: str,
+    figure: Callable[[Detections], float],
+    groups: dict[str, Detections],
+    images: int,
 ) -> Figure:
     low, high = bootstrap_interval(groups, figure) if len(groups) > 1 else (None, None)
     value = figure(pooled(list(groups.values())))
-    return Figure(data=data, split=split, figure=name, value=value, low=low, high=high, images=images, groups=len(groups))
+    return Figure(
+        data=data,
+        split=split,
+        figure=name,
+        value=value,
+        low=low,
+        high=high,
+        images=images,
+        groups=len(groups),
+    )
 
 
 def _mean_interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
@@ -256,7 +299,9 @@ def table_of(figures: Figures) -> Any:
     """Return the figures as a table for a terminal."""
     from rich.table import Table
 
-    table = Table("data", "split", "figure", "value", "95 % interval", "images", "groups", title=figures.model)
+    table = Table(
+        "data", "split", "figure", "value", "95 % interval", "images", "groups", title=figures.model
+    )
     for r in figures.rows:
         interval = "" if r.low is None or r.high is None else f"{r.low:.3f} to {r.high:.3f}"
         table.add_row(r.data, r.split, r.figure, f"{r.value:.3f}", interval, str(r.images), str(r.groups))

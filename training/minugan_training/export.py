@@ -15,7 +15,9 @@ from wsi_minugan.minugan.bundle import Bundle, save_bundle
 from wsi_minugan.minugan.generator import Generator
 
 
-def export_bundle(experiment: Experiment, weights: Path, card: Path, scores: Path | None, out: Path) -> Bundle:
+def export_bundle(
+    experiment: Experiment, weights: Path, card: Path, scores: Path | None, out: Path
+) -> Bundle:
     """Write a bundle.
 
     Parameters

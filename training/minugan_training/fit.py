@@ -109,7 +109,9 @@ def fit(
         try:
             losses = _step(experiment, sampler, state, torch.device(device))
         except torch.OutOfMemoryError as e:
-            raise TrainingError("Memory ran out. Use a smaller batch with 'accumulate', or a smaller ngf.") from e
+            raise TrainingError(
+                "Memory ran out. Use a smaller batch with 'accumulate', or a smaller ngf."
+            ) from e
         state.seconds += time.perf_counter() - start
         _note(experiment, folder, state, losses, progress)
         if state.step % experiment.checkpoint_every == 0 or state.step == end:
@@ -139,7 +141,11 @@ def _start(experiment: Experiment, device: torch.device) -> _State:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = _MOMENTUM
-    judge = MultiscaleDiscriminator(experiment.losses.discriminators, 8 * experiment.ngf).to(device) if experiment.losses.adversarial else None
+    judge = (
+        MultiscaleDiscriminator(experiment.losses.discriminators, 8 * experiment.ngf).to(device)
+        if experiment.losses.adversarial
+        else None
+    )
     return _State(
         network,
         _optimizer(network, experiment),
@@ -175,7 +181,9 @@ def _resume(folder: Path, experiment: Experiment, state: _State, sampler: Sample
 
 def _save(folder: Path, experiment: Experiment, state: _State, sampler: Sampler) -> None:
     optimizer, optimizer_rest = flatten_optimizer("optimizer", state.optimizer)
-    tensors = module_tensors("network", state.network) | optimizer | {f"ema.{k}": v for k, v in state.ema.items()}
+    tensors = (
+        module_tensors("network", state.network) | optimizer | {f"ema.{k}": v for k, v in state.ema.items()}
+    )
     rest: dict[str, Any] = {
         "experiment": experiment.model_dump(mode="json"),
         "step": state.step,
@@ -217,12 +225,16 @@ def _step(experiment: Experiment, sampler: Sampler, state: _State, device: torch
     parts: list[dict[str, Tensor]] = []
     for part in range(experiment.accumulate):
         images, labels = (torch.from_numpy(a).to(device) for a in sampler.batch(state.step, part))
-        parts.append(_backward(experiment, state, images.contiguous(memory_format=torch.channels_last), labels))
+        parts.append(
+            _backward(experiment, state, images.contiguous(memory_format=torch.channels_last), labels)
+        )
     if experiment.clip_norm:
         torch.nn.utils.clip_grad_norm_(state.network.parameters(), experiment.clip_norm)
     losses = {k: sum(float(p[k]) for p in parts) / len(parts) for k in parts[0]}
     if not all(math.isfinite(v) for v in losses.values()):
-        raise TrainingError(f"The loss of step {state.step} is not a number. Lower the learning rate; the last checkpoint is kept.")
+        raise TrainingError(
+            f"The loss of step {state.step} is not a number. Lower the learning rate; the last checkpoint is kept."
+        )
     state.optimizer.step()
     state.step += 1
     _average(experiment, state)
@@ -240,7 +252,9 @@ def _backward(experiment: Experiment, state: _State, images: Tensor, labels: Ten
         out["supervised"] = supervised_loss(logits, labels, weights)
         total = total + weights.supervised * out["supervised"]
     if state.judge is not None and state.judge_optimizer is not None:
-        adversarial, judged = _adversarial(experiment, state.judge, state.judge_optimizer, images, logits, labels)
+        adversarial, judged = _adversarial(
+            experiment, state.judge, state.judge_optimizer, images, logits, labels
+        )
         total = total + adversarial
         out["judge"] = judged
         out["adversarial"] = adversarial.detach()
@@ -307,7 +321,11 @@ def _note(
         state.running[name] = 0.98 * before + 0.02 * value
     if state.step % experiment.log_every and state.step != experiment.steps:
         return
-    row = {"step": state.step, "seconds": round(state.seconds, 1), "rate": learning_rate(experiment, state.step)}
+    row = {
+        "step": state.step,
+        "seconds": round(state.seconds, 1),
+        "rate": learning_rate(experiment, state.step),
+    }
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as f:
         f.write(json.dumps(row | {k: round(v, 5) for k, v in state.running.items()}) + "\n")
     if progress is not None:

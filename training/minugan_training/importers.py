@@ -65,7 +65,14 @@ def import_tupac16(root: Path) -> list[Entry]:
     """TUPAC16's auxiliary set: ``NN/MM.tif`` and ``NN/MM.csv`` of lines ``row,column``."""
     entries = []
     for image in (p for p in _images(root) if p.parent.name.isdigit()):
-        truth = next((p for p in (image.with_suffix(".csv"), root / "truth" / image.parent.name / f"{image.stem}.csv") if p.is_file()), None)
+        truth = next(
+            (
+                p
+                for p in (image.with_suffix(".csv"), root / "truth" / image.parent.name / f"{image.stem}.csv")
+                if p.is_file()
+            ),
+            None,
+        )
         points = [(v[1], v[0]) for v in _numbers(truth)] if truth else []
         w, h = image_size(image)
         entries.append(
@@ -135,7 +142,9 @@ def import_midog(root: Path) -> list[Entry]:
         raise DataError(f"{tables[0]} is not a MIDOG table: {e!r}.") from e
 
 
-def _midog_entry(root: Path, image: dict[str, Any], points: list[tuple[float, float]], labelled: bool) -> Entry:
+def _midog_entry(
+    root: Path, image: dict[str, Any], points: list[tuple[float, float]], labelled: bool
+) -> Entry:
     name = image["file_name"]
     path = next((p for p in (root / name, root / "images" / name) if p.is_file()), root / name)
     return Entry(

@@ -34,7 +34,9 @@ class Entry(BaseModel):
     split: Literal["train", "val", "test", ""] = ""
     mitoses: Knowledge
     mitoses_kind: TruthKind = ""
-    mitoses_truth: str = Field("", description="Path of the truth, or points as 'x y;x y' in the region's pixels.")
+    mitoses_truth: str = Field(
+        "", description="Path of the truth, or points as 'x y;x y' in the region's pixels."
+    )
     nuclei: Knowledge
     nuclei_kind: TruthKind = ""
     nuclei_truth: str = ""
@@ -74,7 +76,9 @@ def read_index(path: Path) -> list[Entry]:
         with path.open(newline="", encoding="utf-8") as f:
             rows = list(csv.DictReader(f))
     except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise DataError(f"The index {path} cannot be read: {e}. Make it with: minugan-train data import") from e
+        raise DataError(
+            f"The index {path} cannot be read: {e}. Make it with: minugan-train data import"
+        ) from e
     entries = []
     for line, row in enumerate(rows, start=2):
         try:

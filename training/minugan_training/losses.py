@@ -32,7 +32,11 @@ def focal_discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor], gam
     total = real[0].new_zeros(())
     for r, f in zip(real, fake, strict=True):
         d_real, d_fake = torch.sigmoid(r), torch.sigmoid(f)
-        total = total - ((1 - d_real) ** gamma * F.logsigmoid(r)).mean() - (d_fake**gamma * F.logsigmoid(-f)).mean()
+        total = (
+            total
+            - ((1 - d_real) ** gamma * F.logsigmoid(r)).mean()
+            - (d_fake**gamma * F.logsigmoid(-f)).mean()
+        )
     return total
 
 
@@ -92,5 +96,3 @@ def label_images(labels: Tensor, scores: Tensor) -> Tensor:
     """
     truth = (labels == 1).to(scores.dtype) * 2 - 1
     return torch.where(labels == UNKNOWN, scores.detach(), truth)
-
-

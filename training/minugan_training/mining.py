@@ -18,7 +18,9 @@ _NEAR_TRUTH = np.ones((17, 17), np.uint8)
 _PEAK = np.ones((21, 21), np.uint8)
 
 
-def mine(experiment: Experiment, pool: Pool, source: Source, weights: dict[str, Tensor], step: int) -> list[Place]:
+def mine(
+    experiment: Experiment, pool: Pool, source: Source, weights: dict[str, Tensor], step: int
+) -> list[Place]:
     """Return the model's false positives on a random share of a source's images.
 
     Parameters
@@ -57,7 +59,9 @@ def mitosis_score(network: Generator, sample: Sample, precision: str) -> NDArray
     out = np.zeros((h, w), np.float32)
     for y in range(0, h - _WINDOW_PX + 1, _WINDOW_PX):
         for x in range(0, w - _WINDOW_PX + 1, _WINDOW_PX):
-            window = np.ascontiguousarray(sample.image[y : y + _WINDOW_PX, x : x + _WINDOW_PX].transpose(2, 0, 1))
+            window = np.ascontiguousarray(
+                sample.image[y : y + _WINDOW_PX, x : x + _WINDOW_PX].transpose(2, 0, 1)
+            )
             pixels = torch.from_numpy(window)[None].float() / 127.5 - 1
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 logits = network.logits(pixels.contiguous(memory_format=torch.channels_last))

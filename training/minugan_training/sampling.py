@@ -57,9 +57,13 @@ class Pool:
         DataError
             If there are none.
         """
-        found = [k for k, e in enumerate(self.entries) if e.dataset in source.datasets and e.split in source.splits]
+        found = [
+            k for k, e in enumerate(self.entries) if e.dataset in source.datasets and e.split in source.splits
+        ]
         if not found:
-            raise DataError(f"The index has no images of {source.datasets} in {source.splits}. Import them first.")
+            raise DataError(
+                f"The index has no images of {source.datasets} in {source.splits}. Import them first."
+            )
         return found
 
     def mitoses_of(self, source: Source) -> list[Place]:
@@ -80,7 +84,9 @@ def dark_places(pool: Pool, source: Source, per_image: int) -> list[Place]:
         sample = pool.sample(k)
         grey = cv2.GaussianBlur(sample.image.astype(np.float32).mean(axis=2), (0, 0), 4)
         lowest = cv2.erode(grey, np.ones((25, 25), np.uint8))
-        forbidden = cv2.dilate((sample.labels[..., MITOSES] != 0).astype(np.uint8), np.ones((15, 15), np.uint8))
+        forbidden = cv2.dilate(
+            (sample.labels[..., MITOSES] != 0).astype(np.uint8), np.ones((15, 15), np.uint8)
+        )
         ys, xs = np.nonzero((grey == lowest) & (forbidden == 0))
         for at in np.argsort(grey[ys, xs])[:per_image]:
             places.append((k, float(xs[at]), float(ys[at])))
@@ -134,7 +140,9 @@ class Sampler:
         strength = change.stain if rng.random() < 0.9 else 0.0
         scaled = change_stains(images, strength, rng) / np.float32(127.5) - np.float32(1)
         labels = np.stack([p[1] for p in patches])
-        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)), np.ascontiguousarray(labels.transpose(0, 3, 1, 2))
+        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)), np.ascontiguousarray(
+            labels.transpose(0, 3, 1, 2)
+        )
 
     def _place(self, k: int, source: Source, rng: np.random.Generator) -> Place:
         if source.at == "mitoses":

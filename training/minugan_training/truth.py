@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -116,7 +116,11 @@ def _mark_nuclei(root: Path, entry: Entry, labels: NDArray[np.uint8], region: tu
         labels[..., BOUNDARY] = colours[..., 2] > 127
         inside = labels[..., NUCLEI] > 0
     else:
-        instances = read_monuseg_xml(path, labels.shape[:2]) if entry.nuclei_kind == "monuseg-xml" else _read_mask(path)[region]
+        instances = (
+            read_monuseg_xml(path, labels.shape[:2])
+            if entry.nuclei_kind == "monuseg-xml"
+            else _read_mask(path)[region]
+        )
         touching = boundary_of(instances)
         inside = instances > 0
         labels[..., NUCLEI] = inside & ~touching

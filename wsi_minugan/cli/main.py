@@ -71,7 +71,9 @@ def verify(out: Path) -> None:
 @click.argument("folder", type=_PATH)
 @click.option("-o", "--out", type=_PATH, required=True, help="Folder for the results.")
 @click.option("--config", type=_PATH, help="YAML file of settings; flags win.")
-@click.option("--settle-s", type=click.FloatRange(0.1), default=60.0, show_default=True, help="Size unchanged so long.")
+@click.option(
+    "--settle-s", type=click.FloatRange(0.1), default=60.0, show_default=True, help="Size unchanged so long."
+)
 @click.option("--once", is_flag=True, help="End after the first batch.")
 @setting_options
 def watch(folder: Path, out: Path, config: Path | None, settle_s: float, once: bool, **flags: Any) -> None:

@@ -18,9 +18,8 @@ _WATCH_S = 2.0
 
 def status(out: Path, as_json: bool, watch: bool) -> int:
     """Print a run's state, once or until it ends."""
-    from rich.console import Console
-
     from minugan_jobs.look import status_of
+    from rich.console import Console
 
     while True:
         state = status_of(out)
@@ -38,7 +37,9 @@ def _table(state: StatusFile) -> Any:
     from rich.text import Text
 
     title = "running" if state.running else "not running"
-    table = Table("slide", "status", "blocks", "mitoses", "hot spot", "why", title=title, title_justify="left")
+    table = Table(
+        "slide", "status", "blocks", "mitoses", "hot spot", "why", title=title, title_justify="left"
+    )
     for s in state.slides:
         blocks = state.blocks_done.get(s.slide_id)
         cells = ["" if v is None else str(v) for v in (blocks, s.mitoses, s.hotspot_mitoses)]
@@ -59,9 +60,12 @@ def verify(out: Path) -> int:
     return 1 if any(problems.values()) else 0
 
 
-def watch(folder: Path, out: Path, config: Path | None, flags: dict[str, Any], settle_s: float, once: bool) -> int:
+def watch(
+    folder: Path, out: Path, config: Path | None, flags: dict[str, Any], settle_s: float, once: bool
+) -> int:
     """Take slides as they arrive in a folder, once their size has stopped changing."""
     from minugan_jobs.arrivals import Arrivals
+
     from wsi_minugan.cli.running import run_slides
     from wsi_minugan.config import load_settings
 

@@ -59,7 +59,7 @@ class TiffReader:
         self.info: SlideInfo = fallback.info
         self._fallback = fallback
         self._levels = levels
-        self._file = os.open(fallback.info.path, os.O_RDONLY)
+        self._file = fallback.info.path.open("rb", buffering=0)
         self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
         self._cached_bytes = 0
 
@@ -86,7 +86,7 @@ class TiffReader:
 
     def close(self) -> None:
         """Release the file."""
-        os.close(self._file)
+        self._file.close()
         self._fallback.close()
 
     def _tile(self, level: int, tiled: _TiledLevel, index: int) -> NDArray[np.uint8] | None:
@@ -106,7 +106,7 @@ class TiffReader:
         return tile
 
     def _decode(self, tiled: _TiledLevel, index: int, count: int, level: int) -> NDArray[np.uint8]:
-        data = os.pread(self._file, count, int(tiled.offsets[index]))
+        data = os.pread(self._file.fileno(), count, int(tiled.offsets[index]))
         try:
             if len(data) < count:
                 raise ValueError("the file ends before it")
@@ -145,9 +145,10 @@ def direct_reader(slide: OpenSlideReader) -> TiffReader | None:
     if 0 not in levels:
         return None
     reader = TiffReader(slide, levels)
-    if all(_same_pixels(reader, slide, k) for k in levels):
-        return reader
-    os.close(reader._file)
+    # OpenSlide resamples levels whose reduction is no whole number; those stay with it.
+    same = {k: v for k, v in levels.items() if _same_pixels(reader, slide, k)}
+    if 0 in same:
+        return TiffReader(slide, same)
     return None
 
 

@@ -52,7 +52,7 @@ def _degrade(image: NDArray[np.uint8], change: Augmentation, rng: np.random.Gene
         return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
     if kind < change.blur + change.jpeg + change.sharpen:
         soft = cv2.GaussianBlur(image, (0, 0), 1.2).astype(np.float32)
-        return np.clip(2 * image.astype(np.float32) - soft, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(2 * image.astype(np.float32) - soft, 0, 255), np.uint8)
     return image
 
 
@@ -88,4 +88,4 @@ def change_stains(
     out = 256 * np.exp(-(density @ STAINS)) - 1
     out = (out - 128) * (1 + draw(-0.15, 0.15, 1)) + 128 + draw(-14, 14, 1)
     out *= 1 + draw(-0.05, 0.05)
-    return np.clip(out, 0, 255).astype(np.float32)
+    return np.asarray(np.clip(out, 0, 255), np.float32)

@@ -240,7 +240,7 @@ def _object_at(labels: NDArray[np.int32], xy: NDArray[np.float64]) -> NDArray[np
     if len(ys) == 0:
         return np.zeros(labels.shape, bool)
     nearest = np.argmin((ys + top - y) ** 2 + (xs + left - x) ** 2)
-    return labels == window[ys[nearest], xs[nearest]]
+    return np.asarray(labels == window[ys[nearest], xs[nearest]], np.bool_)
 
 
 def _padded(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

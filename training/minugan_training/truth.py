@@ -186,7 +186,7 @@ def _read_mask(path: Path) -> NDArray[np.integer]:
     mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
     if mask is None:
         raise DataError(f"The label {path} cannot be read. Check the data's folder.")
-    return mask if mask.ndim == 2 else mask[..., 0]
+    return np.asarray(mask if mask.ndim == 2 else mask[..., 0])
 
 
 def read_pixel_lists(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint16]:

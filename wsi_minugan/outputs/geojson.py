@@ -163,8 +163,9 @@ def read_points(path: Path) -> NDArray[np.float64]:
     Parameters
     ----------
     path : Path
-        ``.geojson`` or ``.json``, also with ``.gz``. Points, multipoints (each point counts) and polygons; where
-        features have classes, those whose name starts with "mitosis" or "mitotic figure" count (without regard to case), and those without a class.
+        ``.geojson`` or ``.json``, also with ``.gz``. Points, multipoints (each point counts) and polygons; where features
+        have classes, those whose name starts with "mitosis" or "mitotic figure" count (without regard to case), and
+        those without a class.
 
     Returns
     -------

@@ -1,0 +1,130 @@
+"""Training lowers the loss, and a killed run ends bit for bit where an undisturbed one does."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from minugan_training.curves import draw_curves
+from minugan_training.export import export_bundle
+from minugan_training.fit import fit, learning_rate, read_metrics
+from minugan_training.settings import Experiment, load_experiment
+from tests.training.test_data import experiment, pool
+from wsi_minugan.errors import SettingsError, TrainingError
+from wsi_minugan.minugan.bundle import load_bundle
+
+KINDS = {
+    "supervised": {"losses": {"supervised": 1.0}, "norm": "batch"},
+    "adversarial": {"losses": {"adversarial": 1.0, "discriminators": 2, "gamma": 1.0}, "norm": "instance"},
+    "u-net": {"losses": {"supervised": 1.0}, "network": "unet"},
+}
+
+
+def settings(kind: str, **more: object) -> Experiment:
+    common = {
+        "ngf": 2,
+        "steps": 6,
+        "learning_rate": 1e-3,
+        "log_every": 1,
+        "checkpoint_every": 2,
+        "schedule": "constant",
+    }
+    return Experiment.model_validate(experiment().model_dump() | common | KINDS[kind] | more)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_killed_run_ends_with_the_same_weights(kind: str, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    p = pool(tmp_path)
+    s = settings(kind, ema=0.9, mining=None if kind == "u-net" else {"every_steps": 4})
+    whole = fit(s, p, tmp_path / "a")
+    fit(s, p, tmp_path / "b", until_step=3)
+    resumed = fit(s, p, tmp_path / "b")
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+    assert [r["step"] for r in read_metrics(tmp_path / "b")] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.slow
+def test_a_short_fit_lowers_the_loss(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    s = settings("supervised", steps=40, ngf=4, learning_rate=3e-3)
+    fit(s, pool(tmp_path), tmp_path / "a")
+    rows = read_metrics(tmp_path / "a")
+    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
+    draw_curves(tmp_path / "a")
+    assert (tmp_path / "a" / "curves.png").stat().st_size > 5000
+
+
+def test_a_run_with_other_settings_is_refused(tmp_path: Path) -> None:
+    p = pool(tmp_path)
+    fit(settings("supervised"), p, tmp_path / "a", until_step=2)
+    with pytest.raises(TrainingError, match="other settings"):
+        fit(settings("supervised", seed=9), p, tmp_path / "a")
+
+
+def test_a_loss_that_is_no_number_stops_with_the_checkpoint_kept(tmp_path: Path) -> None:
+    p = pool(tmp_path)
+    fit(settings("supervised"), p, tmp_path / "a", until_step=2)
+    before = (tmp_path / "a" / "checkpoint.safetensors").read_bytes()
+    s = settings("supervised")
+    broken = torch.nn.functional.binary_cross_entropy_with_logits
+    torch.nn.functional.binary_cross_entropy_with_logits = lambda *a, **k: broken(*a, **k) * float("nan")
+    try:
+        with pytest.raises(TrainingError, match="not a number"):
+            fit(s, p, tmp_path / "a")
+    finally:
+        torch.nn.functional.binary_cross_entropy_with_logits = broken
+    assert (tmp_path / "a" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_schedules_end_low() -> None:
+    for schedule in ("linear", "cosine"):
+        s = settings("supervised", schedule=schedule, steps=100, warmup_steps=10)
+        rates = [learning_rate(s, k) for k in range(100)]
+        assert rates[0] < rates[20]
+        assert rates[-1] < 0.05 * max(rates)
+
+
+def test_an_exported_bundle_loads(tmp_path: Path) -> None:
+    s = settings("supervised")
+    fit(s, pool(tmp_path), tmp_path / "a", until_step=1)
+    thresholds = {
+        "mitosis": 0.5,
+        "nucleus": 0.5,
+        "boundary": 0.5,
+        "mitosis_min_area_um2": 5,
+        "nucleus_min_area_um2": 5,
+    }
+    card = {
+        "name": "t",
+        "version": "0",
+        "training_data": ["drawn"],
+        "licence": "none",
+        "thresholds": thresholds,
+    }
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(card))
+    (tmp_path / "scores.json").write_text(json.dumps({"F1": 0.5}))
+    weights = tmp_path / "a" / "weights.safetensors"
+    export_bundle(s, weights, tmp_path / "card.yaml", tmp_path / "scores.json", tmp_path / "bundle")
+    assert load_bundle(tmp_path / "bundle").card.scores == {"F1": 0.5}
+    assert load_file(weights)
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((Path(__file__).parents[2] / "training" / "experiments").glob("*.yaml")),
+    ids=lambda p: p.stem,
+)
+def test_every_experiment_file_is_valid(path: Path) -> None:
+    assert load_experiment(path).name == path.stem
+
+
+def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "e.yaml").write_text("name: x\nsurprise: 1\n")
+    with pytest.raises(SettingsError, match="surprise"):
+        load_experiment(tmp_path / "e.yaml")

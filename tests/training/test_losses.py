@@ -1,0 +1,87 @@
+"""Losses against hand calculations, and gradients into every discriminator."""
+
+import math
+
+import pytest
+import torch
+
+from minugan_training.losses import (
+    feature_matching_loss,
+    focal_discriminator_loss,
+    focal_generator_loss,
+    label_images,
+    supervised_loss,
+)
+from minugan_training.settings import Losses
+from minugan_training.truth import UNKNOWN
+from minugan_training.unet import UNet
+from wsi_minugan.minugan.discriminator import MultiscaleDiscriminator
+
+
+def logit(p: float) -> torch.Tensor:
+    return torch.tensor([[math.log(p / (1 - p))]])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.1, 1.0, 2.0, 5.0])
+def test_the_focal_adversarial_loss_is_the_papers(gamma: float) -> None:
+    real, fake = 0.8, 0.3
+    expected = -((1 - real) ** gamma * math.log(real)) - fake**gamma * math.log(1 - fake)
+    assert focal_discriminator_loss([logit(real)], [logit(fake)], gamma).item() == pytest.approx(
+        expected, rel=1e-5
+    )
+    generator = -((1 - fake) ** gamma * math.log(fake))
+    assert focal_generator_loss([logit(fake), logit(fake)], gamma).item() == pytest.approx(
+        2 * generator, rel=1e-5
+    )
+
+
+def test_feature_matching_is_the_mean_distance_and_leaves_the_real_side_alone() -> None:
+    real = [[torch.ones(2, 2, requires_grad=True)], [torch.zeros(3)]]
+    fake = [[torch.full((2, 2), 3.0, requires_grad=True)], [torch.ones(3, requires_grad=True)]]
+    loss = feature_matching_loss(real, fake)
+    assert loss.item() == pytest.approx((2 + 1) / 2)
+    loss.backward()
+    assert real[0][0].grad is None
+    assert fake[0][0].grad is not None
+
+
+@pytest.mark.parametrize("scales", [1, 2, 3])
+def test_gradients_flow_into_each_discriminator(scales: int) -> None:
+    torch.manual_seed(0)
+    judge = MultiscaleDiscriminator(scales, 4)
+    image, label = torch.rand(1, 3, 128, 128), torch.rand(1, 3, 128, 128)
+    on_real, on_fake = judge(image, label), judge(image, -label)
+    assert len(on_real) == scales
+    focal_discriminator_loss([s[-1] for s in on_real], [s[-1] for s in on_fake], 2.0).backward()
+    for discriminator in judge.discriminators:
+        assert all(
+            p.grad is not None and p.grad.abs().sum() > 0
+            for n, p in discriminator.named_parameters()
+            if "weight" in n
+        )
+
+
+def test_unknown_pixels_have_no_gradient() -> None:
+    logits = torch.zeros(1, 3, 8, 8, requires_grad=True)
+    labels = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    labels[..., :4] = UNKNOWN
+    supervised_loss(logits, labels, Losses(supervised=1.0)).backward()
+    assert (logits.grad[..., :4] == 0).all()
+    assert (logits.grad[..., 4:] != 0).all()
+
+
+def test_the_plain_supervised_loss_by_hand() -> None:
+    logits, labels = torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4, dtype=torch.uint8)
+    weights = Losses(supervised=1.0, focal=0.0, dice=False, positive_weight=2.0)
+    assert supervised_loss(logits, labels, weights).item() == pytest.approx(
+        math.log(2) * (1.5 + 6 * 2 + 1.5), rel=1e-5
+    )
+
+
+def test_the_discriminator_sees_the_generators_own_scores_where_nothing_is_known() -> None:
+    labels = torch.tensor([[[[0, 1, UNKNOWN]]]], dtype=torch.uint8)
+    assert label_images(labels, torch.tensor([[[[0.3, 0.4, 0.5]]]])).flatten().tolist() == [-1.0, 1.0, 0.5]
+
+
+def test_the_u_net_keeps_the_patch_size() -> None:
+    assert UNet(4)(torch.rand(1, 3, 64, 96)).shape == (1, 3, 64, 96)

@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-
 from minugan_training.check import problems_of
 from minugan_training.importers import IMPORTERS, import_data
 from minugan_training.index import Entry, read_index, write_index
@@ -16,6 +15,7 @@ from minugan_training.sampling import Pool, Sampler, dark_places
 from minugan_training.settings import Augmentation, Experiment, Source
 from minugan_training.truth import BOUNDARY, MITOSES, NUCLEI, UNKNOWN, load_sample, mitosis_truth
 from minugan_training.weak import weak_outlines
+
 from wsi_minugan.errors import DataError
 from wsi_minugan.geometry import Box
 from wsi_minugan.slides.drawn import Drawing

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
-
 from minugan_training.curves import draw_curves
 from minugan_training.export import export_bundle
 from minugan_training.fit import fit, learning_rate, read_metrics
 from minugan_training.settings import Experiment, load_experiment
+from safetensors.torch import load_file
+
 from tests.training.test_data import experiment, pool
 from wsi_minugan.errors import SettingsError, TrainingError
 from wsi_minugan.minugan.bundle import load_bundle

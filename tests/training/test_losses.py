@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-
 from minugan_training.losses import (
     feature_matching_loss,
     focal_discriminator_loss,
@@ -15,6 +14,7 @@ from minugan_training.losses import (
 from minugan_training.settings import Losses
 from minugan_training.truth import UNKNOWN
 from minugan_training.unet import UNet
+
 from wsi_minugan.minugan.discriminator import MultiscaleDiscriminator
 
 

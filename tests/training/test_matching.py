@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-
 from minugan_training.matching import match
 from minugan_training.metrics import (
     Detections,

@@ -111,6 +111,30 @@ def export(experiment: Path, weights: Path, out: Path, card: Path, scores: Path 
 
 
 @app.command()
+@click.option("--model", default="default", show_default=True, help="Bundle whose thresholds are sought.")
+@click.option("--index", type=_PATH, required=True)
+@click.option("--root", type=_PATH, required=True)
+@click.option("--radius-um", type=float, default=7.5, show_default=True)
+@click.option("--show", type=int, default=15, show_default=True, help="How many settings to print.")
+def choose(model: str, index: Path, root: Path, radius_um: float, show: int) -> None:
+    """Print the cuts that do best on the full fields of the split "val"."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from minugan_training.choose import choose as search
+    from minugan_training.index import read_index
+    from wsi_minugan.minugan.bundle import find_bundle, load_bundle
+    from wsi_minugan.minugan.predictor import Predictor
+
+    table = Table("pixel cut", "peak", "area um2", "F1", "precision", "recall", "FP per mm2")
+    for c in search(Predictor(load_bundle(find_bundle(model))), root, read_index(index), radius_um)[:show]:
+        d = c.found
+        figures = (d.f1, d.precision, d.recall, d.fp_per_mm2)
+        table.add_row(f"{c.mitosis:g}", f"{c.peak:g}", f"{c.min_area_um2:g}", *(f"{v:.3f}" for v in figures))
+    Console().print(table)
+
+
+@app.command()
 @click.option("--model", default="default", show_default=True, help="Bundle to evaluate.")
 @click.option("--index", type=_PATH, required=True)
 @click.option("--root", type=_PATH, required=True)

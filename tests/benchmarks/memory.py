@@ -1,0 +1,59 @@
+"""Peak memory of a run's whole process tree, for a small and a large drawn slide with the same share of tissue.
+
+python tests/benchmarks/memory.py [--sides 10000 60000] [--tissue 0.1]
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+
+def peak_mb(slide: Path, out: Path) -> tuple[float, float]:
+    """Run one slide with one worker; return the peak of the tree's summed RSS (MB) and the seconds."""
+    code = "from wsi_minugan.cli.main import main; main()"
+    start = time.monotonic()
+    run = subprocess.Popen(
+        [sys.executable, "-c", code, "run", str(slide), "-o", str(out), "--workers", "1", "--quiet"]
+    )
+    peak = 0.0
+    while run.poll() is None:
+        total = 0
+        try:
+            tree = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
+        except psutil.NoSuchProcess:
+            break
+        for process in tree:
+            try:
+                total += process.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        peak = max(peak, total / 1e6)
+        time.sleep(0.1)
+    if run.returncode:
+        raise SystemExit(run.returncode)
+    return peak, time.monotonic() - start
+
+
+def main() -> None:
+    from wsi_minugan.slides.drawn import Drawing, write_slide
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sides", type=int, nargs="+", default=[10_000, 60_000])
+    parser.add_argument("--tissue", type=float, default=0.1)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="memory-") as folder:
+        for side in arguments.sides:
+            path = Path(folder) / f"{side}.tiff"
+            write_slide(path, Drawing(side, side, tissue_fraction=arguments.tissue, mitoses=50))
+            peak, seconds = peak_mb(path, Path(folder) / f"out-{side}")
+            sys.stdout.write(f"{side} x {side} px: peak {peak:.0f} MB, {seconds:.0f} s\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

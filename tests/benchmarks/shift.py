@@ -1,0 +1,65 @@
+"""Does the patch grid show? The same tissue shifted by 37 px in x and y, class maps aligned and compared.
+
+OMP_NUM_THREADS=1 python tests/benchmarks/shift.py SLIDE [--side 5000] [--mpp 0.25]
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import zarr
+
+SHIFT_PX = 37
+
+
+def classes_of(path: Path, out: Path, mpp: float) -> np.ndarray:
+    from minugan_jobs.work import Bench, Job
+
+    from wsi_minugan.config import RunSettings
+    from wsi_minugan.minugan.bundle import find_bundle
+    from wsi_minugan.slides.inputs import SlideInput
+
+    bench, blocks = Bench(), 1
+    bench.setup(None)
+    job = Job(SlideInput("s", path, mpp), out, RunSettings(tissue=False), find_bundle("default"), "")
+    for stage in ("plan", "analyse", "merge", "write"):
+        for index in range(blocks if stage in {"analyse", "write"} else 1):
+            planned = bench.run(stage, job, index, "").planned
+            blocks = planned.blocks if planned else blocks
+    return np.asarray(zarr.open_array(out / "masks.zarr" / "labels" / "classes" / "0", mode="r"))
+
+
+def main() -> None:
+    from minugan_training.metrics import dice
+
+    from wsi_minugan.geometry import Box
+    from wsi_minugan.slides.reader import open_slide
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("slide", type=Path)
+    parser.add_argument("--side", type=int, default=5000)
+    parser.add_argument("--mpp", type=float, default=0.25)
+    arguments = parser.parse_args()
+    reader = open_slide(arguments.slide)
+    side_y, side_x = (min(arguments.side, v) for v in (reader.info.height_px, reader.info.width_px))
+    folder = Path(tempfile.mkdtemp(prefix="shift-"))
+    maps = []
+    for shift in (0, SHIFT_PX):
+        pixels = reader.read_level(0, Box(-shift, -shift, side_y + shift, side_x + shift))
+        path = folder / f"{shift}.tif"
+        tifffile.imwrite(
+            path, pixels, photometric="rgb", tile=(256, 256), compression="deflate", metadata=None
+        )
+        found = classes_of(path, folder / str(shift), arguments.mpp)
+        maps.append(found[shift:, shift:])
+    a, b = maps
+    for name, value in (("nucleus", 1), ("mitosis", 2)):
+        line = f"{name} Dice {dice(a == value, b == value):.4f} ({(a == value).sum()} and {(b == value).sum()} px)\n"
+        sys.stdout.write(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Choosing a model's thresholds on the choosing sets: full fields with all their negatives rule."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minugan_training.detect import Candidates, mitosis_candidates, score_image
+from minugan_training.index import Entry
+from minugan_training.matching import match
+from minugan_training.metrics import Detections, pooled
+from minugan_training.truth import MITOSES, UNKNOWN, load_sample, mitosis_truth
+from wsi_minugan.errors import DataError
+from wsi_minugan.geometry import UM2_PER_MM2
+from wsi_minugan.minugan.predictor import Predictor
+from wsi_minugan.segmentation.classes import Thresholds
+
+PIXEL_CUTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
+PEAKS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97)
+AREAS_UM2 = (8.0, 12.0, 16.0, 20.0, 24.0, 28.0, 32.0, 40.0)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One setting of the cuts and what it does on the choosing fields.
+
+    Attributes
+    ----------
+    mitosis, peak, min_area_um2 : float
+        Cut on pixels, on an object's peak, and on its area.
+    found : Detections
+        Pooled counts.
+    """
+
+    mitosis: float
+    peak: float
+    min_area_um2: float
+    found: Detections
+
+
+@dataclass(frozen=True)
+class _Field:
+    scores: NDArray[np.uint8]
+    truth: NDArray[np.float64]
+    unknown: NDArray[np.bool_]
+    mpp: float
+    area_mm2: float
+
+
+def choose(predictor: Predictor, root: Path, entries: Sequence[Entry], radius_um: float) -> list[Choice]:
+    """Return every setting tried, best F1 first; of equals the one with fewer false positives.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model.
+    root : Path
+        What the index's paths are below.
+    entries : sequence of Entry
+        Full fields of the "val" split are used, no others.
+    radius_um : float
+        Greatest distance of a match.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    wanted = [
+        e
+        for e in entries
+        if e.split == "val" and e.mitoses != "unknown" and min(e.width_px, e.height_px) >= 512
+    ]
+    if not wanted:
+        raise DataError("The index has no full fields in the split 'val' to choose on.")
+    fields = [_field(predictor, root, e) for e in wanted]
+    choices = []
+    for cut in PIXEL_CUTS:
+        found = [mitosis_candidates(f.scores, Thresholds(cut, 0.5, 0.5)) for f in fields]
+        for peak, area in itertools.product((p for p in PEAKS if p >= cut), AREAS_UM2):
+            counts = [_count(f, c, peak, area, radius_um) for f, c in zip(fields, found, strict=True)]
+            choices.append(Choice(cut, peak, area, pooled(counts)))
+    return sorted(choices, key=lambda c: (-c.found.f1, c.found.fp))
+
+
+def _field(predictor: Predictor, root: Path, entry: Entry) -> _Field:
+    sample = load_sample(root, entry)
+    unknown = sample.labels[..., MITOSES] == UNKNOWN
+    area = float((~unknown).sum()) * sample.mpp**2 / UM2_PER_MM2
+    return _Field(
+        score_image(predictor, sample.image), mitosis_truth(root, entry, sample), unknown, sample.mpp, area
+    )
+
+
+def _count(
+    field: _Field, found: Candidates, peak: float, min_area_um2: float, radius_um: float
+) -> Detections:
+    kept = found.kept(min_area_um2 / field.mpp**2, 255 * peak)
+    at = kept.xy_px.astype(int)
+    h, w = field.unknown.shape
+    points = kept.xy_px[~field.unknown[np.clip(at[:, 1], 0, h - 1), np.clip(at[:, 0], 0, w - 1)]]
+    m = match(points, field.truth, radius_um / field.mpp)
+    return Detections(len(m.pairs), len(m.false_positives), len(m.false_negatives), field.area_mm2)

@@ -32,7 +32,7 @@ from wsi_minugan.plan import SlidePlan
 from wsi_minugan.scratch import WORK, Scratch
 from wsi_minugan.segmentation import masks
 from wsi_minugan.segmentation.objects import SlideObjects, label_objects
-from wsi_minugan.segmentation.outlines import outlines, to_level0
+from wsi_minugan.segmentation.outlines import outlines, scaled, to_level0
 from wsi_minugan.slides.analysis import thumbnail
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader
@@ -75,7 +75,7 @@ def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: 
     if work.settings.nuclei:
         _write_nuclei(plan, scratch, folder)
     _draw(plan, reader, mitoses, count, folder)
-    masks.build_pyramid(folder / "masks.zarr", plan.frame, plan.block_px)
+    masks.build_pyramid(folder / "masks.zarr", plan.frame)
     remove_partial(folder)
     manifest.write_manifest(folder, _manifest(plan, work, folder))
     # Scratch goes last: a slide killed before its manifest goes on from it.
@@ -187,7 +187,7 @@ def _nuclei_batches(
                 "centroid_x_px": centroids[rows, 0],
                 "centroid_y_px": centroids[rows, 1],
                 "area_um2": nuclei.table["area_px"][rows] * um2,
-                "geometry": shapely.to_wkb(to_level0(part, plan.frame.scale)),
+                "geometry": shapely.to_wkb(scaled(part, plan.frame.scale)),
             }
 
 

@@ -249,13 +249,21 @@ def merge_blocks(plan: SlidePlan, cuts: Cuts, folder: Path, nuclei: bool = True)
     return counts
 
 
+def _numbered(labels: NDArray[np.int32], numbers: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return each label's number; looked up only where there are labels, which is a small part of a block."""
+    out = np.zeros(labels.shape, np.uint32)
+    there = np.flatnonzero(labels)
+    out.ravel()[there] = numbers[labels.ravel()[there]]
+    return out
+
+
 def write_block(plan: SlidePlan, index: int, folder: Path, nuclei: bool = True) -> None:
     """Write a block's final class map and instance numbers; dropped objects become background in both."""
     scratch, store, box = Scratch(folder / ".work"), folder / "masks.zarr", plan.blocks[index]
     found = scratch.load_classes(index, box).copy()
     for name in ("mitoses", "nuclei") if nuclei else ("mitoses",):
         own = found == CLASS_OF[name]
-        numbers = scratch.load_numbers(name, index)[label_objects(own)]
+        numbers = _numbered(label_objects(own), scratch.load_numbers(name, index))
         masks.write_block(store, name, box, numbers)
         found[own & (numbers == 0)] = classes.BACKGROUND
     masks.write_block(store, "classes", box, found)

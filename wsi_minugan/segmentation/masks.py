@@ -71,7 +71,7 @@ def _create_pyramid(root: zarr.Group, name: str, frame: Frame, block_px: int) ->
                 shape=shape,
                 dtype=dtype,
                 chunks=(CHUNK_PX, CHUNK_PX),
-                shards=(block_px, block_px),
+                shards=(_shards_of(block_px, level),) * 2,
                 compressors=ZstdCodec(level=1),
                 fill_value=0,
                 dimension_names=("y", "x"),
@@ -124,7 +124,7 @@ def level_shapes(frame: Frame) -> list[tuple[int, int]]:
 
 
 def write_block(path: Path, name: str, box: Box, values: NDArray[Any]) -> None:
-    """Write one whole shard; an empty one leaves no file.
+    """Write one block as whole shards, at every level of the pyramid at which it is one; an empty shard leaves no file.
 
     Parameters
     ----------
@@ -135,19 +135,41 @@ def write_block(path: Path, name: str, box: Box, values: NDArray[Any]) -> None:
     box : Box
         A block of the frame, analysis px.
     values : ndarray, shape (h, w)
-        Its values.
+        Its values. Reduced levels keep every second pixel, so no label is invented.
 
     Raises
     ------
     OutputError
         If the disk does not take it.
     """
+    group = path / _PATHS[name][0]
     try:
-        _open(path, name, 0)[box.slices_within(Box(0, 0, 0, 0))] = values
+        for level in range(_own_levels(group)):
+            step = 2**level
+            part = Box(box.y_px // step, box.x_px // step, *values[::step, ::step].shape)
+            _open(path, name, level)[part.slices_within(Box(0, 0, 0, 0))] = np.ascontiguousarray(values[::step, ::step])
     except OSError as e:
-        raise OutputError(
-            f"{path} cannot be written: {e.strerror or e}. Free some space, or check the disk."
-        ) from e
+        raise OutputError(f"{path} cannot be written: {e.strerror or e}. Free some space, or check the disk.") from e
+
+
+def _own_levels(group: Path) -> int:
+    """Return how many levels of a pyramid have shards that each lie under one block; the others are built at the end."""
+    block_px = _shard_px(group, 0)
+    level = 1
+    while (group / str(level)).is_dir() and _shard_px(group, level) * 2**level == block_px:
+        level += 1
+    return level
+
+
+def _shard_px(group: Path, level: int) -> int:
+    array = zarr.open_array(group / str(level), mode="r")
+    return int((array.shards or array.chunks)[0])
+
+
+def _shards_of(block_px: int, level: int) -> int:
+    """Return the side of a level's shards: half a block's for each level, while that is a whole number of chunks."""
+    side = block_px >> level
+    return side if side >= CHUNK_PX and side % CHUNK_PX == 0 else block_px
 
 
 def read_block(path: Path, name: str, box: Box, level: int = 0) -> NDArray[Any]:
@@ -170,34 +192,33 @@ def _open(path: Path, name: str, level: int) -> Any:
     return zarr.open_array(path / _PATHS[name][0] / str(level), mode="r+")
 
 
-def build_pyramid(path: Path, frame: Frame, block_px: int) -> None:
-    """Fill the reduced levels, shard by shard; labels keep every second pixel, so no label is invented.
+def build_pyramid(path: Path, frame: Frame) -> None:
+    """Fill the coarse levels that blocks did not write, shard by shard.
 
     Parameters
     ----------
     path : Path
-        The store, its finest level complete.
+        The store, its blocks complete.
     frame : Frame
         Analysis frame.
-    block_px : int
-        Side of a shard.
     """
     shapes = level_shapes(frame)
     for name, (where, _) in _PATHS.items():
         if not (path / where).is_dir():
             continue
-        for level in range(1, len(shapes)):
-            for top in range(0, shapes[level][0], block_px):
-                for left in range(0, shapes[level][1], block_px):
-                    _reduce_shard(path, name, level, (top, left), block_px)
+        for level in range(_own_levels(path / where), len(shapes)):
+            side = _shard_px(path / where, level)
+            for top in range(0, shapes[level][0], side):
+                for left in range(0, shapes[level][1], side):
+                    _reduce_shard(path, name, level, (top, left), side)
 
 
-def _reduce_shard(path: Path, name: str, level: int, corner: tuple[int, int], block_px: int) -> None:
+def _reduce_shard(path: Path, name: str, level: int, corner: tuple[int, int], side_px: int) -> None:
     source, target = _open(path, name, level - 1), _open(path, name, level)
     top, left = corner
-    bottom, right = min(top + block_px, target.shape[0]), min(left + block_px, target.shape[1])
+    bottom, right = min(top + side_px, target.shape[0]), min(left + side_px, target.shape[1])
     out = np.zeros((bottom - top, right - left), target.dtype)
-    step = block_px // 2
+    step = max(CHUNK_PX, side_px // 2)
     for y in range(top, bottom, step):
         for x in range(left, right, step):
             part = source[2 * y : 2 * min(y + step, bottom), 2 * x : 2 * min(x + step, right)]

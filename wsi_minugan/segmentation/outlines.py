@@ -86,5 +86,11 @@ def to_level0(shapes: NDArray[np.object_], scale: float) -> NDArray[np.object_]:
     scale : float
         Level-0 pixels per analysis pixel.
     """
-    scaled = shapely.transform(shapes, lambda xy: xy * scale) if scale != 1.0 else shapes
-    return np.asarray(shapely.set_precision(scaled, GRID_PX), object)
+    return np.asarray(shapely.set_precision(scaled(shapes, scale), GRID_PX), object)
+
+
+def scaled(shapes: NDArray[np.object_], scale: float) -> NDArray[np.object_]:
+    """Bring polygons to level-0 pixels as they are; for files that need no grid."""
+    if scale == 1.0:
+        return shapes
+    return np.asarray(shapely.transform(shapes, lambda xy: xy * scale), object)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from wsi_minugan.geometry import Box
 from wsi_minugan.segmentation.blend import Blender
-from wsi_minugan.segmentation.grid import PatchGrid, taper, taper_total
+from wsi_minugan.segmentation.grid import TAPER_TOTAL, PatchGrid, taper
 
 strides = st.integers(64, 128).map(lambda k: 2 * k)
 grids = st.builds(PatchGrid, st.integers(1, 900), st.integers(1, 900), strides)
@@ -39,7 +39,7 @@ def test_shifted_tapers_sum_to_their_total(stride: int) -> None:
     line = np.zeros(4 * stride + 256, np.int64)
     for k in range(4):
         line[k * stride : k * stride + 256] += taper(stride, k == 0, k == 3)
-    assert (line[: 3 * stride + 256] == taper_total(stride)).all()
+    assert (line[: 3 * stride + 256] == TAPER_TOTAL).all()
 
 
 @given(grids, st.integers(-300, 900), st.integers(-300, 900), st.integers(1, 500), st.integers(1, 500))

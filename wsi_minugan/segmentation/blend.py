@@ -28,10 +28,10 @@ class Blender:
     def __init__(self, box: Box, grid: PatchGrid) -> None:
         self.box = box
         self.grid = grid
-        self._sum = np.zeros((CHANNELS, box.height_px, box.width_px), np.uint32)
+        self._sum = np.zeros((CHANNELS, box.height_px, box.width_px), np.uint16)
 
     @cached_property
-    def _inner_weights(self) -> NDArray[np.uint32]:
+    def _inner_weights(self) -> NDArray[np.uint16]:
         return PatchGrid(3 * self.grid.stride_px, 3 * self.grid.stride_px, self.grid.stride_px).weights(1, 1)
 
     def add(self, i: int, j: int, scores: NDArray[np.uint8]) -> None:
@@ -55,13 +55,10 @@ class Blender:
 
     def scores(self) -> NDArray[np.uint8]:
         """Return the blended scores, uint8 ``(3, h, w)``; patches left out count as zero."""
-        total, out = self.grid.total, np.empty(self._sum.shape, np.uint8)
-        shift = total.bit_length() - 1 if total & (total - 1) == 0 else None
+        out = np.empty(self._sum.shape, np.uint8)
+        half, shift = np.uint16(self.grid.total // 2), np.uint16(self.grid.total.bit_length() - 1)
         for channel, summed in enumerate(self._sum):
             for top in range(0, len(summed), _STRIP_PX):
                 # Strips stay in the processor's cache: three times as fast as whole blocks.
-                part = summed[top : top + _STRIP_PX] + np.uint32(total // 2)
-                out[channel, top : top + _STRIP_PX] = (
-                    part // np.uint32(total) if shift is None else part >> np.uint32(shift)
-                )
+                out[channel, top : top + _STRIP_PX] = (summed[top : top + _STRIP_PX] + half) >> shift
         return out

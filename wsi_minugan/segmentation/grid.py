@@ -62,7 +62,7 @@ class PatchGrid:
         last = (end + half - 1) // self.stride_px
         return range(max(0, first), min(count - 1, last) + 1)
 
-    def weights(self, i: int, j: int) -> NDArray[np.uint32]:
+    def weights(self, i: int, j: int) -> NDArray[np.uint16]:
         """Return the integer weights of patch (i, j), shape ``(256, 256)``; over all patches they sum to `total`."""
         rows = taper(self.stride_px, i == 0, i == self.shape[0] - 1)
         columns = taper(self.stride_px, j == 0, j == self.shape[1] - 1)
@@ -71,16 +71,15 @@ class PatchGrid:
     @property
     def total(self) -> int:
         """The sum of the weights of all patches at any pixel of the frame."""
-        return taper_total(self.stride_px) ** 2
+        return TAPER_TOTAL**2
 
 
-def taper_total(stride_px: int) -> int:
-    """Return the sum of shifted tapers at any position."""
-    return max(1, 2 * (PATCH_PX - stride_px))
+TAPER_TOTAL = 16
+"""What shifted tapers sum to: so small that 8-bit scores times both axes' weights fit into 16 bits, which halves the time."""
 
 
-def taper(stride_px: int, first: bool = False, last: bool = False) -> NDArray[np.uint32]:
-    """Return one axis's weights: linear ramps where neighbours overlap, flat between them.
+def taper(stride_px: int, first: bool = False, last: bool = False) -> NDArray[np.uint16]:
+    """Return one axis's weights: stepped ramps where neighbours overlap, flat between them.
 
     Parameters
     ----------
@@ -91,14 +90,14 @@ def taper(stride_px: int, first: bool = False, last: bool = False) -> NDArray[np
 
     Returns
     -------
-    ndarray of uint32, shape (256,)
-        Copies shifted by multiples of the stride sum to ``taper_total(stride_px)`` everywhere.
+    ndarray of uint16, shape (256,)
+        Copies shifted by multiples of the stride sum to `TAPER_TOTAL` everywhere.
     """
     overlap = PATCH_PX - stride_px
-    weights = np.full(PATCH_PX, taper_total(stride_px), np.uint32)
-    ramp = 2 * np.arange(overlap, dtype=np.uint32) + 1
+    weights = np.full(PATCH_PX, TAPER_TOTAL, np.uint16)
+    ramp = (TAPER_TOTAL * (2 * np.arange(overlap) + 1)) // max(1, 2 * overlap)
     if not first:
         weights[:overlap] = ramp
     if not last:
-        weights[stride_px:] = ramp[::-1]
+        weights[stride_px:] = TAPER_TOTAL - ramp
     return weights

@@ -9,7 +9,9 @@ import pytest
 from distributed import LocalCluster
 
 
-@pytest.mark.parametrize(("arguments", "limit_s"), [(["--help"], 0.5), (["run", "--help"], 0.5), (["--version"], 0.5)])
+@pytest.mark.parametrize(
+    ("arguments", "limit_s"), [(["--help"], 0.5), (["run", "--help"], 0.5), (["--version"], 0.5)]
+)
 def test_help_comes_at_once(run_command, arguments: list[str], limit_s: float) -> None:
     def once() -> float:
         start = time.perf_counter()
@@ -89,11 +91,19 @@ def test_verify_names_a_changed_file(run_command, finished: Path, tmp_path: Path
 def test_names_do_not_leave_a_run_with_pseudonyms(run_command, tmp_path: Path, slide: Path) -> None:
     named = tmp_path / "Jane Doe.tiff"
     named.write_bytes(slide.read_bytes())
-    done = run_command("run", named, tmp_path / "John Roe.svs", "-o", tmp_path / "o", "--pseudonyms", "--workers", "1")
+    done = run_command(
+        "run", named, tmp_path / "John Roe.svs", "-o", tmp_path / "o", "--pseudonyms", "--workers", "1"
+    )
     assert done.returncode == 1
     with (tmp_path / "o" / "pseudonyms.csv").open() as f:
         assert [r["slide_id"] for r in csv.DictReader(f)] == ["slide-0001", "slide-0002"]
-    for name in ("slides.csv", "report.html", "run.json", "slide-0001/manifest.json", "slide-0001/count.json"):
+    for name in (
+        "slides.csv",
+        "report.html",
+        "run.json",
+        "slide-0001/manifest.json",
+        "slide-0001/count.json",
+    ):
         text = (tmp_path / "o" / name).read_text()
         assert "Doe" not in text, name
         assert "Roe" not in text, name

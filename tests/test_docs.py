@@ -23,7 +23,12 @@ def run(line: str, folder: Path) -> None:
     program, *arguments = line.split()
     code = f"from {MAINS[program]} import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True, timeout=280, check=False
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
     )
     assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
@@ -60,7 +65,9 @@ def test_every_training_command_names_what_there_is(tmp_path: Path) -> None:
             assert (ROOT / file).is_file(), file
 
 
-@pytest.mark.parametrize("document", sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "document", sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]), ids=lambda p: p.name
+)
 def test_links_and_tests_named_in_documents_exist(document: Path) -> None:
     text = document.read_text("utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):

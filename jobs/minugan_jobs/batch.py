@@ -134,7 +134,7 @@ def _run(
     started = _now()
     _write_run(out, settings, bundle, ledger, started, None)
     with EventLog(out) as events:
-        watch = _Watch(out, ledger, events, observe)
+        watch = _Watch(out, settings, ledger, events, observe)
         if records:
             with open_cluster(settings) as client:
                 model = bundle.path.absolute()
@@ -170,6 +170,7 @@ class _Watch:
     """Passes events on, and keeps log and table up to date."""
 
     out: Path
+    settings: RunSettings
     ledger: Ledger
     events: EventLog
     observe: Observer
@@ -180,7 +181,7 @@ class _Watch:
                 event.kind, slide_id=event.slide_id, error=event.error or None, details=event.details or None
             )
         if event.kind in {"done", "failed"}:
-            write_slides(self.out / "slides.csv", self.ledger.states())
+            write_slides(self.out / "slides.csv", _public_states(self.ledger, self.settings))
         if event.kind == "started" and shutil.disk_usage(self.out).free < MIN_FREE_BYTES:
             raise OutputError(
                 f"Less than {MIN_FREE_BYTES // 10**6} MB are free in {self.out}. Free some space and run again."
@@ -188,14 +189,20 @@ class _Watch:
         self.observe(event)
 
 
-def _write_run(
-    out: Path, settings: RunSettings, bundle: Bundle, ledger: Ledger, started: str, ended: str | None
-) -> None:
+def _public_states(ledger: Ledger, settings: RunSettings) -> list[SlideState]:
+    """Return the slides' rows, without paths where names are to stay in the key file."""
     states = ledger.states()
     if settings.pseudonyms:
         states = [
             s.model_copy(update={"path": "", "error": s.error.replace(s.path, s.slide_id)}) for s in states
         ]
+    return states
+
+
+def _write_run(
+    out: Path, settings: RunSettings, bundle: Bundle, ledger: Ledger, started: str, ended: str | None
+) -> None:
+    states = _public_states(ledger, settings)
     tally = [s.status for s in states]
     run = RunFile(
         settings=settings.model_dump(mode="json"),

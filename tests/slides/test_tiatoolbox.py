@@ -16,7 +16,13 @@ pytestmark = pytest.mark.tiatoolbox
 def test_an_ome_tiff_is_read_as_it_was_written(tmp_path: Path) -> None:
     pixels = Drawing(700, 600, seed=2).draw(Box(0, 0, 600, 700))
     path = tmp_path / "s.ome.tiff"
-    metadata = {"axes": "YXS", "PhysicalSizeX": 0.25, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.25, "PhysicalSizeYUnit": "µm"}
+    metadata = {
+        "axes": "YXS",
+        "PhysicalSizeX": 0.25,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": 0.25,
+        "PhysicalSizeYUnit": "µm",
+    }
     tifffile.imwrite(path, pixels, photometric="rgb", tile=(256, 256), metadata=metadata, ome=True)
     reader = open_slide(path, "tiatoolbox")
     assert (reader.info.width_px, reader.info.height_px) == (700, 600)

@@ -147,9 +147,13 @@ def write_block(path: Path, name: str, box: Box, values: NDArray[Any]) -> None:
         for level in range(_own_levels(group)):
             step = 2**level
             part = Box(box.y_px // step, box.x_px // step, *values[::step, ::step].shape)
-            _open(path, name, level)[part.slices_within(Box(0, 0, 0, 0))] = np.ascontiguousarray(values[::step, ::step])
+            _open(path, name, level)[part.slices_within(Box(0, 0, 0, 0))] = np.ascontiguousarray(
+                values[::step, ::step]
+            )
     except OSError as e:
-        raise OutputError(f"{path} cannot be written: {e.strerror or e}. Free some space, or check the disk.") from e
+        raise OutputError(
+            f"{path} cannot be written: {e.strerror or e}. Free some space, or check the disk."
+        ) from e
 
 
 def _own_levels(group: Path) -> int:

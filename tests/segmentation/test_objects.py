@@ -82,3 +82,13 @@ def test_outlines_are_valid_and_cover_their_pixels(mask: np.ndarray) -> None:
         ys, xs = np.nonzero(labels == k + 1)
         centres = shapely.points(xs + 0.5, ys + 0.5)
         assert shapely.covers(polygon.buffer(1e-6), centres).all()
+
+
+@given(masks, st.integers(0, 5000), st.integers(0, 5000))
+@settings(max_examples=60, deadline=None)
+def test_outlines_are_bit_equal_wherever_an_array_begins(mask: np.ndarray, y: int, x: int) -> None:
+    labels = label_objects(mask)
+    wanted = np.ones(int(labels.max()), bool)
+    whole = outlines(labels, wanted, (y + 3, x + 2))
+    inside = outlines(np.pad(labels, ((3, 0), (2, 0))), wanted, (y, x))
+    assert [s.wkb for s in whole] == [s.wkb for s in inside]

@@ -15,7 +15,7 @@ REACH_PX = 20
 SEED_PX = 9
 FALLBACK_PX = 9
 _LEAST_PX, _SPECK_PX = 60, 20
-_LEVEL = 0.45
+_LEVEL = 0.8
 _SPECK = np.ones((3, 3), np.uint8)
 _CLOSE = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
 

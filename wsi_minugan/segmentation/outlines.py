@@ -44,16 +44,23 @@ def outlines(
     shells = [k for k in range(len(contours)) if links[k][3] < 0]
     shapes = np.empty(len(shells), np.object_)
     shapes[:] = [_centre_line(contours, links, k) for k in shells]
+    # Grown near the origin and moved once, a shape gets the same floats whatever array it was found in.
+    corners = np.floor(shapely.bounds(shapes)[:, :2])
+    shapes = _moved(shapes, -corners)
     grown = _grown(shapes)
     # A ring that touches itself loses parts where it runs back on itself; grown as a line it keeps them. Several times as
     # fast as repairing it first.
     bad = np.flatnonzero(~shapely.is_valid(shapes))
     grown[bad] = shapely.union(grown[bad], shapely.buffer(shapely.boundary(shapes[bad]), 0.5, quad_segs=2))
-    shift = np.array([origin_yx_px[1] + 0.5, origin_yx_px[0] + 0.5])
-    grown = shapely.transform(grown, lambda xy: xy + shift)
+    grown = _moved(grown, corners + np.array([origin_yx_px[1] + 0.5, origin_yx_px[0] + 0.5]))
     points = np.array([contours[k][0, 0] for k in shells])
     out[labels[points[:, 1], points[:, 0]] - 1] = grown
     return out
+
+
+def _moved(shapes: NDArray[np.object_], by_xy: NDArray[np.float64]) -> NDArray[np.object_]:
+    xy, owner = shapely.get_coordinates(shapes, return_index=True)
+    return np.asarray(shapely.set_coordinates(shapes.copy(), xy + by_xy[owner]), np.object_)
 
 
 def _grown(shapes: NDArray[np.object_]) -> NDArray[np.object_]:

@@ -1,6 +1,7 @@
 """Fixtures that several rooms share: drawn slides, the bundled model, the command line."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
             if not torch.cuda.is_available():
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        if item.get_closest_marker("slurm") and not (shutil.which("slurmctld") and os.geteuid() == 0):
+            item.add_marker(pytest.mark.skip(reason="needs SLURM and root: jobs/slurm-on-loopback.sh start"))
         if item.get_closest_marker("tiatoolbox"):
             import importlib.util
 

@@ -13,6 +13,12 @@ from wsi_minugan.errors import SettingsError
 
 PATCH_PX = 256
 
+_HOW = (
+    *("device", "workers", "threads", "batch_size", "block_px", "stall_s", "scheduler", "cluster"),
+    *("stage_dir", "stage_gb", "on_finish", "overwrite", "quiet"),
+)
+"""Settings that say how results are made, and do not shape them."""
+
 
 class RunSettings(BaseModel):
     """Settings of `wsi-minugan run`.
@@ -37,6 +43,9 @@ class RunSettings(BaseModel):
     hotspot_mm2: float | None = Field(None, gt=0, description="Area of the hot spot; default ten fields.")
     hpf_diameter_mm: float = Field(0.5, gt=0.1, lt=2.0, description="Diameter of one high-power field.")
     pseudonyms: bool = Field(False, description="Name results by number; the key goes to pseudonyms.csv.")
+    tolerate_tiles: int = Field(
+        0, ge=0, description="Leave out up to so many tiles of a slide that do not decode."
+    )
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the network runs.")
     workers: int | None = Field(None, ge=1, description="Worker processes; default one per core.")
@@ -47,6 +56,14 @@ class RunSettings(BaseModel):
     )
     stall_s: float = Field(60.0, gt=0, description="Longest wait for one read of a slide, seconds.")
     scheduler: str | None = Field(None, description="Address of a Dask scheduler; default a local cluster.")
+    cluster: str = Field("local", description="'local', or a YAML file of a cluster (jobs/clusters).")
+    stage_dir: Path | None = Field(
+        None, description="Copy slides here while the one before is computed; needed for s3:// and https://."
+    )
+    stage_gb: float = Field(200.0, gt=0, description="Most that lies in --stage-dir, in GB.")
+    on_finish: str | None = Field(
+        None, description="Command to run at the end (no shell); OUT and the tally are in its environment."
+    )
     overwrite: bool = Field(False, description="Replace what another run left in the output folder.")
     quiet: bool = Field(False, description="Print errors and the summary only.")
 
@@ -59,17 +76,7 @@ class RunSettings(BaseModel):
         """Return the settings that decide the results, for digests."""
         return self.model_dump(
             mode="json",
-            exclude={
-                "device",
-                "workers",
-                "threads",
-                "batch_size",
-                "block_px",
-                "stall_s",
-                "scheduler",
-                "overwrite",
-                "quiet",
-            },
+            exclude=set(_HOW),
         )
 
 

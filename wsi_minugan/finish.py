@@ -285,6 +285,7 @@ def _manifest(plan: SlidePlan, work: SlideWork, folder: Path) -> Manifest:
         patches=sum(
             plan.tissue.any_in(grid.box(i, j)) for i in range(grid.shape[0]) for j in range(grid.shape[1])
         ),
+        tiles_not_analysed=plan.broken_tiles,
         warnings=list(plan.warnings),
         files=manifest.digests(folder),
     )

@@ -16,9 +16,11 @@ from wsi_minugan.errors import NoTissueError, SlideUnreadableError
 from wsi_minugan.geometry import Box, Frame, analysis_frame, blocks_of
 from wsi_minugan.outputs.atomic import write_bytes
 from wsi_minugan.segmentation.grid import PatchGrid
+from wsi_minugan.slides.guarded import GuardedReader
 from wsi_minugan.slides.inputs import SlideInput
-from wsi_minugan.slides.reader import SlideInfo, SlideReader, resolve_mpp
+from wsi_minugan.slides.reader import SlideInfo, SlideReader, open_slide, resolve_mpp
 from wsi_minugan.slides.tissue import TissueMask, everything, find_tissue
+from wsi_minugan.slides.tolerant import TolerantReader, without_broken_tiles
 
 UPSAMPLED_BELOW = 0.9
 PLAN_FILE = "plan.npz"
@@ -46,6 +48,8 @@ class SlidePlan:
         Side of a whole block.
     stride_px : int
         Distance of patches, analysis px.
+    broken_tiles : int
+        Tiles with tissue that do not decode and are left out.
     """
 
     slide: SlideInput
@@ -56,6 +60,7 @@ class SlidePlan:
     blocks: tuple[Box, ...]
     block_px: int
     stride_px: int
+    broken_tiles: int = 0
 
     @property
     def grid(self) -> PatchGrid:
@@ -70,12 +75,17 @@ class SlidePlan:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences that belong into manifest and report."""
+        found = []
         if self.frame.scale < UPSAMPLED_BELOW:
-            return (
+            found.append(
                 f"The slide has {self.frame.level0_mpp:.3f} um/px and was enlarged to {self.frame.mpp:.3f} um/px: "
-                "fine detail that the network was trained on is missing, so counts are less certain.",
+                "fine detail that the network was trained on is missing, so counts are less certain."
             )
-        return ()
+        if self.broken_tiles:
+            found.append(
+                f"{self.broken_tiles} tiles do not decode and were not analysed; areas and counts are without them."
+            )
+        return tuple(found)
 
     def patches_of(self, box: Box) -> list[tuple[int, int]]:
         """Return the patches that reach `box` and see tissue; the second does not depend on the box."""
@@ -96,13 +106,23 @@ def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, mo
     info = reader.info
     mpp, source = resolve_mpp(info, slide.mpp or settings.mpp)
     frame = analysis_frame(info.width_px, info.height_px, mpp, model_mpp)
-    tissue = find_tissue(reader, frame) if settings.tissue else everything(frame)
+    tissue, broken = find_tissue(reader, frame) if settings.tissue else everything(frame), 0
+    if isinstance(reader, TolerantReader):
+        tissue, broken = without_broken_tiles(reader, frame, tissue, settings.tolerate_tiles)
     blocks = tuple(b for b in blocks_of(frame, settings.block_px) if tissue.any_in(b))
     if not blocks:
         raise NoTissueError(
             f"No tissue was found in {slide.path}. If the slide does hold tissue, analyse all of it with --no-tissue."
         )
-    return SlidePlan(slide, info, frame, source, tissue, blocks, settings.block_px, settings.stride_px)
+    return SlidePlan(
+        slide, info, frame, source, tissue, blocks, settings.block_px, settings.stride_px, broken
+    )
+
+
+def open_reader(path: Path, settings: RunSettings) -> SlideReader:
+    """Open a slide as a run does: reads that hang are given up, and broken tiles left out where that is allowed."""
+    reader: SlideReader = GuardedReader(open_slide(path, settings.reader), settings.stall_s)
+    return TolerantReader(reader) if settings.tolerate_tiles else reader
 
 
 _SAMPLE_BYTES = 2**20
@@ -148,6 +168,7 @@ def save_plan(folder: Path, plan: SlidePlan) -> None:
             "mpp_source": plan.mpp_source,
             "block_px": plan.block_px,
             "stride_px": plan.stride_px,
+            "broken_tiles": plan.broken_tiles,
             "px_per_cell": tissue.px_per_cell,
         }
     )
@@ -171,4 +192,5 @@ def load_plan(folder: Path) -> SlidePlan:
         blocks=TypeAdapter(tuple[Box, ...]).validate_python(content["blocks"]),
         block_px=content["block_px"],
         stride_px=content["stride_px"],
+        broken_tiles=content["broken_tiles"],
     )

@@ -7,9 +7,11 @@ import json
 import logging
 import os
 import platform
+import shlex
 import shutil
 import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,9 +25,10 @@ from minugan_jobs.engine import Engine, Event, Observer
 from minugan_jobs.eventlog import EventLog
 from minugan_jobs.ledger import LEDGER, Ledger, SlideRecord
 from minugan_jobs.lock import hold
+from minugan_jobs.supply import open_supply
 from minugan_jobs.work import Job
 from wsi_minugan.config import RunSettings
-from wsi_minugan.errors import OutputError
+from wsi_minugan.errors import InputError, OutputError
 from wsi_minugan.finish import model_facts, versions
 from wsi_minugan.minugan.bundle import Bundle, find_bundle, load_bundle
 from wsi_minugan.outputs.atomic import write_text
@@ -96,7 +99,10 @@ def run_batch(
     """
     bundle = load_bundle(find_bundle(settings.model))
     _check_device(settings)
-    slides = tuple(replace(s, path=s.path.absolute()) for s in slides)
+    slides = tuple(s if s.url else replace(s, path=s.path.absolute()) for s in slides)
+    remote = [s.url for s in slides if s.url]
+    if remote and settings.stage_dir is None:
+        raise InputError(f"{remote[0]} is not local: give a folder for copies with --stage-dir.")
     prepare_folder(out, slides, settings.overwrite)
     with hold(out) as takeover, _signals() as stop:
         if takeover:
@@ -112,7 +118,26 @@ def run_batch(
             states = [s for s in ledger.states() if s.slide_id in wanted]
         finally:
             ledger.close()
-    return BatchResult(tuple(states), stop.signal)
+    result = BatchResult(tuple(states), stop.signal)
+    if settings.on_finish and stop.signal is None:
+        note(run_on_finish(settings.on_finish, out, result))
+    return result
+
+
+def run_on_finish(command: str, out: Path, result: BatchResult) -> str:
+    """Run the user's command for the end of a batch, without a shell, and return what to tell of it."""
+    tally = [s.status for s in result.slides]
+    environment = {
+        "WSI_MINUGAN_OUT": str(out.absolute()),
+        "WSI_MINUGAN_DONE": str(tally.count("done")),
+        "WSI_MINUGAN_FAILED": str(tally.count("failed")),
+        "WSI_MINUGAN_STATUS": str(result.exit_status),
+    }
+    try:
+        ended = subprocess.run(shlex.split(command), env=os.environ | environment, check=False)
+    except (OSError, ValueError) as e:
+        return f"The command of --on-finish cannot be run: {e}. Check it; the results are not touched."
+    return f"The command of --on-finish ended with status {ended.returncode}."
 
 
 def _run(
@@ -136,7 +161,11 @@ def _run(
     with EventLog(out) as events:
         watch = _Watch(out, settings, ledger, events, observe)
         if records:
-            with open_cluster(settings) as client:
+            run = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:12]
+            with (
+                open_supply(records, settings.stage_dir, run, settings.stage_gb) as supply,
+                open_cluster(settings) as client,
+            ):
                 model = bundle.path.absolute()
 
                 def make_job(r: SlideRecord) -> Job:
@@ -148,7 +177,7 @@ def _run(
                         request + str(r.slide.mpp),
                     )
 
-                Engine(client, ledger, make_job, watch, stop.asked).run(records)
+                Engine(client, ledger, supply, make_job, watch, stop.asked).run()
                 events.write("stopped" if stop.asked() else "ended")
                 _write_run(out, settings, bundle, ledger, started, _now())
                 return
@@ -193,10 +222,14 @@ def _public_states(ledger: Ledger, settings: RunSettings) -> list[SlideState]:
     """Return the slides' rows, without paths where names are to stay in the key file."""
     states = ledger.states()
     if settings.pseudonyms:
-        states = [
-            s.model_copy(update={"path": "", "error": s.error.replace(s.path, s.slide_id)}) for s in states
-        ]
+        states = [s.model_copy(update={"path": "", "error": _unnamed(s)}) for s in states]
     return states
+
+
+def _unnamed(state: SlideState) -> str:
+    """Return a slide's error without its name."""
+    name = state.path.rsplit("/", 1)[-1]
+    return state.error.replace(state.path, state.slide_id).replace(name, state.slide_id)
 
 
 def _write_run(
@@ -249,10 +282,10 @@ def prepare_folder(out: Path, slides: Sequence[SlideInput], overwrite: bool) -> 
         return
     ledger = Ledger(out)
     try:
-        known = {r.slide.path: r.slide.slide_id for r in ledger.slides()}
+        known = {r.slide.source for r in ledger.slides()}
     finally:
         ledger.close()
-    if known and not {s.path for s in slides} & known.keys():
+    if known and not {s.source for s in slides} & known:
         raise OutputError(
             f"{out} holds the results of another run ({len(known)} slides, none of these). "
             "Choose another folder, or replace them with --overwrite."
@@ -275,7 +308,7 @@ def _remove_results(out: Path) -> None:
 
 def _with_pseudonyms(out: Path, slides: Sequence[SlideInput]) -> tuple[SlideInput, ...]:
     named = tuple(replace(s, slide_id=f"slide-{k:04d}") for k, s in enumerate(slides, start=1))
-    rows = [SlideState(slide_id=s.slide_id, path=str(s.path), status="pending") for s in named]
+    rows = [SlideState(slide_id=s.slide_id, path=s.source, status="pending") for s in named]
     write_text(
         out / _KEY_FILE,
         "slide_id,path\n" + "".join(f'{r.slide_id},"{r.path.replace(chr(34), chr(34) * 2)}"\n' for r in rows),

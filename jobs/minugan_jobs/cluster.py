@@ -1,4 +1,4 @@
-"""Where tasks run: a local cluster sized to the machine, or any Dask scheduler by its address."""
+"""Where tasks run: a local cluster sized to the machine, one described in a file, or any Dask scheduler by its address."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import dask
 from distributed import Client, LocalCluster
 
+from minugan_jobs.clusterfile import load_cluster, start_cluster
 from minugan_jobs.work import Bench
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError
@@ -41,10 +43,21 @@ def open_cluster(settings: RunSettings) -> Iterator[Client]:
     ------
     InputError
         If no scheduler answers at the address given.
+    SettingsError
+        If the cluster file does not fit, or its cluster does not start.
     """
     with dask.config.set(_DASK):
         if settings.scheduler:
             with _connected(settings.scheduler) as client:
+                yield client
+            return
+        if settings.cluster != "local":
+            described = load_cluster(Path(settings.cluster))
+            with (
+                start_cluster(described, _environment(settings)) as cluster,
+                Client(cluster, set_as_default=False) as client,
+            ):
+                client.register_plugin(Bench())
                 yield client
             return
         with (
@@ -56,12 +69,15 @@ def open_cluster(settings: RunSettings) -> Iterator[Client]:
             yield client
 
 
-def _local(settings: RunSettings, scratch: str) -> LocalCluster:
-    threads = str(settings.threads)
+def _environment(settings: RunSettings) -> dict[str, str]:
+    """Return what must be set before a worker starts: torch and OpenCV size their pools at import."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    # Set before the workers start: torch and OpenCV size their pools at import.
-    environment = dict.fromkeys(names, threads) | _MALLOC | {"DASK_LOGGING__DISTRIBUTED": "critical"}
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
+    threads = dict.fromkeys(names, str(settings.threads))
+    return threads | _MALLOC | {"DASK_LOGGING__DISTRIBUTED": "critical"}
+
+
+def _local(settings: RunSettings, scratch: str) -> LocalCluster:
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": _environment(settings)}):
         return LocalCluster(
             n_workers=worker_count(settings),
             threads_per_worker=1,
@@ -71,6 +87,7 @@ def _local(settings: RunSettings, scratch: str) -> LocalCluster:
             scheduler_kwargs={"dashboard": False},
             local_directory=scratch,
             memory_limit=0,
+            resources={"GPU": 1} if settings.device == "cuda" else None,
         )
 
 

@@ -11,13 +11,14 @@ import queue
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from distributed import Client, Future, KilledWorker
 
 from minugan_jobs.ledger import Ledger, SlideRecord
+from minugan_jobs.supply import Supply
 from minugan_jobs.work import Job, Outcome, Stage, run_stage
 from wsi_minugan.errors import MinuganError
 
@@ -86,6 +87,8 @@ class Engine:
         Where tasks go.
     ledger : Ledger
         Batch state.
+    supply : Supply
+        The batch's slides.
     make_job : callable
         From a slide's record to its job.
     observe : Observer
@@ -98,55 +101,72 @@ class Engine:
         self,
         client: Client,
         ledger: Ledger,
+        supply: Supply,
         make_job: Callable[[SlideRecord], Job],
         observe: Observer,
         stopped: Callable[[], bool],
     ) -> None:
         self._client = client
         self._ledger = ledger
+        self._supply = supply
         self._make_job = make_job
         self._observe = observe
         self._stopped = stopped
         self._active: list[_SlideRun] = []
         self._finished: queue.SimpleQueue[tuple[_SlideRun, Stage, int, Future]] = queue.SimpleQueue()
         self._in_flight = 0
-        self._workers = 1
+        self._workers, self._gpus = 1, False
         self._counted_s = -math.inf
 
-    def run(self, records: Sequence[SlideRecord]) -> None:
+    def run(self) -> None:
         """Take slides through all stages, in order, until none is left or a stop is asked for."""
-        coming = iter(records)
         while not self._stopped():
-            self._hand_out(coming)
-            if self._in_flight == 0:
+            self._hand_out()
+            if self._in_flight == 0 and self._supply.exhausted:
                 return
             self._collect()
         self._cancel_all()
 
-    def _hand_out(self, coming: Iterator[SlideRecord]) -> None:
+    def _hand_out(self) -> None:
         if time.monotonic() - self._counted_s > _COUNT_WORKERS_S:
-            self._workers, self._counted_s = max(1, len(self._client.nthreads())), time.monotonic()
+            self._count_workers()
         while self._in_flight < TASKS_PER_WORKER * self._workers:
-            slide = next((s for s in self._active if s.waiting), None) or self._open_next(coming)
+            slide = next((s for s in self._active if s.waiting), None) or self._open_next()
             if slide is None:
                 return
             self._submit(slide, slide.waiting.popleft())
 
-    def _open_next(self, coming: Iterator[SlideRecord]) -> _SlideRun | None:
-        record = next(coming, None)
-        if record is None:
-            return None
-        job = self._make_job(record)
-        self._ledger.begin(record.slide.slide_id, job.request)
-        self._observe(Event("started", record.slide.slide_id))
-        self._active.append(_SlideRun(job, record.key))
-        return self._active[-1]
+    def _count_workers(self) -> None:
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        self._workers = max(1, sum(w["nthreads"] for w in workers))
+        self._gpus = any(w["resources"].get("GPU") for w in workers)
+        self._counted_s = time.monotonic()
+
+    def _open_next(self) -> _SlideRun | None:
+        while (supplied := self._supply.take()) is not None:
+            record = supplied.record
+            job = self._make_job(record)
+            self._ledger.begin(record.slide.slide_id, job.request)
+            self._observe(Event("started", record.slide.slide_id))
+            self._active.append(_SlideRun(job, record.key))
+            if not supplied.error:
+                return self._active[-1]
+            self._fail(self._active[-1], supplied.error, "")
+        return None
 
     def _submit(self, slide: _SlideRun, index: int) -> None:
         stage = slide.stage
         # Stages that end a slide go before new blocks: they free its scratch.
         future = self._client.submit(
-            run_stage, stage, slide.job, index, slide.previous_key, pure=False, priority=_ORDER.index(stage)
+            run_stage,
+            stage,
+            slide.job,
+            index,
+            slide.previous_key,
+            pure=False,
+            priority=_ORDER.index(stage),
+            # Where some workers have a GPU, only these run the network; the others do the rest.
+            resources={"GPU": 1} if stage == "analyse" and self._gpus else None,
         )
         slide.running[index] = future
         self._in_flight += 1
@@ -208,12 +228,14 @@ class Engine:
     def _done(self, slide: _SlideRun, outcome: Outcome) -> None:
         self._ledger.done(slide.slide_id, outcome.row, outcome.seconds)
         self._active.remove(slide)
+        self._supply.release(slide.slide_id)
         self._observe(Event("done", slide.slide_id, outcome=outcome))
 
     def _fail(self, slide: _SlideRun, error: str, details: str) -> None:
         for future in slide.running.values():
             future.cancel()
         self._active.remove(slide)
+        self._supply.release(slide.slide_id)
         self._ledger.failed(slide.slide_id, error)
         self._observe(Event("failed", slide.slide_id, error=error, details=details))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from wsi_minugan.errors import OutputError
 from wsi_minugan.outputs.models import SlideState
-from wsi_minugan.slides.inputs import SlideInput
+from wsi_minugan.slides.inputs import SlideInput, slide_of
 
 LEDGER = "ledger.sqlite"
 VERSION = "1"
@@ -107,7 +107,7 @@ class Ledger:
 
     def add_slides(self, slides: Sequence[SlideInput]) -> None:
         """Enter a batch's slides; those known keep their state."""
-        rows = [(s.slide_id, k, str(s.path.absolute()), s.mpp) for k, s in enumerate(slides)]
+        rows = [(s.slide_id, k, s.source, s.mpp) for k, s in enumerate(slides)]
         with self._readable():
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(
@@ -123,7 +123,7 @@ class Ledger:
             rows = self._db.execute(
                 "SELECT slide_id, path, mpp, status, key, attempts, error, request FROM slides ORDER BY position, slide_id"
             ).fetchall()
-        return [SlideRecord(SlideInput(r[0], Path(r[1]), r[2]), *r[3:]) for r in rows]
+        return [SlideRecord(slide_of(*r[:3]), *r[3:]) for r in rows]
 
     def states(self) -> list[SlideState]:
         """Return the rows of slides.csv."""

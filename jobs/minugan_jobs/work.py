@@ -22,16 +22,15 @@ from wsi_minugan.minugan.bundle import Bundle, load_bundle
 from wsi_minugan.outputs.manifest import MANIFEST
 from wsi_minugan.outputs.models import SlideState
 from wsi_minugan.pipeline import analyse_block, cuts_of, merge_blocks, prepare_store, write_block
-from wsi_minugan.plan import PLAN_FILE, SlidePlan, fingerprint, load_plan, plan_slide, save_plan
+from wsi_minugan.plan import PLAN_FILE, SlidePlan, fingerprint, load_plan, open_reader, plan_slide, save_plan
 from wsi_minugan.scratch import WORK
-from wsi_minugan.slides.guarded import GuardedReader
 from wsi_minugan.slides.inputs import SlideInput
-from wsi_minugan.slides.reader import SlideReader, open_slide
+from wsi_minugan.slides.reader import SlideReader
 
 log = logging.getLogger(__name__)
 
 Stage = Literal["plan", "analyse", "merge", "write", "finish"]
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Raised when the same inputs would give other results, so that old work is not taken for new."""
 
 _KEPT = 2
@@ -176,7 +175,7 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
 
     def _reader(self, job: Job) -> SlideReader:
         if job.folder not in self._readers:
-            reader = GuardedReader(open_slide(job.slide.path, job.settings.reader), job.settings.stall_s)
+            reader = open_reader(job.slide.path, job.settings)
             for old in _keep(self._readers, job.folder, reader):
                 old.close()
         self._readers.move_to_end(job.folder)

@@ -69,8 +69,7 @@ def _dry_run(slides: Sequence[SlideInput], settings: RunSettings) -> int:
     from rich.text import Text
 
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
-    from wsi_minugan.plan import plan_slide
-    from wsi_minugan.slides.reader import open_slide
+    from wsi_minugan.plan import open_reader, plan_slide
 
     bundle = load_bundle(find_bundle(settings.model))
     table = Table(
@@ -79,7 +78,7 @@ def _dry_run(slides: Sequence[SlideInput], settings: RunSettings) -> int:
     total_s, bad = 0.0, 0
     for slide in slides:
         try:
-            reader = open_slide(slide.path, settings.reader)
+            reader = open_reader(slide.path, settings)
             plan = plan_slide(slide, reader, settings, bundle.card.mpp)
         except MinuganError as e:
             bad += 1

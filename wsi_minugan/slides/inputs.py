@@ -9,7 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from wsi_minugan.errors import InputError
 
@@ -33,6 +34,7 @@ SLIDE_SUFFIXES = frozenset(
         ".zarr",
     ]
 )
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 _UNSAFE = re.compile(r"[^\w.\- ()\[\]',+@]", re.UNICODE)
 
 
@@ -48,11 +50,31 @@ class SlideInput:
         The file.
     mpp : float or None
         The user's um/px.
+    url : str
+        Where a slide that is not local lies; its path is then where its copy will be. Empty for local slides.
     """
 
     slide_id: str
     path: Path
     mpp: float | None = None
+    url: str = ""
+
+    @property
+    def source(self) -> str:
+        """What the user named: a URL, or an absolute path."""
+        return self.url or str(self.path.absolute())
+
+
+def slide_of(slide_id: str, source: str, mpp: float | None) -> SlideInput:
+    """Return the slide of a `SlideInput.source`."""
+    if _URL.match(source):
+        return SlideInput(slide_id, Path(url_name(source)), mpp, source)
+    return SlideInput(slide_id, Path(source), mpp)
+
+
+def url_name(url: str) -> str:
+    """Return the file name at the end of a URL, safe as a name here."""
+    return safe_name(PurePosixPath(unquote(urlsplit(url).path)).name)
 
 
 def expand_inputs(sources: Sequence[str]) -> tuple[SlideInput, ...]:
@@ -68,16 +90,18 @@ def expand_inputs(sources: Sequence[str]) -> tuple[SlideInput, ...]:
     InputError
         If a folder or pattern holds no slides, or a table is not as it should be.
     """
-    found: dict[Path, SlideInput] = {}
+    found: dict[str, SlideInput] = {}
     for source in sources:
         for slide in _expand(source):
-            found.setdefault(slide.path.absolute(), slide)
+            found.setdefault(slide.source, slide)
     if not found:
         raise InputError("No slides were named. Give files, folders, patterns or a CSV.")
     return _told_apart(list(found.values()))
 
 
 def _expand(source: str) -> list[SlideInput]:
+    if _URL.match(source):
+        return [slide_of(Path(url_name(source)).stem, source, None)]
     path = Path(source)
     if path.suffix.lower() == ".csv":
         return _from_csv(path)
@@ -143,6 +167,10 @@ def _from_row(table: Path, line: int, row: dict[str, str]) -> SlideInput:
         mpp = float(text) if text else None
     except ValueError as e:
         raise InputError(f"The table {table}, line {line}: mpp '{text}' is not a number.") from e
+    if _URL.match(name):
+        return slide_of(
+            safe_name((row.get("slide_id") or "").strip() or Path(url_name(name)).stem), name, mpp
+        )
     # Paths in a table are relative to the table, wherever the command is started.
     return _slide(table.parent / name, (row.get("slide_id") or "").strip() or None, mpp)
 
@@ -150,10 +178,12 @@ def _from_row(table: Path, line: int, row: dict[str, str]) -> SlideInput:
 def _told_apart(slides: list[SlideInput]) -> tuple[SlideInput, ...]:
     counts = Counter(s.slide_id.casefold() for s in slides)
     return tuple(
-        replace(s, slide_id=f"{s.slide_id}-{_short_hash(s.path)}") if counts[s.slide_id.casefold()] > 1 else s
+        replace(s, slide_id=f"{s.slide_id}-{_short_hash(s.source)}")
+        if counts[s.slide_id.casefold()] > 1
+        else s
         for s in slides
     )
 
 
-def _short_hash(path: Path) -> str:
-    return hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:8]
+def _short_hash(source: str) -> str:
+    return hashlib.sha256(source.encode()).hexdigest()[:8]

@@ -37,14 +37,7 @@ class OpenSlideReader:
 
     def __init__(self, path: Path) -> None:
         _refuse_other_than_rgb8(path)
-        try:
-            self._slide = openslide.OpenSlide(str(path))
-        except (openslide.OpenSlideError, OSError) as e:
-            raise SlideUnreadableError(
-                f"{path} cannot be opened as a slide ({e}). It may be truncated, still being copied, or not a slide; "
-                "copy it again, or convert it to a format that OpenSlide opens."
-            ) from e
-        self._slide.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
+        self._slide = _opened(path)
         self.info = _info_of(path, self._slide)
 
     def read_level(self, level: int, box: Box) -> NDArray[np.uint8]:
@@ -59,6 +52,9 @@ class OpenSlideReader:
         try:
             rgba = np.asarray(self._slide.read_region(corner, level, (inside.width_px, inside.height_px)))
         except openslide.OpenSlideError as e:
+            # After an error OpenSlide refuses all further reads of the same handle.
+            self._slide.close()
+            self._slide = _opened(self.info.path)
             raise TileUnreadableError(
                 f"{self.info.path}: the region at x {inside.x_px}, y {inside.y_px} of level {level} does not decode ({e}). "
                 "Copy or scan the slide again."
@@ -69,6 +65,18 @@ class OpenSlideReader:
     def close(self) -> None:
         """Release the file."""
         self._slide.close()
+
+
+def _opened(path: Path) -> openslide.OpenSlide:
+    try:
+        slide = openslide.OpenSlide(str(path))
+    except (openslide.OpenSlideError, OSError) as e:
+        raise SlideUnreadableError(
+            f"{path} cannot be opened as a slide ({e}). It may be truncated, still being copied, or not a slide; "
+            "copy it again, or convert it to a format that OpenSlide opens."
+        ) from e
+    slide.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
+    return slide
 
 
 def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -99,9 +107,8 @@ def _refuse_other_than_rgb8(path: Path) -> None:
 def _info_of(path: Path, slide: openslide.OpenSlide) -> SlideInfo:
     properties: Mapping[str, str] = slide.properties
     mpp_x, mpp_y, source = _mpp(path, properties)
-    levels = tuple(
-        Level(w, h, d) for (w, h), d in zip(slide.level_dimensions, slide.level_downsamples, strict=True)
-    )
+    sizes = zip(slide.level_dimensions, slide.level_downsamples, strict=True)
+    levels = tuple(Level(w, h, d, *_tile_of(properties, k)) for k, ((w, h), d) in enumerate(sizes))
     bounds = tuple(int(_number(properties.get(f"openslide.bounds-{a}")) or 0) for a in "xy")
     return SlideInfo(
         path=path,
@@ -115,6 +122,13 @@ def _info_of(path: Path, slide: openslide.OpenSlide) -> SlideInfo:
         objective=_number(properties.get("openslide.objective-power")),
         bounds_px=(bounds[0], bounds[1]),
     )
+
+
+def _tile_of(properties: Mapping[str, str], level: int) -> tuple[int, int]:
+    """Return the (width, height) of a level's tiles; slides in strips have tiles of their own width, so these are bounded."""
+    sides = (_number(properties.get(f"openslide.level[{level}].tile-{s}")) for s in ("width", "height"))
+    width, height = (int(min(max(v or 256, 64), 4096)) for v in sides)
+    return width, height
 
 
 def _mpp(path: Path, properties: Mapping[str, str]) -> tuple[float | None, float | None, str]:

@@ -26,11 +26,15 @@ class Level:
         Size in the level's own pixels.
     downsample : float
         Level-0 pixels per pixel of this level.
+    tile_width_px, tile_height_px : int
+        Size of the tiles it is stored in; 256 where the file does not say.
     """
 
     width_px: int
     height_px: int
     downsample: float
+    tile_width_px: int = 256
+    tile_height_px: int = 256
 
 
 @dataclass(frozen=True)

@@ -53,10 +53,13 @@ class TissueMask:
 
     def any_in(self, box: Box) -> bool:
         """Return whether a box of analysis pixels meets tissue."""
+        return bool(self.mask[self.cells_of(box)].any())
+
+    def cells_of(self, box: Box) -> tuple[slice, slice]:
+        """Return the rows and columns of the cells that a box of analysis pixels meets."""
         s = self.px_per_cell
         rows = slice(max(0, box.y_px // s), max(0, -(-box.y_end_px // s)))
-        columns = slice(max(0, box.x_px // s), max(0, -(-box.x_end_px // s)))
-        return bool(self.mask[rows, columns].any())
+        return rows, slice(max(0, box.x_px // s), max(0, -(-box.x_end_px // s)))
 
 
 def everything(frame: Frame) -> TissueMask:

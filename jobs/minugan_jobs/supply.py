@@ -1,0 +1,204 @@
+"""Where the engine's slides come from: at once, or copied to a local folder while the slide before is computed."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import fsspec
+
+from minugan_jobs.ledger import SlideRecord
+from wsi_minugan.errors import InputError, MinuganError
+from wsi_minugan.outputs.atomic import atomic_path
+
+log = logging.getLogger(__name__)
+
+_CHUNK_BYTES = 8 * 2**20
+_SEVERAL_FILES = frozenset({".mrxs", ".dcm", ".vms", ".vmu", ".zarr"})
+
+
+@dataclass(frozen=True)
+class Supplied:
+    """A slide that can be begun, or the reason why it cannot.
+
+    Attributes
+    ----------
+    record : SlideRecord
+        The slide; its path is where it can be read.
+    error : str
+        Why it cannot be read; empty where it can.
+    """
+
+    record: SlideRecord
+    error: str = ""
+
+
+class Supply(Protocol):
+    """Slides in the batch's order, as they become readable."""
+
+    def take(self) -> Supplied | None:
+        """Return the next slide, or None where none is ready now."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether none will ever come again."""
+
+    def release(self, slide_id: str) -> None:
+        """Take note that a slide is not needed any more."""
+
+
+class InPlace:
+    """Slides that are read where they are.
+
+    Parameters
+    ----------
+    records : sequence of SlideRecord
+        The batch's slides.
+    """
+
+    def __init__(self, records: Sequence[SlideRecord]) -> None:
+        self._waiting = deque(records)
+
+    def take(self) -> Supplied | None:
+        """Return the next slide."""
+        return Supplied(self._waiting.popleft()) if self._waiting else None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether none is left."""
+        return not self._waiting
+
+    def release(self, slide_id: str) -> None:
+        """Do nothing: what the user has is never touched."""
+
+
+class Staged:
+    """Slides that are copied first, in a thread, a bounded number of bytes ahead.
+
+    Parameters
+    ----------
+    records : sequence of SlideRecord
+        The batch's slides.
+    folder : Path
+        Where copies go; a folder of this run's own, which workers can read. What lies in it is removed.
+    limit_bytes : float
+        Most that lies there; a larger slide is copied when nothing else is there.
+    """
+
+    def __init__(self, records: Sequence[SlideRecord], folder: Path, limit_bytes: float) -> None:
+        self._folder, self._limit = folder, limit_bytes
+        self._ready: deque[Supplied] = deque()
+        self._sizes: dict[str, int] = {}
+        self._left = len(records)
+        self._change = threading.Condition()
+        self._stopped = False
+        shutil.rmtree(folder, ignore_errors=True)
+        self._thread = threading.Thread(target=self._work, args=(tuple(records),), daemon=True)
+        self._thread.start()
+
+    def take(self) -> Supplied | None:
+        """Return the next slide whose copy is whole."""
+        with self._change:
+            if not self._ready:
+                return None
+            self._left -= 1
+            return self._ready.popleft()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all slides were taken."""
+        return self._left == 0
+
+    def release(self, slide_id: str) -> None:
+        """Remove a slide's copy."""
+        shutil.rmtree(self._folder / slide_id, ignore_errors=True)
+        with self._change:
+            self._sizes.pop(slide_id, None)
+            self._change.notify_all()
+
+    def close(self) -> None:
+        """Stop copying and remove what was copied."""
+        with self._change:
+            self._stopped = True
+            self._change.notify_all()
+        self._thread.join(timeout=10)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _work(self, records: Sequence[SlideRecord]) -> None:
+        for record in records:
+            try:
+                found = self._stage(record)
+            except (OSError, ValueError, ImportError, MinuganError) as e:
+                todo = (
+                    "Install it: pip install 'wsi-minugan[remote]'"
+                    if isinstance(e, ImportError)
+                    else "Check the address and the disk."
+                )
+                why = f"{record.slide.source} cannot be copied to {self._folder}: {e}. {todo}"
+                found = Supplied(record, why)
+            if self._stopped:
+                return
+            with self._change:
+                self._ready.append(found)
+
+    def _stage(self, record: SlideRecord) -> Supplied:
+        slide = record.slide
+        if slide.path.suffix.lower() in _SEVERAL_FILES:
+            if slide.url:
+                raise InputError("slides of several files are read from local folders only")
+            return Supplied(record)
+        target = self._folder / slide.slide_id / slide.path.name
+        files, path = fsspec.core.url_to_fs(slide.source)
+        size = files.info(path)["size"]
+        self._wait_for_room(slide.slide_id, int(size or 0))
+        self._copy(files, path, target)
+        copied = target.stat().st_size
+        if size is not None and copied != size:
+            raise InputError(f"{copied} of {size} bytes arrived")
+        return Supplied(replace(record, slide=replace(slide, path=target)))
+
+    def _wait_for_room(self, slide_id: str, size: int) -> None:
+        with self._change:
+            self._change.wait_for(
+                lambda: self._stopped or not self._sizes or sum(self._sizes.values()) + size <= self._limit
+            )
+            self._sizes[slide_id] = size
+
+    def _copy(self, files: fsspec.AbstractFileSystem, path: str, target: Path) -> None:
+        with atomic_path(target) as temporary, files.open(path, "rb") as source, temporary.open("wb") as copy:
+            while not self._stopped and (data := source.read(_CHUNK_BYTES)):
+                copy.write(data)
+
+
+@contextmanager
+def open_supply(
+    records: Sequence[SlideRecord], stage_dir: Path | None, run: str, gb: float
+) -> Iterator[Supply]:
+    """Yield the supply that a run's settings ask for.
+
+    Parameters
+    ----------
+    records : sequence of SlideRecord
+        The batch's slides.
+    stage_dir : Path, optional
+        Where slides are copied first.
+    run : str
+        Name of the run's own folder in `stage_dir`.
+    gb : float
+        Most that lies there.
+    """
+    if stage_dir is None:
+        yield InPlace(records)
+        return
+    staged = Staged(records, stage_dir / f"wsi-minugan-{run}", gb * 1e9)
+    try:
+        yield staged
+    finally:
+        staged.close()

@@ -1,0 +1,195 @@
+"""Staging, tiles that are left out, cluster files and the command at the end."""
+
+import http.server
+import json
+import struct
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from minugan_jobs.clusterfile import load_cluster, start_cluster
+from minugan_jobs.ledger import SlideRecord
+from minugan_jobs.supply import Staged, open_supply
+
+from wsi_minugan.errors import SettingsError
+from wsi_minugan.slides.drawn import Drawing, write_slide
+from wsi_minugan.slides.inputs import SlideInput
+
+ROOT = Path(__file__).parents[2]
+
+
+def records(folder: Path, sizes: list[int]) -> list[SlideRecord]:
+    found = []
+    for k, size in enumerate(sizes):
+        path = folder / f"s{k}.svs"
+        path.write_bytes(bytes([k]) * size)
+        found.append(SlideRecord(SlideInput(f"s{k}", path), "pending", "", 0, ""))
+    return found
+
+
+def taken(staged: Staged) -> SlideRecord | None:
+    """Return the next slide, waiting for its copy a while."""
+    for _ in range(100):
+        supplied = staged.take()
+        if supplied is not None:
+            assert not supplied.error
+            return supplied.record
+        threading.Event().wait(0.02)
+    return None
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=6))
+@settings(max_examples=15, deadline=None)
+def test_staging_hands_out_every_slide_in_order_within_its_bound(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("stage")
+    with open_supply(records(folder, sizes), folder / "copies", "run", 150 / 1e9) as staged:
+        for k, size in enumerate(sizes):
+            record = taken(staged)
+            assert record is not None
+            assert record.slide.slide_id == f"s{k}"
+            assert record.slide.path.read_bytes() == bytes([k]) * size
+            there = [p for p in (folder / "copies").rglob("*.svs") if p.is_file()]
+            assert len(there) == 1 or sum(p.stat().st_size for p in there) <= 150
+            staged.release(f"s{k}")
+            assert not record.slide.path.exists()
+        assert staged.exhausted
+    assert not list((folder / "copies").iterdir())
+
+
+def test_a_slide_that_cannot_be_copied_is_told_and_the_next_one_comes(tmp_path: Path) -> None:
+    batch = records(tmp_path, [5, 5])
+    (tmp_path / "s0.svs").unlink()
+    with open_supply(batch, tmp_path / "copies", "run", 1) as staged:
+        while (first := staged.take()) is None:
+            pass
+        assert "cannot be copied" in first.error
+        assert taken(staged) is not None
+
+
+@pytest.mark.slow
+def test_a_slide_on_a_web_server_is_staged_computed_and_removed(
+    tmp_path: Path, slide: Path, finished: Path, run_command
+) -> None:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(slide.parent)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/drawn%20slide.tiff"
+    out = tmp_path / "o"
+    refused = run_command("run", url, "-o", out)
+    assert refused.returncode == 2
+    assert "--stage-dir" in refused.stderr
+    done = run_command(
+        "run", url, "-o", out, "--stage-dir", tmp_path / "stage", "--block", "512", "--workers", "1"
+    )
+    assert done.returncode == 0, done.stderr
+    assert not [p for p in (tmp_path / "stage").rglob("*") if p.is_file()]
+    for name in ("count.json", "mitoses.geojson"):
+        assert (out / "drawn slide" / name).read_bytes() == (finished / "drawn slide" / name).read_bytes()
+    missing = run_command("run", url + "x", "-o", tmp_path / "p", "--stage-dir", tmp_path / "stage")
+    assert missing.returncode == 1
+    assert "cannot be copied" in (tmp_path / "p" / "slides.csv").read_text()
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def holed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[int, int, int, int]]:
+    """Return a slide with one tile inside the tissue that does not decode, and where (top, left, bottom, right)."""
+    path = tmp_path_factory.mktemp("holed") / "holed.tiff"
+    write_slide(path, Drawing(1500, 1300, seed=3, mitoses=8))
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages.first
+        across = -(-page.imagewidth // page.tilewidth)
+        index = (page.imagelength // 2 // page.tilelength) * across + page.imagewidth // 2 // page.tilewidth
+        offset, count = page.dataoffsets[index], page.databytecounts[index]
+        row, column = divmod(index, across)
+        box = (row * page.tilelength, column * page.tilewidth)
+        box = (*box, box[0] + page.tilelength, box[1] + page.tilewidth)
+    with path.open("r+b") as f:
+        f.seek(offset)
+        f.write(struct.pack("B", 0) * count)
+    return path, box
+
+
+@pytest.mark.slow
+def test_a_tile_that_does_not_decode_is_left_out_where_that_is_allowed(
+    tmp_path: Path, holed: tuple[Path, tuple[int, int, int, int]], run_command
+) -> None:
+    path, (top, left, bottom, right) = holed
+    strict = run_command("run", path, "-o", tmp_path / "strict", "--workers", "1")
+    assert strict.returncode == 1
+    sides = {}
+    for block in ("512", "1024"):
+        out = tmp_path / block
+        done = run_command(
+            "run", path, "-o", out, "--tolerate-tiles", "1", "--block", block, "--workers", "1"
+        )
+        assert done.returncode == 0, done.stderr
+        coverage = np.asarray(zarr.open_array(out / "holed/masks.zarr/coverage/0", mode="r"))
+        assert not coverage[top:bottom, left:right].any()
+        assert coverage.any()
+        manifest = json.loads((out / "holed" / "manifest.json").read_text())
+        assert manifest["tiles_not_analysed"] == 1
+        assert "do not decode" in manifest["warnings"][0]
+        assert manifest["tissue_mm2"] == pytest.approx(coverage.sum() * 0.25**2 / 1e6, rel=0.02)
+        sides[block] = (out / "holed" / "count.json").read_bytes()
+    assert sides["512"] == sides["1024"]
+
+
+@pytest.mark.parametrize(
+    "text", ["kind: kubernetes", "kind: slurm\nworkers: 3", "- a", "kind: [", "kind: ssh\nextra: 1"]
+)
+def test_a_cluster_file_that_does_not_fit_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(SettingsError, match="cluster file"):
+        load_cluster(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "jobs" / "clusters").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_ready_cluster_files_fit(file: Path) -> None:
+    described = load_cluster(file)
+    if described.kind == "slurm":
+        from dask_jobqueue import SLURMCluster
+
+        options = described.options | {"interface": "lo"}
+        with SLURMCluster(**options) as cluster:
+            script = cluster.job_script()
+        assert "--nthreads 1" in script
+        assert f"#SBATCH -p {options['queue']}" in script
+
+
+def test_a_cluster_option_that_there_is_not_is_told(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("kind: slurm\noptions: {cores: 1, memory: 1GB, colour: red}")
+    with pytest.raises(SettingsError, match="colour"):
+        start_cluster(load_cluster(tmp_path / "c.yaml"), {})
+
+
+@pytest.mark.slow
+def test_the_command_at_the_end_gets_folder_and_tally_and_no_shell(tmp_path: Path, run_command) -> None:
+    path = tmp_path / "s.tiff"
+    write_slide(path, Drawing(300, 300, mitoses=1))
+    script = tmp_path / "tell.py"
+    script.write_text(
+        "import os, pathlib, sys\n"
+        "pathlib.Path(os.environ['WSI_MINUGAN_OUT'], 'told').write_text(\n"
+        "    os.environ['WSI_MINUGAN_DONE'] + os.environ['WSI_MINUGAN_FAILED'] + ' '.join(sys.argv[1:]))\n"
+    )
+    command = f"{sys.executable} {script} ; rm -rf x"
+    done = run_command("run", path, "-o", tmp_path / "o", "--workers", "1", "--on-finish", command)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "o" / "told").read_text() == "10; rm -rf x"
+    assert "ended with status 0" in done.stderr
+    nothing = run_command("run", path, "-o", tmp_path / "o", "--on-finish", "/no/such/program")
+    assert nothing.returncode == 0
+    assert "cannot be run" in nothing.stderr

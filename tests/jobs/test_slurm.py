@@ -1,0 +1,82 @@
+"""A batch on a real SLURM, with one job cancelled on the way, ends with the bytes of a local run."""
+
+import hashlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from minugan_jobs.ledger import Ledger
+
+from wsi_minugan.errors import OutputError
+from wsi_minugan.slides.drawn import Drawing, write_slide
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def slurm() -> None:
+    subprocess.run([ROOT / "jobs" / "slurm-on-loopback.sh", "start"], check=True, timeout=120)
+
+
+def jobs() -> list[str]:
+    """Return the running jobs."""
+    found = subprocess.run(
+        ["squeue", "--noheader", "--states=R", "--format=%i"], capture_output=True, text=True, check=True
+    )
+    return found.stdout.split()
+
+
+def blocks_done(out: Path) -> int:
+    try:
+        ledger = Ledger(out, read_only=True)
+    except OutputError:
+        return 0
+    try:
+        return sum(ledger.blocks_done().values()) + sum(s.status == "done" for s in ledger.states())
+    finally:
+        ledger.close()
+
+
+def digests(out: Path) -> dict[str, str]:
+    return {
+        str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in out.glob("*/**/*")
+        if p.is_file()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+@pytest.mark.timeout(600)
+def test_a_batch_on_slurm_survives_a_cancelled_job(tmp_path: Path, slurm: None, run_command) -> None:
+    (tmp_path / "slides").mkdir()
+    for k in range(6):
+        write_slide(tmp_path / "slides" / f"s{k}.tiff", Drawing(1100, 900, seed=k, mitoses=4))
+    options = {"queue": "cpu", "cores": 1, "processes": 1, "memory": "1GB", "walltime": "00:30:00"}
+    options |= {"interface": "lo", "log_directory": str(tmp_path / "logs"), "local_directory": str(tmp_path)}
+    file = tmp_path / "slurm.yaml"
+    file.write_text(
+        yaml.safe_dump({"kind": "slurm", "workers": {"minimum": 2, "maximum": 2}, "options": options})
+    )
+    out = tmp_path / "o"
+    code = "from wsi_minugan.cli.main import main; main()"
+    call = [sys.executable, "-c", code, "run", tmp_path / "slides", "-o", out, "--block", "512"]
+    with (tmp_path / "output").open("w") as output:
+        run = subprocess.Popen(
+            [*map(str, call), "--cluster", str(file)], stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        while run.poll() is None and (len(jobs()) < 2 or blocks_done(out) < 2):
+            time.sleep(0.5)
+        cancelled = jobs()[0]
+        subprocess.run(["scancel", cancelled], check=True)
+        assert run.wait(480) == 0, (tmp_path / "output").read_text()
+    finally:
+        run.kill()
+        subprocess.run(["scancel", "--user", "root"], check=False)
+    done = run_command("run", tmp_path / "slides", "-o", tmp_path / "local", "--block", "512", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert digests(out) == digests(tmp_path / "local")

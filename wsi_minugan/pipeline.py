@@ -233,7 +233,8 @@ def coverage_of(tissue: TissueMask, box: Box) -> NDArray[np.uint8]:
     cell = tissue.px_per_cell
     rows = np.arange(box.y_px, box.y_end_px) // cell
     columns = np.arange(box.x_px, box.x_end_px) // cell
-    part: NDArray[np.uint8] = tissue.mask[np.ix_(rows, columns)].astype(np.uint8)
+    # Rows first: they are copied whole, several times as fast as pixel by pixel.
+    part: NDArray[np.uint8] = tissue.mask.astype(np.uint8)[:, columns][rows]
     return part
 
 

@@ -103,8 +103,9 @@ class Predictor:
         pixels = torch.from_numpy(full).to(self.device, non_blocking=True)
         # A permuted (n, h, w, c) array already is channels-last in memory.
         x = pixels.permute(0, 3, 1, 2).to(self.dtype).div_(127.5).sub_(1.0)
-        scores: Tensor = torch.tanh(self._network.logits(x).float())
-        quantised = scores.add_(1.0).mul_(127.5).round_().to(torch.uint8)
+        # (tanh(v) + 1) / 2, in half of tanh's time.
+        scores: Tensor = torch.sigmoid(self._network.logits(x).float().mul_(2.0))
+        quantised = scores.mul_(255.0).round_().to(torch.uint8)
         return quantised[: len(part)].contiguous().cpu().numpy()
 
     def _halve_batch(self, error: torch.cuda.OutOfMemoryError) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -110,30 +111,37 @@ def measure_objects(labels: NDArray[np.int32], score: NDArray[np.uint8], box: Bo
     box : Box
         The block, analysis px.
     """
-    ys, xs = np.nonzero(labels)
-    ids = labels[ys, xs] - 1
+    flat = np.flatnonzero(labels)
+    owner = labels.ravel()[flat]
     n = int(labels.max(initial=0))
-    values = score[ys, xs].astype(np.int64)
-    ys, xs = ys + box.y_px, xs + box.x_px
-    order = np.argsort(ids, kind="stable")  # stable: an object's first entry is its first pixel
-    starts = np.searchsorted(ids[order], np.arange(n))
-    first = order[starts] if n else order[:0]
+    width = labels.shape[1]
+    ys, xs = np.divmod(flat, width)
+    values = score.ravel()[flat]
+    first = np.zeros(n + 1, np.int64)
+    first[owner[::-1]] = flat[::-1]  # of several pixels the one assigned last stays: an object's first
 
-    def reduced(ufunc: np.ufunc, v: NDArray[np.int64]) -> NDArray[np.int64]:
-        return ufunc.reduceat(v[order], starts) if n else np.zeros(0, np.int64)
+    def summed(v: NDArray[Any]) -> NDArray[np.int64]:
+        # Sums of whole numbers below 2**53 are exact in float64.
+        return np.bincount(owner, v, minlength=n + 1)[1:].astype(np.int64)
 
+    def extreme(ufunc: np.ufunc, v: NDArray[Any], start: int) -> NDArray[np.int64]:
+        out = np.full(n + 1, start, np.int64)
+        ufunc.at(out, owner, v.astype(np.int64))
+        return out[1:]
+
+    area = np.bincount(owner, minlength=n + 1)[1:].astype(np.int64)
     table = {
-        "area_px": np.bincount(ids, minlength=n).astype(np.int64),
-        "sum_y": reduced(np.add, ys),
-        "sum_x": reduced(np.add, xs),
-        "top": reduced(np.minimum, ys),
-        "left": reduced(np.minimum, xs),
-        "bottom": reduced(np.maximum, ys) + 1,
-        "right": reduced(np.maximum, xs) + 1,
-        "first_y": ys[first],
-        "first_x": xs[first],
-        "peak": reduced(np.maximum, values),
-        "sum_score": reduced(np.add, values),
+        "area_px": area,
+        "sum_y": summed(ys) + area * box.y_px,
+        "sum_x": summed(xs) + area * box.x_px,
+        "top": first[1:] // width + box.y_px,
+        "left": extreme(np.minimum, xs, width) + box.x_px,
+        "bottom": extreme(np.maximum, ys, -1) + 1 + box.y_px,
+        "right": extreme(np.maximum, xs, -1) + 1 + box.x_px,
+        "first_y": first[1:] // width + box.y_px,
+        "first_x": first[1:] % width + box.x_px,
+        "peak": extreme(np.maximum, values, 0),
+        "sum_score": summed(values),
     }
     borders = {
         "top": labels[0].copy(),

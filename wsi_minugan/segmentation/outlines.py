@@ -10,6 +10,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+TOLERANCE_PX = 0.5
+"""How far an outline may run from its pixels' edges, so that it needs a third of the points."""
+
 GRID_PX = 0.01
 """QuPath keeps coordinates on this grid (design.md, QuPath's import rules)."""
 
@@ -31,56 +34,47 @@ def outlines(
     Returns
     -------
     ndarray of shapely geometries, shape (n,)
-        Polygons (rarely multipolygons) in frame pixels, where pixel k spans k to k + 1; None where not wanted. OpenCV's contours
-        run through pixel centres; growing them by half a pixel brings them to the pixels' outer edges.
+        Valid polygons in frame pixels, where pixel k spans k to k + 1, nowhere further than `TOLERANCE_PX` from the pixels' outer
+        edges; None where not wanted. The same floats wherever the array begins.
     """
     out = np.full(len(wanted), None, object)
     chosen = np.concatenate([[False], wanted])
-    mask = chosen[labels].astype(np.uint8)
-    contours, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    contours, hierarchy = cv2.findContours(_corners(chosen[labels]), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     if not contours:
         return out
-    links = hierarchy[0]
-    shells = [k for k in range(len(contours)) if links[k][3] < 0]
-    shapes = np.empty(len(shells), np.object_)
-    shapes[:] = [_centre_line(contours, links, k) for k in shells]
-    # Grown near the origin and moved once, a shape gets the same floats whatever array it was found in.
-    corners = np.floor(shapely.bounds(shapes)[:, :2])
-    shapes = _moved(shapes, -corners)
-    grown = _grown(shapes)
-    # A ring that touches itself loses parts where it runs back on itself; grown as a line it keeps them. Several times as
-    # fast as repairing it first.
-    bad = np.flatnonzero(~shapely.is_valid(shapes))
-    grown[bad] = shapely.union(grown[bad], shapely.buffer(shapely.boundary(shapes[bad]), 0.5, quad_segs=2))
-    grown = _moved(grown, corners + np.array([origin_yx_px[1] + 0.5, origin_yx_px[0] + 0.5]))
-    points = np.array([contours[k][0, 0] for k in shells])
-    out[labels[points[:, 1], points[:, 0]] - 1] = grown
+    parents = hierarchy[0][:, 3]
+    simple = [cv2.approxPolyDP(c, 2 * TOLERANCE_PX, True) for c in contours]
+    shapes = _polygons([s if len(s) >= 3 else c for s, c in zip(simple, contours, strict=True)], parents)
+    bad = ~shapely.is_valid(shapes)
+    if bad.any():
+        shapes[bad] = _polygons(contours, parents)[bad]
+    # A contour's first point is the top left corner of its object's first pixel.
+    first = np.array([contours[k][0, 0] for k in np.flatnonzero(parents < 0)]) // 2
+    corner = np.array(origin_yx_px[::-1], np.float64)
+    xy = shapely.get_coordinates(shapes) + corner
+    out[labels[first[:, 1], first[:, 0]] - 1] = shapely.set_coordinates(shapes, xy)
     return out
 
 
-def _moved(shapes: NDArray[np.object_], by_xy: NDArray[np.float64]) -> NDArray[np.object_]:
-    xy, owner = shapely.get_coordinates(shapes, return_index=True)
-    return np.asarray(shapely.set_coordinates(shapes.copy(), xy + by_xy[owner]), np.object_)
+def _corners(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return which corners, edges and centres of pixels belong to a mask; shape ``(2 h + 1, 2 w + 1)``.
+
+    Contours of this array run along the outer edges of pixels and never touch themselves, for even the thinnest neck is three wide.
+    """
+    out = np.zeros((2 * mask.shape[0] + 1, 2 * mask.shape[1] + 1), np.uint8)
+    out[1::2, 1::2] = mask
+    return np.asarray(cv2.dilate(out, np.ones((3, 3), np.uint8), dst=out), np.uint8)
 
 
-def _grown(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
-    return np.asarray(
-        shapely.buffer(shapes, 0.5, cap_style="square", join_style="mitre", quad_segs=1), np.object_
-    )
-
-
-def _centre_line(contours: Sequence[Any], links: NDArray[np.int32], shell: int) -> shapely.Geometry:
-    ring = contours[shell][:, 0, :].astype(np.float64)
-    if len(ring) == 1:
-        return shapely.Point(ring[0])
-    if len(ring) == 2:
-        return shapely.LineString(ring)
-    holes, hole = [], links[shell][2]
-    while hole >= 0:
-        if len(contours[hole]) >= 4:
-            holes.append(contours[hole][:, 0, :].astype(np.float64))
-        hole = links[hole][0]
-    return shapely.Polygon(ring, holes)
+def _polygons(contours: Sequence[Any], parents: NDArray[np.int32]) -> NDArray[np.object_]:
+    """Return a polygon for each contour without a parent; the others are holes."""
+    count = len(contours)
+    xy = np.concatenate(contours)[:, 0, :] / 2.0
+    rings = shapely.linearrings(xy, indices=np.repeat(np.arange(count), [len(c) for c in contours]))
+    shell = np.where(parents < 0, np.arange(count), parents)
+    order = np.lexsort((parents >= 0, shell))
+    _, owner = np.unique(shell[order], return_inverse=True)
+    return np.asarray(shapely.polygons(rings[order], indices=owner), object)
 
 
 def to_level0(shapes: NDArray[np.object_], scale: float) -> NDArray[np.object_]:

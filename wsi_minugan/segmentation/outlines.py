@@ -38,10 +38,13 @@ def outlines(
         edges; None where not wanted. The same floats wherever the array begins.
     """
     out = np.full(len(wanted), None, object)
-    chosen = np.concatenate([[False], wanted])
-    contours, hierarchy = cv2.findContours(_corners(chosen[labels]), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    if not contours:
+    if not wanted.any():
         return out
+    mask = np.concatenate([[False], wanted])[labels].astype(np.uint8)
+    left, top, width, height = cv2.boundingRect(mask)
+    labels, mask = (a[top : top + height, left : left + width] for a in (labels, mask))
+    contours: Sequence[Any]
+    contours, hierarchy = cv2.findContours(_corners(mask), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     parents = hierarchy[0][:, 3]
     simple = [cv2.approxPolyDP(c, 2 * TOLERANCE_PX, True) for c in contours]
     shapes = _polygons([s if len(s) >= 3 else c for s, c in zip(simple, contours, strict=True)], parents)
@@ -50,13 +53,13 @@ def outlines(
         shapes[bad] = _polygons(contours, parents)[bad]
     # A contour's first point is the top left corner of its object's first pixel.
     first = np.array([contours[k][0, 0] for k in np.flatnonzero(parents < 0)]) // 2
-    corner = np.array(origin_yx_px[::-1], np.float64)
+    corner = np.array([origin_yx_px[1] + left, origin_yx_px[0] + top], np.float64)
     xy = shapely.get_coordinates(shapes) + corner
     out[labels[first[:, 1], first[:, 0]] - 1] = shapely.set_coordinates(shapes, xy)
     return out
 
 
-def _corners(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _corners(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return which corners, edges and centres of pixels belong to a mask; shape ``(2 h + 1, 2 w + 1)``.
 
     Contours of this array run along the outer edges of pixels and never touch themselves, for even the thinnest neck is three wide.

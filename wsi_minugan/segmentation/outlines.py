@@ -42,10 +42,11 @@ def outlines(
         return out
     mask = np.concatenate([[False], wanted])[labels].astype(np.uint8)
     left, top, width, height = cv2.boundingRect(mask)
-    labels, mask = (a[top : top + height, left : left + width] for a in (labels, mask))
-    contours: Sequence[Any]
-    contours, hierarchy = cv2.findContours(_corners(mask), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    parents = hierarchy[0][:, 3]
+    part = np.s_[top : top + height, left : left + width]
+    labels, mask = labels[part], mask[part]
+    found = cv2.findContours(_corners(mask), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    contours: Sequence[Any] = found[0]
+    parents = np.asarray(found[1], np.int32)[0][:, 3]
     simple = [cv2.approxPolyDP(c, 2 * TOLERANCE_PX, True) for c in contours]
     shapes = _polygons([s if len(s) >= 3 else c for s, c in zip(simple, contours, strict=True)], parents)
     bad = ~shapely.is_valid(shapes)

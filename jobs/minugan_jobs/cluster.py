@@ -25,6 +25,8 @@ _DASK = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.profile.enabled": False,
     "distributed.comm.timeouts.connect": "30s",
+    # The logs of a scheduler and of each worker keep what they saw of a task, and so would grow by kilobytes with every block.
+    "distributed.admin.low-level-log-length": 50,
     # No dashboard: nothing may listen but the scheduler and the workers themselves.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],

@@ -84,6 +84,8 @@ class Ledger:
             else:
                 self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
                 self._db.execute("PRAGMA journal_mode = WAL")
+                # After a power cut the last notes may be missing, and their blocks are done again; none is ever wrong.
+                self._db.execute("PRAGMA synchronous = NORMAL")
                 self._db.executescript(_TABLES)
                 self._db.execute("INSERT OR IGNORE INTO meta VALUES ('version', ?)", (VERSION,))
             version = self._db.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()
@@ -161,8 +163,15 @@ class Ledger:
 
     def block_done(self, slide_id: str, stage: str, block: int, patches: int, seconds: float) -> None:
         """Note a finished block of a stage."""
-        self._write("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?)", (slide_id, stage, block, patches))
-        self._write("UPDATE slides SET seconds = seconds + ? WHERE slide_id = ?", (seconds, slide_id))
+        with self._readable():
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute(
+                "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?)", (slide_id, stage, block, patches)
+            )
+            self._db.execute(
+                "UPDATE slides SET seconds = seconds + ? WHERE slide_id = ?", (seconds, slide_id)
+            )
+            self._db.execute("COMMIT")
 
     def blocks(self, slide_id: str, stage: str) -> set[int]:
         """Return the finished blocks of a stage."""

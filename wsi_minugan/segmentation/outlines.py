@@ -44,9 +44,9 @@ def outlines(
     left, top, width, height = cv2.boundingRect(mask)
     part = np.s_[top : top + height, left : left + width]
     labels, mask = labels[part], mask[part]
-    found = cv2.findContours(_corners(mask), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    found: Any = cv2.findContours(_corners(mask), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     contours: Sequence[Any] = found[0]
-    parents = np.asarray(found[1], np.int32)[0][:, 3]
+    parents: NDArray[np.int32] = found[1][0][:, 3]
     simple = [cv2.approxPolyDP(c, 2 * TOLERANCE_PX, True) for c in contours]
     shapes = _polygons([s if len(s) >= 3 else c for s, c in zip(simple, contours, strict=True)], parents)
     bad = ~shapely.is_valid(shapes)

@@ -25,6 +25,7 @@ from minugan_jobs.engine import Engine, Event, Observer
 from minugan_jobs.eventlog import EventLog
 from minugan_jobs.ledger import LEDGER, Ledger, SlideRecord
 from minugan_jobs.lock import hold
+from minugan_jobs.space import check_space, space_warning
 from minugan_jobs.supply import open_supply
 from minugan_jobs.work import Job
 from wsi_minugan.config import RunSettings
@@ -40,7 +41,6 @@ from wsi_minugan.slides.inputs import SlideInput
 
 log = logging.getLogger(__name__)
 
-MIN_FREE_BYTES = 500_000_000
 _KEY_FILE = "pseudonyms.csv"
 
 
@@ -105,8 +105,9 @@ def run_batch(
         raise InputError(f"{remote[0]} is not local: give a folder for copies with --stage-dir.")
     prepare_folder(out, slides, settings.overwrite)
     with hold(out) as takeover, _signals() as stop:
-        if takeover:
-            note(takeover)
+        for text in (takeover, space_warning(out, (s.path for s in slides if not s.url))):
+            if text:
+                note(text)
         if settings.overwrite:
             _remove_results(out)
         if settings.pseudonyms:
@@ -211,10 +212,8 @@ class _Watch:
             )
         if event.kind in {"done", "failed"}:
             write_slides(self.out / "slides.csv", _public_states(self.ledger, self.settings))
-        if event.kind == "started" and shutil.disk_usage(self.out).free < MIN_FREE_BYTES:
-            raise OutputError(
-                f"Less than {MIN_FREE_BYTES // 10**6} MB are free in {self.out}. Free some space and run again."
-            )
+        if event.kind == "started":
+            check_space(self.out, 0.0)
         self.observe(event)
 
 

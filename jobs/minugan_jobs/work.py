@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 import zarr
 from distributed import Worker, WorkerPlugin, get_worker
 
+from minugan_jobs.space import check_space
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import OutputError
 from wsi_minugan.finish import SlideWork, finish_slide, slide_state
@@ -161,6 +162,7 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
             return Planned(key, len(load_plan(job.folder / WORK).blocks), "resumed")
         _remove(job.folder)
         plan = plan_slide(job.slide, self._reader(job), job.settings, bundle.card.mpp)
+        check_space(job.folder.parent, plan.tissue_mm2)
         prepare_store(plan, job.folder, job.settings.nuclei)
         save_plan(job.folder / WORK, plan)
         return Planned(key, len(plan.blocks), "new")

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import shutil
 import struct
 import sys
 import threading
@@ -16,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from minugan_jobs.clusterfile import load_cluster, start_cluster
 from minugan_jobs.ledger import SlideRecord
+from minugan_jobs.space import check_space, space_warning
 from minugan_jobs.supply import Staged, open_supply
 
-from wsi_minugan.errors import SettingsError
+from wsi_minugan.errors import OutputError, SettingsError
 from wsi_minugan.slides.drawn import Drawing, write_slide
 from wsi_minugan.slides.inputs import SlideInput
 
@@ -193,3 +195,16 @@ def test_the_command_at_the_end_gets_folder_and_tally_and_no_shell(tmp_path: Pat
     nothing = run_command("run", path, "-o", tmp_path / "o", "--on-finish", "/no/such/program")
     assert nothing.returncode == 0
     assert "cannot be run" in nothing.stderr
+
+
+def test_a_slide_that_will_not_fit_is_refused_before_it_begins(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="GB are needed"):
+        check_space(tmp_path, 1e9)
+    check_space(tmp_path, 0.01)
+
+
+def test_a_batch_that_will_not_fit_is_told(tmp_path: Path) -> None:
+    with (tmp_path / "large.svs").open("wb") as f:
+        f.truncate(shutil.disk_usage(tmp_path).free + 2**30)  # sparse: it takes no room
+    assert "free" in (space_warning(tmp_path, [tmp_path / "large.svs"]) or "")
+    assert space_warning(tmp_path, [tmp_path / "missing.svs"]) is None

@@ -53,7 +53,7 @@ def outlines(
     if bad.any():
         shapes[bad] = _polygons(contours, parents)[bad]
     # A contour's first point is the top left corner of its object's first pixel.
-    first = np.array([contours[k][0, 0] for k in np.flatnonzero(parents < 0)]) // 2
+    first = np.array([contours[k][0, 0] for k in np.flatnonzero(parents < 0).tolist()]) // 2
     corner = np.array([origin_yx_px[1] + left, origin_yx_px[0] + top], np.float64)
     xy = shapely.get_coordinates(shapes) + corner
     out[labels[first[:, 1], first[:, 0]] - 1] = shapely.set_coordinates(shapes, xy)

@@ -1,0 +1,53 @@
+"""How much room results take, estimated before they are made."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from wsi_minugan.errors import OutputError
+
+BYTES_PER_MM2 = 8e6
+"""Results take 4 MB for each mm2 of tissue (docs/performance.md), and as much again while a slide is computed."""
+
+KEPT_FREE_BYTES = 500_000_000
+"""What the run's own files and everybody else must still find."""
+
+
+def check_space(folder: Path, tissue_mm2: float) -> None:
+    """Refuse a slide whose results will not fit.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they go; must exist.
+    tissue_mm2 : float
+        Area that is analysed.
+
+    Raises
+    ------
+    OutputError
+        If there is too little room.
+    """
+    needed, free = tissue_mm2 * BYTES_PER_MM2 + KEPT_FREE_BYTES, shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(
+            f"About {needed / 1e9:.1f} GB are needed in {folder} and {free / 1e9:.1f} GB are free. "
+            "Free some space, then take the failed slides again with: wsi-minugan retry OUT"
+        )
+
+
+def space_warning(folder: Path, slides: Iterable[Path]) -> str | None:
+    """Return a sentence where a batch will probably not fit, else None.
+
+    The tissue of slides not yet opened is unknown; results are about as large as the files themselves, which hold 2 to 5 MB for a mm2.
+    """
+    total = sum(p.stat().st_size for p in slides if p.is_file())
+    free = shutil.disk_usage(folder).free
+    if total <= free:
+        return None
+    return (
+        f"The slides have {total / 1e9:.0f} GB, their results will need about as much, and {folder} has {free / 1e9:.0f} GB free. "
+        "The batch begins; slides that do not fit will fail and can be taken again."
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -91,6 +92,69 @@ def fit(experiment: Path, index: Path, root: Path, out: Path, device: str, start
 
 def _progress(step: int, loss: float, left_s: float) -> None:
     click.echo(f"step {step}  loss {loss:.4f}  {int(left_s // 3600)}:{int(left_s % 3600 // 60):02d} left")
+
+
+@app.command()
+@click.argument("experiments", type=_PATH, nargs=-1, required=True)
+@click.option("--index", type=_PATH, required=True)
+@click.option("--root", type=_PATH, required=True)
+@click.option("-o", "--out", type=_PATH, required=True, help="Gets a folder for each experiment; goes on.")
+@click.option("--folds", type=click.IntRange(2), default=5, show_default=True)
+@click.option("--by", type=click.Choice(["patch", "patient"]), default="patch", show_default=True)
+@click.option("--dataset", "datasets", multiple=True, help="Instead of the experiment's data sets.")
+@click.option("--ngf", type=int, help="Another width, for a CPU.")
+@click.option("--patch-px", type=int, help="Another patch size, for a CPU.")
+@click.option("--steps", type=int, help="Another number of steps, for a CPU.")
+def crossval(
+    experiments: tuple[Path, ...],
+    index: Path,
+    root: Path,
+    out: Path,
+    folds: int,
+    by: Any,
+    datasets: tuple[str, ...],
+    **smaller: int | None,
+) -> None:
+    """Cross-validate EXPERIMENT files, as the paper's Table 2 does."""
+    import torch
+
+    from minugan_training.crossval import crossvalidate
+    from minugan_training.index import read_index
+    from minugan_training.sampling import Pool
+    from minugan_training.settings import load_experiment, scaled
+
+    torch.set_num_threads(1)
+    pool = Pool(root, read_index(index))
+    for path in experiments:
+        experiment = scaled(load_experiment(path), datasets, {k: v for k, v in smaller.items() if v})
+        click.echo(f"{experiment.name}: {folds} folds by {by}")
+        crossvalidate(experiment, pool, out / experiment.name, folds, by, _progress)
+
+
+@app.command()
+@click.argument("results", type=_PATH)
+@click.option("--index", type=_PATH, required=True)
+@click.option("--root", type=_PATH, required=True)
+@click.option("--pictures", type=int, default=4, show_default=True, help="Patches in Figures 6, 9 and 10.")
+def reproduce(results: Path, index: Path, root: Path, pictures: int) -> None:
+    """Print the paper's Tables 2 and 3, and draw its figures, from the folder that `crossval` filled."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from minugan_training.index import read_index
+    from minugan_training.paper import draw_all, load_results, summary_rows, table_3
+    from minugan_training.sampling import Pool
+
+    found = load_results(results)
+    rows = summary_rows(found)
+    by_set = [{"experiment": k} | r for k, c in found.items() for r in table_3(c)]
+    for title, part in (("Table 2, Figures 4 and 8", rows), ("Table 3", by_set)):
+        table = Table(*part[0], title=title)
+        for row in part:
+            table.add_row(*("" if v is None else str(v) for v in row.values()))
+        Console(width=130).print(table)
+    for path in draw_all(found, Pool(root, read_index(index)), results, pictures):
+        click.echo(f"Drawn: {path}")
 
 
 @app.command()

@@ -37,6 +37,13 @@ class Pool:
         self.entries = tuple(entries)
         self._samples: OrderedDict[int, Sample] = OrderedDict()
         self._bytes = 0
+        self._only: tuple[Place, ...] | None = None
+
+    def only(self, places: Sequence[Place]) -> Pool:
+        """Return a pool whose mitoses are these places and no others; for the folds of a cross-validation."""
+        part = Pool(self.root, self.entries)
+        part._samples, part._only = self._samples, tuple(places)
+        return part
 
     def sample(self, index: int) -> Sample:
         """Return an entry's image and labels."""
@@ -68,6 +75,9 @@ class Pool:
 
     def mitoses_of(self, source: Source) -> list[Place]:
         """Return the places of the labelled mitoses that a source draws from."""
+        if self._only is not None:
+            wanted = set(self.of(source))
+            return [p for p in self._only if p[0] in wanted]
         places: list[Place] = []
         for k in self.of(source):
             if self.entries[k].mitoses == "known":

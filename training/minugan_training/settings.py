@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -89,6 +90,23 @@ class Experiment(_Frozen):
     def batch(self) -> int:
         """Patches in a batch."""
         return sum(s.per_batch for s in self.sources)
+
+
+def scaled(experiment: Experiment, datasets: Sequence[str], smaller: Mapping[str, int]) -> Experiment:
+    """Return an experiment on other data sets, or at another scale (ngf, patch_px, steps).
+
+    Raises
+    ------
+    SettingsError
+        If the new values do not fit.
+    """
+    content = experiment.model_dump() | dict(smaller)
+    if datasets:
+        content["sources"] = [s | {"datasets": tuple(datasets)} for s in content["sources"]]
+    try:
+        return Experiment.model_validate(content)
+    except ValidationError as e:
+        raise SettingsError(f"The experiment {experiment.name} does not take these values: {e}.") from e
 
 
 def load_experiment(path: Path) -> Experiment:

@@ -1,0 +1,79 @@
+"""Folds share nothing they must not, a cross-validation goes on where it was, and its figures are drawn."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from minugan_training.crossval import crossvalidate, folds_of
+from minugan_training.index import Entry
+from minugan_training.paper import draw_all, load_results, summary_rows, table_3
+
+from tests.training.test_data import experiment, pool
+from wsi_minugan.errors import DataError
+
+
+def entry(patient: int) -> Entry:
+    return Entry(
+        dataset="d", image=f"{patient}.png", width_px=9, height_px=9, mpp=0.25, patient=f"p{patient}", scanner="s",
+        split="train", mitoses="known", nuclei="unknown",
+    )  # fmt: skip
+
+
+@given(st.lists(st.integers(0, 9), min_size=10, max_size=60), st.integers(2, 4), st.integers(0, 9))
+@settings(max_examples=80, deadline=None)
+def test_folds_by_patient_never_share_a_patient(patients: list[int], count: int, seed: int) -> None:
+    entries = [entry(k) for k in range(10)]
+    places = [(k, 0.0, 0.0) for k in patients]
+    if len(set(patients)) < count:
+        with pytest.raises(DataError):
+            folds_of(places, entries, count, "patient", seed)
+        return
+    folds = folds_of(places, entries, count, "patient", seed)
+    assert sorted(n for fold in folds for n in fold) == list(range(len(places)))
+    owners = [{patients[n] for n in fold} for fold in folds]
+    assert all(fold for fold in folds)
+    assert sum(map(len, owners)) == len(set(patients))
+
+
+def test_folds_by_patch_are_of_equal_size_and_follow_the_seed() -> None:
+    places = [(0, float(k), 0.0) for k in range(418)]
+    folds = folds_of(places, [entry(0)], 5, "patch", 0)
+    assert sorted(map(len, folds)) == [83, 83, 84, 84, 84]
+    assert folds == folds_of(places, [entry(0)], 5, "patch", 0)
+    assert folds != folds_of(places, [entry(0)], 5, "patch", 1)
+
+
+@pytest.mark.slow
+def test_a_cross_validation_is_run_continued_and_drawn(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    p = pool(tmp_path)
+    content = experiment().model_dump() | {
+        "ngf": 2,
+        "steps": 3,
+        "log_every": 1,
+        "losses": {"supervised": 1.0},
+    }
+    content["sources"] = [s for s in content["sources"] if s["at"] == "mitoses"]
+    small = type(experiment()).model_validate(content)
+    out = tmp_path / "results"
+    done = crossvalidate(small, p, out / small.name, 2, "patch")
+    assert {s.fold for s in done.patches} == {0, 1}
+    before = (out / small.name / "fold-0" / "scores.json").stat().st_mtime_ns
+    assert crossvalidate(small, p, out / small.name, 2, "patch") == done
+    assert (out / small.name / "fold-0" / "scores.json").stat().st_mtime_ns == before
+    assert json.loads((out / small.name / "crossval.json").read_text())["by"] == "patch"
+    results = load_results(out)
+    row = summary_rows(results)[0]
+    assert row["patches"] == len(done.patches)
+    assert 0 <= row["f1_low"] <= row["f1"] <= row["f1_high"] <= 1
+    assert {r["by"] for r in table_3(done)} == {"data set", "scanner"}
+    drawn = draw_all(results, p, out, 1)
+    assert {d.name for d in drawn} == {"figure-3.png", "figure-4.png", "figure-5.png", "figures-6-9-10.png"}
+
+
+def test_a_folder_without_results_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="crossval"):
+        load_results(tmp_path)

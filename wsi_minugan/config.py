@@ -32,6 +32,7 @@ class RunSettings(BaseModel):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Arithmetic of the network."
     )
+    compile: bool = Field(False, description="Compile the network first (torch.compile); for GPUs.")
     stride_px: int = Field(
         192, ge=128, le=PATCH_PX, multiple_of=2, description="Distance of patches, analysis px."
     )

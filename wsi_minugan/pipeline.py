@@ -8,6 +8,9 @@ alone, never on how blocks are cut or in which order they run.
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +32,7 @@ from wsi_minugan.slides.analysis import AnalysisView
 from wsi_minugan.slides.reader import SlideReader
 from wsi_minugan.slides.tissue import TissueMask
 
+_STRIPS_AHEAD = 3
 CLASS_OF = {"mitoses": classes.MITOSIS, "nuclei": classes.NUCLEUS}
 
 
@@ -200,8 +204,9 @@ def _predict_into(
         pending.clear()
         return spent
 
-    for row in _rows(wanted):
-        strip_box, strip = _read_strip(plan.grid, row, view)
+    # A GPU must not wait for decoding; a CPU's one thread has nothing to gain.
+    ahead = _STRIPS_AHEAD if predictor.device.type == "cuda" else 0
+    for row, (strip_box, strip) in _strips(plan.grid, _rows(wanted), view, ahead):
         for ij in row:
             pending.append((ij, strip[plan.grid.box(*ij).slices_within(strip_box)]))
             if len(pending) == predictor.batch_size:
@@ -218,6 +223,22 @@ def _rows(patches: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
         else:
             runs.append([ij])
     return runs
+
+
+def _strips(
+    grid: PatchGrid, rows: list[list[tuple[int, int]]], view: AnalysisView, ahead: int
+) -> Iterator[tuple[list[tuple[int, int]], tuple[Box, NDArray[np.uint8]]]]:
+    """Yield each row of patches with its pixels; up to `ahead` rows are read in a thread meanwhile, in order."""
+    if ahead == 0:
+        for row in rows:
+            yield row, _read_strip(grid, row, view)
+        return
+    with ThreadPoolExecutor(1, "decode") as decoder:
+        coming = deque(decoder.submit(_read_strip, grid, row, view) for row in rows[:ahead])
+        for k, row in enumerate(rows):
+            if k + ahead < len(rows):
+                coming.append(decoder.submit(_read_strip, grid, rows[k + ahead], view))
+            yield row, coming.popleft().result()
 
 
 def _read_strip(

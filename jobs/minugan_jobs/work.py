@@ -192,9 +192,11 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         from wsi_minugan.minugan.predictor import Predictor
 
         s = job.settings
-        wanted = (job.model, s.device, s.precision, s.batch_size, s.threads)
+        wanted = (job.model, s.device, s.precision, s.batch_size, s.threads, s.compile)
         if self._predictor is None or self._predictor[0] != wanted:
-            made = Predictor(self._bundle(job), s.device, s.precision, s.batch_size, s.threads)
+            made = Predictor(
+                self._bundle(job), s.device, s.precision, s.batch_size, s.threads, compiled=s.compile
+            )
             self._predictor = (wanted, made)
         return self._predictor[1]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import platform
 import shlex
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -40,6 +42,9 @@ from wsi_minugan.outputs.tables import write_slides
 from wsi_minugan.slides.inputs import SlideInput
 
 log = logging.getLogger(__name__)
+
+_TABLE_EVERY_S = 10.0
+"""The table of a large batch takes seconds to write; after each slide it would take hours in all."""
 
 _KEY_FILE = "pseudonyms.csv"
 
@@ -204,14 +209,16 @@ class _Watch:
     ledger: Ledger
     events: EventLog
     observe: Observer
+    table_s: float = -math.inf
 
     def __call__(self, event: Event) -> None:
         if event.kind != "block":
             self.events.write(
                 event.kind, slide_id=event.slide_id, error=event.error or None, details=event.details or None
             )
-        if event.kind in {"done", "failed"}:
+        if event.kind in {"done", "failed"} and time.monotonic() - self.table_s > _TABLE_EVERY_S:
             write_slides(self.out / "slides.csv", _public_states(self.ledger, self.settings))
+            self.table_s = time.monotonic()
         if event.kind == "started":
             check_space(self.out, 0.0)
         self.observe(event)

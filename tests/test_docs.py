@@ -66,7 +66,9 @@ def test_every_training_command_names_what_there_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "document", sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]), ids=lambda p: p.name
+    "document",
+    sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", *ROOT.glob("*/README.md")]),
+    ids=lambda p: f"{p.parent.name}-{p.name}",
 )
 def test_links_and_tests_named_in_documents_exist(document: Path) -> None:
     text = document.read_text("utf-8")

@@ -53,43 +53,48 @@ def end_all(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def write_batch(folder: Path) -> None:
+    """Write six slides, of which three cannot be done."""
+    folder.mkdir()
+    for k in range(3):
+        write_slide(folder / f"s{k}.tiff", Drawing(1100, 900, seed=k, mitoses=4))
+    data = (folder / "s0.tiff").read_bytes()
+    (folder / "truncated.tiff").write_bytes(data[: len(data) // 2])
+    write_slide(folder / "blank.tiff", Drawing(800, 800, tissue_fraction=0.0))
+    write_slide(folder / "no mpp.tiff", Drawing(600, 600, mpp=0.0001))
+
+
+def kill_once(slides: Path, out: Path, turn: int, rng: random.Random) -> bool:
+    """Start a run and kill the client with its scheduler, a worker and then all, or all, in turn; False if it ended before."""
+    run = start(slides, out)
+    time.sleep(rng.uniform(3.0, 9.0))
+    if run.poll() is not None:
+        return False
+    children = psutil.Process(run.pid).children(recursive=True)
+    workers = [p for p in children if "spawn_main" in " ".join(p.cmdline())]
+    if turn % 3 == 0 or not workers:
+        run.kill()  # the workers end by themselves
+        run.wait()
+        return True
+    if turn % 3 == 1:
+        rng.choice(workers).kill()
+        time.sleep(rng.uniform(1.0, 4.0))
+    end_all(run)
+    return True
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_batch_killed_at_random_moments_ends_byte_for_byte_the_same(tmp_path: Path) -> None:
     slides = tmp_path / "slides"
-    slides.mkdir()
-    for k in range(3):
-        write_slide(slides / f"s{k}.tiff", Drawing(1100, 900, seed=k, mitoses=4))
-    data = (slides / "s0.tiff").read_bytes()
-    (slides / "truncated.tiff").write_bytes(data[: len(data) // 2])
-    write_slide(slides / "blank.tiff", Drawing(800, 800, tissue_fraction=0.0))
-    write_slide(slides / "no mpp.tiff", Drawing(600, 600, mpp=0.0001))
+    write_batch(slides)
     undisturbed = start(slides, tmp_path / "a")
-    undisturbed.wait(240)
-    assert undisturbed.returncode == 1
+    assert undisturbed.wait(240) == 1
     rng = random.Random(11)
-    for k in range(KILLS):
-        run = start(slides, tmp_path / "b")
-        time.sleep(rng.uniform(3.0, 9.0))
-        if run.poll() is not None:
+    for turn in range(KILLS):
+        if not kill_once(slides, tmp_path / "b", turn, rng):
             break
-        workers = [
-            p
-            for p in psutil.Process(run.pid).children(recursive=True)
-            if "spawn_main" in " ".join(p.cmdline())
-        ]
-        if k % 3 == 0 or not workers:
-            run.kill()  # the client and its scheduler; the workers end by themselves
-            run.wait()
-        elif k % 3 == 1:
-            rng.choice(workers).kill()
-            time.sleep(rng.uniform(1.0, 4.0))
-            end_all(run)
-        else:
-            end_all(run)
-    last = start(slides, tmp_path / "b")
-    last.wait(240)
-    assert last.returncode == 1
+    assert start(slides, tmp_path / "b").wait(240) == 1
     expected = digests(tmp_path / "a")
     assert any(name.endswith("manifest.json") for name in expected)
     assert digests(tmp_path / "b") == expected

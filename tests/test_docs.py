@@ -65,11 +65,10 @@ def test_every_training_command_names_what_there_is(tmp_path: Path) -> None:
             assert (ROOT / file).is_file(), file
 
 
-@pytest.mark.parametrize(
-    "document",
-    sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", *ROOT.glob("*/README.md")]),
-    ids=lambda p: f"{p.parent.name}-{p.name}",
-)
+DOCUMENTS = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", *ROOT.glob("*/README.md")])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: f"{p.parent.name}-{p.name}")
 def test_links_and_tests_named_in_documents_exist(document: Path) -> None:
     text = document.read_text("utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):

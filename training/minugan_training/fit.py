@@ -30,15 +30,18 @@ from minugan_training.losses import (
     supervised_loss,
 )
 from minugan_training.mining import mine
+from minugan_training.parallel import join, local_device, share_buffers, share_gradients
 from minugan_training.sampling import Pool, Sampler, dark_places
 from minugan_training.settings import Experiment
 from minugan_training.unet import UNet
+from minugan_training.validation import validation_figure
 from wsi_minugan.errors import TrainingError
 from wsi_minugan.minugan.discriminator import MultiscaleDiscriminator
 from wsi_minugan.minugan.generator import Generator
 
 log = logging.getLogger(__name__)
 
+BEST = "best.safetensors"
 _MOMENTUM = 0.05
 _LEAST_RATE = 1e-3
 Progress = Callable[[int, float, float], None]
@@ -57,6 +60,10 @@ class _State:
     step: int = 0
     seconds: float = 0.0
     running: dict[str, float] = field(default_factory=dict)
+    best: float = -math.inf
+    best_step: int = 0
+    rank: int = 0
+    world: int = 1
 
 
 def build_network(experiment: Experiment) -> nn.Module:
@@ -84,7 +91,7 @@ def fit(
     pool : Pool
         Samples.
     folder : Path
-        Gets ``checkpoint.safetensors``, ``weights.safetensors`` and ``metrics.jsonl``.
+        Gets ``checkpoint.safetensors``, ``best.safetensors`` (with a validation), ``weights.safetensors`` and ``metrics.jsonl``.
     progress : callable, optional
         Told of every logged step.
     until_step : int, optional
@@ -98,7 +105,10 @@ def fit(
         If the loss is not a number or memory runs out; the last good checkpoint stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    rank, world = join(device)
+    device = local_device(device)
     state = _start(experiment, torch.device(device))
+    state.rank, state.world = rank, world
     sampler = Sampler(pool, experiment)
     _resume(folder, experiment, state, sampler)
     end = min(experiment.steps, until_step or experiment.steps)
@@ -113,21 +123,50 @@ def fit(
                 "Memory ran out. Use a smaller batch with 'accumulate', or a smaller ngf."
             ) from e
         state.seconds += time.perf_counter() - start
-        _note(experiment, folder, state, losses, progress)
-        if state.step % experiment.checkpoint_every == 0 or state.step == end:
-            _save(folder, experiment, state, sampler)
-    weights = _weights_to_use(state)
-    save_weights(folder, weights)
+        over = _validate(experiment, folder, state, pool)
+        if state.rank == 0:
+            _note(experiment, folder, state, losses, progress)
+            if state.step % experiment.checkpoint_every == 0 or state.step == end or over:
+                _save(folder, experiment, state, sampler)
+        if over:
+            break
+    weights = _best_weights(folder, state)
+    if state.rank == 0:
+        save_weights(folder, weights)
     return weights
 
 
-def save_weights(folder: Path, weights: dict[str, Tensor]) -> None:
-    """Write the weights to use."""
+def _validate(experiment: Experiment, folder: Path, state: _State, pool: Pool) -> bool:
+    """Keep the best weights so far, and return whether training has gone on too long without better ones."""
+    wanted = experiment.validation
+    if wanted is None or state.step % wanted.every_steps:
+        return False
+    weights = _weights_to_use(state)
+    value = validation_figure(experiment, wanted, build_network(experiment), weights, pool)
+    state.running["validation"] = value
+    if value > state.best:
+        state.best, state.best_step = value, state.step
+        if state.rank == 0:
+            save_weights(folder, weights, BEST)
+    return state.step - state.best_step >= wanted.patience * wanted.every_steps
+
+
+def _best_weights(folder: Path, state: _State) -> dict[str, Tensor]:
+    if state.best_step == 0:
+        return _weights_to_use(state)
+    from safetensors.torch import load_file
+
+    best: dict[str, Tensor] = load_file(folder / BEST)
+    return best
+
+
+def save_weights(folder: Path, weights: dict[str, Tensor], name: str = "weights.safetensors") -> None:
+    """Write weights."""
     from safetensors.torch import save_file
 
     from wsi_minugan.outputs.atomic import atomic_path
 
-    with atomic_path(folder / "weights.safetensors") as temporary:
+    with atomic_path(folder / name) as temporary:
         save_file({k: v.contiguous() for k, v in weights.items()}, temporary)
 
 
@@ -175,6 +214,7 @@ def _resume(folder: Path, experiment: Experiment, state: _State, sampler: Sample
         restore_optimizer("judge_optimizer", state.judge_optimizer, tensors, rest["judge_optimizer"])
     state.ema = part_of("ema", tensors)
     state.step, state.seconds, state.running = rest["step"], rest["seconds"], rest["running"]
+    state.best, state.best_step = rest["best"] if rest["best_step"] else -math.inf, rest["best_step"]
     sampler.hard = [(int(k), float(x), float(y)) for k, x, y in rest["hard"]]
     log.info("Going on from step %d of %s.", state.step, folder)
 
@@ -189,6 +229,8 @@ def _save(folder: Path, experiment: Experiment, state: _State, sampler: Sampler)
         "step": state.step,
         "seconds": state.seconds,
         "running": state.running,
+        "best": state.best if state.best_step else 0.0,
+        "best_step": state.best_step,
         "hard": sampler.hard,
         "optimizer": optimizer_rest,
     }
@@ -224,10 +266,13 @@ def _step(experiment: Experiment, sampler: Sampler, state: _State, device: torch
     state.optimizer.zero_grad(set_to_none=True)
     parts: list[dict[str, Tensor]] = []
     for part in range(experiment.accumulate):
-        images, labels = (torch.from_numpy(a).to(device) for a in sampler.batch(state.step, part))
+        drawn = sampler.batch(state.step, state.rank * experiment.accumulate + part)
+        images, labels = (torch.from_numpy(a).to(device) for a in drawn)
         parts.append(
             _backward(experiment, state, images.contiguous(memory_format=torch.channels_last), labels)
         )
+    share_gradients(state.network, state.world)
+    share_buffers(state.network, state.world)
     if experiment.clip_norm:
         torch.nn.utils.clip_grad_norm_(state.network.parameters(), experiment.clip_norm)
     losses = {k: sum(float(p[k]) for p in parts) / len(parts) for k in parts[0]}
@@ -253,7 +298,7 @@ def _backward(experiment: Experiment, state: _State, images: Tensor, labels: Ten
         total = total + weights.supervised * out["supervised"]
     if state.judge is not None and state.judge_optimizer is not None:
         adversarial, judged = _adversarial(
-            experiment, state.judge, state.judge_optimizer, images, logits, labels
+            experiment, state, state.judge, state.judge_optimizer, images, logits, labels
         )
         total = total + adversarial
         out["judge"] = judged
@@ -264,6 +309,7 @@ def _backward(experiment: Experiment, state: _State, images: Tensor, labels: Ten
 
 def _adversarial(
     experiment: Experiment,
+    state: _State,
     judge: nn.Module,
     optimizer: torch.optim.Optimizer,
     images: Tensor,
@@ -278,6 +324,7 @@ def _adversarial(
     on_real, on_fake = judge(images, real), judge(images, fake.detach())
     judged = focal_discriminator_loss([s[-1] for s in on_real], [s[-1] for s in on_fake], weights.gamma)
     judged.backward()  # type: ignore[no-untyped-call]
+    share_gradients(judge, state.world)
     optimizer.step()
     judge.requires_grad_(False)
     again, reference = judge(images, fake), judge(images, real)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from minugan_training.augment import change_stains, cut_patch
+from minugan_training.augment import Patch, change_stains, cut_patch
 from minugan_training.index import Entry
 from minugan_training.settings import Experiment, Source
 from minugan_training.truth import MITOSES, Sample, load_sample
@@ -141,10 +141,11 @@ class Sampler:
         rng = np.random.default_rng([self._experiment.seed, step, part])
         change, size = self._experiment.augmentation, self._experiment.patch_px
         patches = [
-            cut_patch(self._pool.sample(i), (x, y), size, change, rng)
+            self._mosaic(k, source, rng)
+            if change.mosaic and rng.random() < change.mosaic
+            else self._one(k, source, size, rng)
             for k, source in enumerate(self._experiment.sources)
             for _ in range(source.per_batch)
-            for i, x, y in [self._place(k, source, rng)]
         ]
         images = np.stack([p[0] for p in patches])
         strength = change.stain if rng.random() < 0.9 else 0.0
@@ -152,6 +153,18 @@ class Sampler:
         labels = np.stack([p[1] for p in patches])
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)), np.ascontiguousarray(
             labels.transpose(0, 3, 1, 2)
+        )
+
+    def _one(self, k: int, source: Source, size_px: int, rng: np.random.Generator) -> Patch:
+        i, x, y = self._place(k, source, rng)
+        return cut_patch(self._pool.sample(i), (x, y), size_px, self._experiment.augmentation, rng)
+
+    def _mosaic(self, k: int, source: Source, rng: np.random.Generator) -> Patch:
+        """Return a patch of four of half its side: small crops fill it, where one alone would leave most of it unknown."""
+        parts = [self._one(k, source, self._experiment.patch_px // 2, rng) for _ in range(4)]
+        images, labels = ([p[n] for p in parts] for n in (0, 1))
+        return tuple(  # type: ignore[return-value]
+            np.vstack([np.hstack(v[:2]), np.hstack(v[2:])]) for v in (images, labels)
         )
 
     def _place(self, k: int, source: Source, rng: np.random.Generator) -> Place:

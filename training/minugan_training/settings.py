@@ -35,6 +35,9 @@ class Augmentation(_Frozen):
     blur: float = Field(0.0, ge=0, le=1, description="Share of patches blurred.")
     jpeg: float = Field(0.0, ge=0, le=1)
     sharpen: float = Field(0.0, ge=0, le=1)
+    mosaic: float = Field(
+        0.0, ge=0, le=1, description="Share of patches put together from four of half the side."
+    )
 
 
 class Mining(_Frozen):
@@ -44,6 +47,15 @@ class Mining(_Frozen):
     dark_per_image: int = 60
     least_score: float = 0.12
     share_of_images: float = Field(0.5, gt=0, le=1)
+
+
+class Validation(_Frozen):
+    """Early stop: when a figure on the patches around mitoses of the split "val" has not grown for a while."""
+
+    every_steps: int = Field(ge=1)
+    patience: int = Field(5, ge=1, description="How many validations without a new best end the training.")
+    figure: Literal["dice", "f1"] = "f1"
+    patches: int = Field(200, ge=1)
 
 
 class Losses(_Frozen):
@@ -70,6 +82,7 @@ class Experiment(_Frozen):
     sources: tuple[Source, ...] = Field(min_length=1)
     augmentation: Augmentation = Augmentation()
     mining: Mining | None = None
+    validation: Validation | None = None
     losses: Losses = Losses()
     steps: int = Field(ge=1)
     learning_rate: float = Field(2e-4, gt=0)

@@ -1,0 +1,84 @@
+"""Other ways of training: several processes, early stop, mosaics."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from minugan_training.fit import BEST, fit, read_metrics
+from minugan_training.index import write_index
+from minugan_training.sampling import Pool, Sampler
+from minugan_training.settings import Experiment
+from minugan_training.truth import UNKNOWN
+from safetensors.torch import load_file
+
+from tests.training.test_data import experiment, pool
+
+RUN = """
+import sys
+from pathlib import Path
+import torch
+from minugan_training.fit import fit
+from minugan_training.index import read_index
+from minugan_training.sampling import Pool
+from minugan_training.settings import Experiment
+torch.set_num_threads(1)
+root = Path(sys.argv[1])
+fit(Experiment.model_validate_json((root / "e.json").read_text()), Pool(root, read_index(root / "i.csv")), root / sys.argv[2])
+"""
+
+
+def small(**changes: object) -> Experiment:
+    common = {"ngf": 2, "losses": {"supervised": 1.0}, "log_every": 1, "checkpoint_every": 2, "steps": 3}
+    return Experiment.model_validate(experiment().model_dump() | common | changes)
+
+
+def test_two_processes_train_as_one_that_accumulates_two_batches(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    p = pool(tmp_path)
+    write_index(tmp_path / "i.csv", p.entries)
+    (tmp_path / "e.json").write_text(small().model_dump_json())
+    (tmp_path / "run.py").write_text(RUN)
+    call = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29653"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*call, str(tmp_path / "run.py"), str(tmp_path), "two"],
+        capture_output=True, text=True, timeout=200, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    two = load_file(tmp_path / "two" / "weights.safetensors")
+    one = fit(small(accumulate=2), p, tmp_path / "one")
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], atol=1e-4), name
+    assert [r["step"] for r in read_metrics(tmp_path / "two")] == [1, 2, 3]
+
+
+def test_training_ends_when_the_validation_does_not_grow_and_the_best_weights_stay(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    p = pool(tmp_path)
+    both = [*p.entries, p.entries[0].model_copy(update={"split": "val"})]
+    stop = {"every_steps": 1, "patience": 2, "patches": 2}
+    s = small(steps=40, validation=stop, learning_rate=1e-9)
+    weights = fit(s, Pool(tmp_path, both), tmp_path / "run")
+    rows = read_metrics(tmp_path / "run")
+    assert rows[-1]["step"] < 40
+    assert all("validation" in r for r in rows)
+    best = load_file(tmp_path / "run" / BEST)
+    assert all(torch.equal(weights[k], v) for k, v in best.items())
+
+
+def test_a_mosaic_fills_the_patch_that_a_small_crop_would_leave_unknown(tmp_path: Path) -> None:
+    p = pool(tmp_path)
+    sources = ({"datasets": ("rgb",), "at": "mitoses", "per_batch": 4},)
+    plain, mosaic = (
+        Sampler(p, Experiment.model_validate(
+            experiment().model_dump() | {"sources": sources, "patch_px": 512, "augmentation": {"mosaic": share}}
+        )).batch(0)
+        for share in (0.0, 1.0)
+    )  # fmt: skip
+    assert plain[0].shape == mosaic[0].shape == (4, 3, 512, 512)
+    unknown = [float((labels[:, 1] == UNKNOWN).mean()) for _, labels in (plain, mosaic)]
+    assert unknown[1] < unknown[0]
+    assert np.isfinite(mosaic[0]).all()

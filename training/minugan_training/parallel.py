@@ -1,0 +1,45 @@
+"""Training in several processes (torchrun): each makes its part of every batch, and gradients are averaged."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+def join(device: str) -> tuple[int, int]:
+    """Join the processes that torchrun started; returns this one's rank and their number, (0, 1) where there is one only."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return 0, 1
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    return dist.get_rank(), world
+
+
+def local_device(device: str) -> str:
+    """Return this process's own GPU for "cuda"."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
+
+
+def share_gradients(module: nn.Module, world: int) -> None:
+    """Average gradients over all processes, in place, in one message."""
+    if world == 1:
+        return
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    dist.all_reduce(flat)
+    flat /= world
+    start = 0
+    for g in gradients:
+        g.copy_(flat[start : start + g.numel()].view_as(g))
+        start += g.numel()
+
+
+def share_buffers(module: nn.Module, world: int) -> None:
+    """Give all processes the first one's running statistics, so that all stay the same."""
+    if world > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)

@@ -1,0 +1,100 @@
+"""Scores of a network on single patches, as the paper gives them: Dice, and hits within a window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import nn
+
+from minugan_training.augment import cut_patch
+from minugan_training.matching import match
+from minugan_training.metrics import dice
+from minugan_training.sampling import Place, Pool
+from minugan_training.settings import Augmentation, Experiment
+from minugan_training.truth import MITOSES, NUCLEI, UNKNOWN, Sample
+from wsi_minugan.geometry import Box
+from wsi_minugan.segmentation.classes import BACKGROUND, MITOSIS, Thresholds, class_map
+from wsi_minugan.segmentation.objects import label_objects, measure_objects
+
+WINDOW_PX = 25
+"""A centroid this near to the truth's is a hit (paper, p. 4: a window of 25 px, about 7 um)."""
+
+_PLAIN = Augmentation(rotate=False)
+_CUT = Thresholds(0.5, 0.5, 0.5)
+
+
+class PatchScore(BaseModel):
+    """What a model that never saw a patch does on it; None where a class is not labelled."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fold: int
+    dataset: str
+    scanner: str
+    patient: str
+    image: str
+    x_px: float
+    y_px: float
+    dice_mitoses: float | None
+    dice_nuclei: float | None
+    tp: int
+    fp: int
+    fn: int
+
+
+def score_patches(
+    network: nn.Module, experiment: Experiment, pool: Pool, places: Sequence[Place], fold: int
+) -> list[PatchScore]:
+    """Return a network's scores on patches."""
+    rows = []
+    for k, image, labels in _cut(pool, places, experiment.patch_px):
+        classes = classes_of(network, image)
+        entry, place = pool.entries[places[k][0]], places[k]
+        counts = _hits(classes, labels)
+        rows.append(
+            PatchScore(
+                fold=fold, dataset=entry.dataset, scanner=entry.scanner, patient=entry.patient, image=entry.image,
+                x_px=place[1], y_px=place[2], tp=counts[0], fp=counts[1], fn=counts[2],
+                dice_mitoses=_overlap(classes == MITOSIS, labels[..., MITOSES]),
+                dice_nuclei=_overlap(classes != BACKGROUND, labels[..., NUCLEI]),
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _cut(
+    pool: Pool, places: Sequence[Place], size_px: int
+) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np.uint8]]]:
+    for k, (index, x, y) in enumerate(places):
+        sample: Sample = pool.sample(index)
+        yield k, *cut_patch(sample, (x, y), size_px, _PLAIN, np.random.default_rng(0))
+
+
+@torch.inference_mode()
+def classes_of(network: nn.Module, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the classes of a patch ``(h, w, 3)``, cleaned as on slides."""
+    x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 127.5 - 1
+    scores = torch.sigmoid(2 * network.logits(x))[0]  # type: ignore[operator]
+    return class_map((255 * scores).round().to(torch.uint8).numpy(), _CUT)
+
+
+def _overlap(found: NDArray[np.bool_], truth: NDArray[np.uint8]) -> float | None:
+    known = truth != UNKNOWN
+    return dice(found & known, truth == 1) if known.any() else None
+
+
+def _hits(classes: NDArray[np.uint8], labels: NDArray[np.uint8]) -> tuple[int, int, int]:
+    known = labels[..., MITOSES] != UNKNOWN
+    found, truth = (_centres(m) for m in ((classes == MITOSIS) & known, labels[..., MITOSES] == 1))
+    matched = match(found, truth, WINDOW_PX)
+    return len(matched.pairs), len(matched.false_positives), len(matched.false_negatives)
+
+
+def _centres(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    table = measure_objects(label_objects(mask), mask.astype(np.uint8), Box(0, 0, *mask.shape)).table
+    area = np.maximum(1, table["area_px"])
+    return np.stack([table["sum_x"] / area, table["sum_y"] / area], axis=1)

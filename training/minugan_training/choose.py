@@ -10,11 +10,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from minugan_training.detect import Candidates, mitosis_candidates, score_image
+from minugan_training.detect import (
+    Candidates,
+    crops_of,
+    full_fields,
+    mitosis_candidates,
+    score_image,
+    scored_crops,
+)
 from minugan_training.index import Entry
 from minugan_training.matching import match
 from minugan_training.metrics import Detections, pooled
-from minugan_training.truth import MITOSES, UNKNOWN, load_sample, mitosis_truth
+from minugan_training.truth import MITOSES, UNKNOWN, Sample, load_sample, mitosis_truth
 from wsi_minugan.errors import DataError
 from wsi_minugan.geometry import UM2_PER_MM2
 from wsi_minugan.minugan.predictor import Predictor
@@ -34,13 +41,16 @@ class Choice:
     mitosis, peak, min_area_um2 : float
         Cut on pixels, on an object's peak, and on its area.
     found : Detections
-        Pooled counts.
+        Pooled counts on full fields.
+    crop_recall : float or None
+        Recall on the crops, from other laboratories; None where there are none.
     """
 
     mitosis: float
     peak: float
     min_area_um2: float
     found: Detections
+    crop_recall: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,21 +81,31 @@ def choose(predictor: Predictor, root: Path, entries: Sequence[Entry], radius_um
     DataError
         If there are none.
     """
-    wanted = [
-        e
-        for e in entries
-        if e.split == "val" and e.mitoses != "unknown" and min(e.width_px, e.height_px) >= 512
-    ]
+    part = [e for e in entries if e.split == "val"]
+    wanted = full_fields(part)
     if not wanted:
         raise DataError("The index has no full fields in the split 'val' to choose on.")
     fields = [_field(predictor, root, e) for e in wanted]
+    crops = [_crop(*c) for c in scored_crops(predictor, root, crops_of(part))]
     choices = []
     for cut in PIXEL_CUTS:
-        found = [mitosis_candidates(f.scores, Thresholds(cut, 0.5, 0.5)) for f in fields]
+        on_fields, on_crops = ([(f, _candidates(f, cut)) for f in images] for images in (fields, crops))
         for peak, area in itertools.product((p for p in PEAKS if p >= cut), AREAS_UM2):
-            counts = [_count(f, c, peak, area, radius_um) for f, c in zip(fields, found, strict=True)]
-            choices.append(Choice(cut, peak, area, pooled(counts)))
+            counts, recalled = (
+                pooled([_count(f, c, peak, area, radius_um) for f, c in pairs])
+                for pairs in (on_fields, on_crops)
+            )
+            choices.append(Choice(cut, peak, area, counts, recalled.recall if crops else None))
     return sorted(choices, key=lambda c: (-c.found.f1, c.found.fp))
+
+
+def _candidates(field: _Field, cut: float) -> Candidates:
+    return mitosis_candidates(field.scores, Thresholds(cut, 0.5, 0.5))
+
+
+def _crop(entry: Entry, sample: Sample, scores: NDArray[np.uint8]) -> _Field:
+    unknown = np.zeros(sample.image.shape[:2], bool)
+    return _Field(scores, np.array(entry.points_px), unknown, sample.mpp, 0.0)
 
 
 def _field(predictor: Predictor, root: Path, entry: Entry) -> _Field:

@@ -180,8 +180,15 @@ def export(experiment: Path, weights: Path, out: Path, card: Path, scores: Path 
 @click.option("--root", type=_PATH, required=True)
 @click.option("--radius-um", type=float, default=7.5, show_default=True)
 @click.option("--show", type=int, default=15, show_default=True, help="How many settings to print.")
-def choose(model: str, index: Path, root: Path, radius_um: float, show: int) -> None:
-    """Print the cuts that do best on the full fields of the split "val"."""
+@click.option(
+    "--crop-recall",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Leave out settings that recall less on crops.",
+)
+def choose(model: str, index: Path, root: Path, radius_um: float, show: int, crop_recall: float) -> None:
+    """Print the cuts that do best on the full fields of the split "val", among those that recall enough on its crops."""
     from rich.console import Console
     from rich.table import Table
 
@@ -190,10 +197,11 @@ def choose(model: str, index: Path, root: Path, radius_um: float, show: int) -> 
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
     from wsi_minugan.minugan.predictor import Predictor
 
-    table = Table("pixel cut", "peak", "area um2", "F1", "precision", "recall", "FP per mm2")
-    for c in search(Predictor(load_bundle(find_bundle(model))), root, read_index(index), radius_um)[:show]:
+    table = Table("pixel cut", "peak", "area um2", "F1", "precision", "recall", "FP per mm2", "crop recall")
+    found = search(Predictor(load_bundle(find_bundle(model))), root, read_index(index), radius_um)
+    for c in [c for c in found if (c.crop_recall or 0.0) >= crop_recall][:show]:
         d = c.found
-        figures = (d.f1, d.precision, d.recall, d.fp_per_mm2)
+        figures = (d.f1, d.precision, d.recall, d.fp_per_mm2, c.crop_recall or 0.0)
         table.add_row(f"{c.mitosis:g}", f"{c.peak:g}", f"{c.min_area_um2:g}", *(f"{v:.3f}" for v in figures))
     Console().print(table)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minugan_training.index import Entry
+from minugan_training.truth import Sample, load_sample
 from wsi_minugan.config import PATCH_PX
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.predictor import Predictor
@@ -44,6 +48,39 @@ def score_image(predictor: Predictor, image: NDArray[np.uint8], stride_px: int =
         for ij, scores in zip(part, predictor.predict(patches), strict=True):
             blender.add(*ij, scores)
     return blender.scores()
+
+
+def full_fields(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the images where every mitosis, and so every negative, is known, and that are larger than a patch."""
+    return [e for e in entries if e.mitoses != "unknown" and min(e.width_px, e.height_px) >= 2 * PATCH_PX]
+
+
+def crops_of(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the images smaller than a patch, with known mitoses."""
+    return [e for e in entries if e.mitoses == "known" and max(e.width_px, e.height_px) < PATCH_PX]
+
+
+def scored_crops(
+    predictor: Predictor, root: Path, entries: Sequence[Entry]
+) -> Iterator[tuple[Entry, Sample, NDArray[np.uint8]]]:
+    """Yield crops with their scores ``(3, h, w)``, predicted in the middle of a patch that continues them by reflection."""
+    for start in range(0, len(entries), predictor.batch_size):
+        part = entries[start : start + predictor.batch_size]
+        samples = [load_sample(root, e) for e in part]
+        scores = predictor.predict(np.stack([_padded(s.image) for s in samples]))
+        for entry, sample, score in zip(part, samples, scores, strict=True):
+            yield entry, sample, np.ascontiguousarray(_unpadded(score, sample.image.shape))
+
+
+def _padded(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    h, w = image.shape[:2]
+    top, left = (PATCH_PX - h) // 2, (PATCH_PX - w) // 2
+    return np.pad(image, ((top, PATCH_PX - h - top), (left, PATCH_PX - w - left), (0, 0)), mode="symmetric")
+
+
+def _unpadded(scores: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    top, left = (PATCH_PX - shape[0]) // 2, (PATCH_PX - shape[1]) // 2
+    return scores[:, top : top + shape[0], left : left + shape[1]]
 
 
 def _cut(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:

@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from minugan_training.detect import Candidates, mitosis_candidates, score_image
+from minugan_training.detect import (
+    Candidates,
+    crops_of,
+    full_fields,
+    mitosis_candidates,
+    score_image,
+    scored_crops,
+)
 from minugan_training.index import Entry
 from minugan_training.matching import match
 from minugan_training.metrics import (
@@ -36,8 +43,6 @@ from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.classes import MITOSIS, Thresholds, class_map
 from wsi_minugan.segmentation.objects import label_objects
-
-CROP_PX = 256
 
 
 class Figure(BaseModel):
@@ -85,12 +90,8 @@ def evaluate_model(bundle: Bundle, root: Path, entries: Sequence[Entry], radius_
     rows: list[Figure] = []
     for split in ("val", "test"):
         part = [e for e in entries if e.split == split]
-        rows += judge.fields(
-            [e for e in part if e.mitoses != "unknown" and min(e.width_px, e.height_px) >= 2 * CROP_PX], split
-        )
-        rows += judge.crops(
-            [e for e in part if e.mitoses == "known" and max(e.width_px, e.height_px) < CROP_PX], split
-        )
+        rows += judge.fields(full_fields(part), split)
+        rows += judge.crops(crops_of(part), split)
         rows += judge.nuclei([e for e in part if e.nuclei == "known"], split)
     return Figures(
         model=bundle.card.name, weights_sha256=bundle.card.weights_sha256, radius_um=radius_um, rows=rows
@@ -190,17 +191,12 @@ class _Judge:
         by_scanner: dict[str, dict[str, Detections]] = defaultdict(
             lambda: defaultdict(lambda: Detections(0, 0, 0))
         )
-        for start in range(0, len(entries), self._predictor.batch_size):
-            part = entries[start : start + self._predictor.batch_size]
-            samples = [load_sample(self._root, e) for e in part]
-            scores = self._predictor.predict(np.stack([_padded(s.image) for s in samples]))
-            for entry, sample, score in zip(part, samples, scores, strict=True):
-                inner = np.ascontiguousarray(_unpadded(score, sample.image.shape))
-                found = self._kept(mitosis_candidates(inner, self._cut), sample.mpp)
-                matched = match(found.xy_px, np.array(entry.points_px), self._radius_um / sample.mpp)
-                counts = Detections(len(matched.pairs), 0, len(matched.false_negatives))
-                for name in ("all", entry.scanner):
-                    by_scanner[name][entry.patient] += counts
+        for entry, sample, scores in scored_crops(self._predictor, self._root, entries):
+            found = self._kept(mitosis_candidates(scores, self._cut), sample.mpp)
+            matched = match(found.xy_px, np.array(entry.points_px), self._radius_um / sample.mpp)
+            counts = Detections(len(matched.pairs), 0, len(matched.false_negatives))
+            for name in ("all", entry.scanner):
+                by_scanner[name][entry.patient] += counts
         for name, groups in by_scanner.items():
             images = sum(name in {"all", e.scanner} for e in entries)
             yield _figure(f"crops, {name}", split, "recall", lambda d: d.recall, dict(groups), images)
@@ -241,17 +237,6 @@ def _object_at(labels: NDArray[np.int32], xy: NDArray[np.float64]) -> NDArray[np
         return np.zeros(labels.shape, bool)
     nearest = np.argmin((ys + top - y) ** 2 + (xs + left - x) ** 2)
     return np.asarray(labels == window[ys[nearest], xs[nearest]], np.bool_)
-
-
-def _padded(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    h, w = image.shape[:2]
-    top, left = (CROP_PX - h) // 2, (CROP_PX - w) // 2
-    return np.pad(image, ((top, CROP_PX - h - top), (left, CROP_PX - w - left), (0, 0)), mode="symmetric")
-
-
-def _unpadded(scores: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    top, left = (CROP_PX - shape[0]) // 2, (CROP_PX - shape[1]) // 2
-    return scores[:, top : top + shape[0], left : left + shape[1]]
 
 
 def _detections(data: str, split: str, groups: dict[str, Detections]) -> Iterator[Figure]:

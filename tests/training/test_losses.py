@@ -85,3 +85,12 @@ def test_the_discriminator_sees_the_generators_own_scores_where_nothing_is_known
 
 def test_the_u_net_keeps_the_patch_size() -> None:
     assert UNet(4)(torch.rand(1, 3, 64, 96)).shape == (1, 3, 64, 96)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.1, 1.0, 2.0, 5.0])
+def test_focal_gradients_stay_finite_however_sure_a_discriminator_is(gamma: float) -> None:
+    logits = torch.tensor([-500.0, -50.0, 0.0, 50.0, 500.0], requires_grad=True)
+    total = focal_generator_loss([logits], gamma) + focal_discriminator_loss([logits], [logits], gamma)
+    total.backward()
+    assert torch.isfinite(total)
+    assert torch.isfinite(logits.grad).all()

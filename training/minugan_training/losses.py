@@ -31,11 +31,10 @@ def focal_discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor], gam
     """
     total = real[0].new_zeros(())
     for r, f in zip(real, fake, strict=True):
-        d_real, d_fake = torch.sigmoid(r), torch.sigmoid(f)
         total = (
             total
-            - ((1 - d_real) ** gamma * F.logsigmoid(r)).mean()
-            - (d_fake**gamma * F.logsigmoid(-f)).mean()
+            - (_sigmoid_power(-r, gamma) * F.logsigmoid(r)).mean()
+            - (_sigmoid_power(f, gamma) * F.logsigmoid(-f)).mean()
         )
     return total
 
@@ -44,8 +43,13 @@ def focal_generator_loss(fake: Sequence[Tensor], gamma: float) -> Tensor:
     """Return the generator's adversarial loss, summed over scales: -E[(1 - D)^g log D] of generated pairs (non-saturating)."""
     total = fake[0].new_zeros(())
     for f in fake:
-        total = total - ((1 - torch.sigmoid(f)) ** gamma * F.logsigmoid(f)).mean()
+        total = total - (_sigmoid_power(-f, gamma) * F.logsigmoid(f)).mean()
     return total
+
+
+def _sigmoid_power(x: Tensor, gamma: float) -> Tensor:
+    """Return sigmoid(x) ** gamma with a gradient that stays finite for exponents below 1, where that of a power is not."""
+    return torch.exp(gamma * F.logsigmoid(x))
 
 
 def feature_matching_loss(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:

@@ -60,7 +60,7 @@ def score_patches(
                 fold=fold, dataset=entry.dataset, scanner=entry.scanner, patient=entry.patient, image=entry.image,
                 x_px=place[1], y_px=place[2], tp=counts[0], fp=counts[1], fn=counts[2],
                 dice_mitoses=_overlap(classes == MITOSIS, labels[..., MITOSES]),
-                dice_nuclei=_overlap(classes != BACKGROUND, labels[..., NUCLEI]),
+                dice_nuclei=_overlap(classes != BACKGROUND, labels[..., NUCLEI]) if entry.nuclei == "known" else None,
             )
         )  # fmt: skip
     return rows

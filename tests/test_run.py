@@ -145,3 +145,8 @@ def test_schemas_are_those_of_the_models() -> None:
     for name in schemas.MODELS:
         committed = json.loads((schemas.FOLDER / f"{name}.schema.json").read_text())
         assert committed == json.loads(json.dumps(schemas.schema_of(name))), f"run: make schemas ({name})"
+
+
+def test_some_drawn_mitoses_are_found_and_little_else(finished: Path, drawing: Drawing) -> None:
+    count = json.loads((finished / ID / "count.json").read_text())
+    assert 2 <= count["mitoses"] <= 1.5 * len(drawing.mitoses_xy_px)

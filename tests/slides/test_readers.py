@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from wsi_minugan.errors import MppError, NotBrightfieldError, SlideUnreadableError, TileUnreadableError
 from wsi_minugan.geometry import Box, analysis_frame
 from wsi_minugan.slides.analysis import AnalysisView
-from wsi_minugan.slides.drawn import Drawing
+from wsi_minugan.slides.drawn import Drawing, write_slide
 from wsi_minugan.slides.openslide_reader import OpenSlideReader
 from wsi_minugan.slides.reader import SlideInfo, open_slide, resolve_mpp
 from wsi_minugan.slides.tiff_reader import TiffReader
@@ -164,3 +164,15 @@ def test_a_read_that_hangs_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(SlideUnreadableError, match="did not answer"):
         reader.read_level(0, Box(0, 0, 1, 1))
     reader.close()
+
+
+def test_a_drawn_slides_pyramid_shows_the_same_at_every_level(tmp_path: Path) -> None:
+    path = tmp_path / "pyramid.tiff"
+    drawing = Drawing(2400, 2200, seed=5)
+    write_slide(path, drawing)
+    reader = open_slide(path)
+    assert len(reader.info.levels) == 2
+    small = reader.read_level(1, Box(0, 0, 275, 300)).astype(int)
+    full = reader.read_level(0, Box(0, 0, 2200, 2400)).astype(float)
+    reduced = full.reshape(275, 8, 300, 8, 3).mean(axis=(1, 3))
+    assert np.abs(small - reduced).mean() < 4

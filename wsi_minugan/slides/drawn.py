@@ -19,11 +19,12 @@ from wsi_minugan.geometry import Box
 TILE_PX = 256
 REDUCTION = 8
 _SITE_PX = 44
-_REACH_PX = 28
+_REACH_PX = 36
 _TEXTURE_PX = 1024
+_MITOSIS_SCALE = 1.5
 _GLASS = (243, 242, 245)
-# Optical densities of haematoxylin and eosin in RGB (Ruifrok and Johnston 2001).
-_STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]], np.float32)
+# Optical densities of haematoxylin in RGB (Ruifrok and Johnston 2001), and of an eosin as orange as most laboratories'.
+_STAINS = np.array([[0.65, 0.70, 0.29], [0.20, 0.80, 0.35]], np.float32)
 _QUALITY = 88
 
 
@@ -141,12 +142,12 @@ class Drawing:
         at: tuple[float, float],
         rng: np.random.Generator,
     ) -> None:
-        """Draw a metaphase plate or two anaphase plates in a cleared cell, with ragged edges."""
-        unit = 0.25 / self.mpp
+        """Draw a metaphase plate or two anaphase plates in a cleared cell, with ragged edges; 25 to 45 um2, as experts' outlines have."""
+        unit = _MITOSIS_SCALE * 0.25 / self.mpp
         angle = rng.uniform(0, math.pi)
         across = np.array([-math.sin(angle), math.cos(angle)])
         gap = rng.choice([0.0, 7.0]) * unit
-        clear = _ellipse(at, (24 * unit, 22 * unit), 0, stain.shape)
+        clear = _ellipse(at, (17 * unit, 16 * unit), 0, stain.shape)
         stain *= 1 - clear
         stain += 0.03 * clear
         for side in (1.0,) if gap == 0 else (-1.0, 1.0):
@@ -166,7 +167,7 @@ class Drawing:
         rows, columns = np.arange(box.y_px, box.y_end_px), np.arange(box.x_px, box.x_end_px)
         at = np.ix_(rows % _TEXTURE_PX, columns % _TEXTURE_PX)
         inside = self._depth(columns[None, :].astype(float), rows[:, None].astype(float)) > 0
-        eosin = (0.30 + 0.12 * coarse[at] + 0.05 * fine[at]) * inside
+        eosin = (0.35 + 0.07 * coarse[at] + 0.03 * fine[at]) * inside
         nuclear = haematoxylin * (1 + 0.22 * fine[at]) + 0.05 * inside
         density = nuclear[..., None] * _STAINS[0] + eosin[..., None] * _STAINS[1]
         picture: NDArray[np.uint8] = np.clip(np.array(_GLASS, np.float32) * np.exp(-density), 0, 255).astype(
@@ -228,7 +229,9 @@ def write_slide(path: Path, drawing: Drawing) -> None:
         if max(h, w) > TILE_PX * REDUCTION:
             less = per_cm / REDUCTION
             tif.write(
-                small,
+                _tiles_of(small),
+                shape=small.shape,
+                dtype=np.uint8,
                 subfiletype=1,
                 resolution=(less, less),
                 resolutionunit="CENTIMETER",
@@ -251,6 +254,16 @@ def _tiles(drawing: Drawing, small: NDArray[np.uint8]) -> Iterator[bytes]:
             part = small[y // REDUCTION : y // REDUCTION + step, x // REDUCTION : x // REDUCTION + step]
             reduced = cv2.resize(tile, (step, step), interpolation=cv2.INTER_AREA)
             part[:] = reduced[: part.shape[0], : part.shape[1]]
+            yield _encode(tile)
+
+
+def _tiles_of(picture: NDArray[np.uint8]) -> Iterator[bytes]:
+    """Yield a picture's encoded tiles; the last ones are filled up with glass."""
+    for y in range(0, picture.shape[0], TILE_PX):
+        for x in range(0, picture.shape[1], TILE_PX):
+            tile = np.full((TILE_PX, TILE_PX, 3), _GLASS, np.uint8)
+            part = picture[y : y + TILE_PX, x : x + TILE_PX]
+            tile[: part.shape[0], : part.shape[1]] = part
             yield _encode(tile)
 
 

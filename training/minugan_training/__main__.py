@@ -1,0 +1,6 @@
+"""So that torchrun can start it: `torchrun -m minugan_training fit …`."""
+
+from minugan_training.cli import main
+
+if __name__ == "__main__":
+    main()

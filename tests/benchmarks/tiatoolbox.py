@@ -1,0 +1,124 @@
+"""The same network on the same drawn slide, patches and stride: TIAToolbox's segmentation engine, and this project with one worker.
+
+    make .venv-tiatoolbox/.installed
+    OMP_NUM_THREADS=1 .venv-tiatoolbox/bin/python tests/benchmarks/tiatoolbox.py [--side 10240]
+
+256 px patches without overlap, everything analysed, one torch thread. TIAToolbox writes its class map as Zarr (its polygons need an SQLite
+that loads extensions, which this machine's Python has not); this project writes all its files. Prints wall time, time a patch beyond the
+network's own forward (measured alone, in this process), and the peak memory of the process tree.
+"""
+
+import argparse
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+THEIRS = """
+import sys
+from pathlib import Path
+import numpy as np, torch
+torch.set_num_threads(1)
+from tiatoolbox.models.engine.io_config import IOSegmentorConfig
+from tiatoolbox.models.engine.semantic_segmentor import SemanticSegmentor
+from tiatoolbox.models.models_abc import ModelABC
+from wsi_minugan.minugan.bundle import find_bundle, load_bundle
+from wsi_minugan.minugan.predictor import Predictor
+from wsi_minugan.segmentation.classes import Thresholds, class_map
+
+PREDICTOR = Predictor(load_bundle(find_bundle("default")), "cpu")
+
+class Wrapped(ModelABC):
+    def __init__(self):
+        super().__init__()
+        self.class_dict = {0: "background", 1: "nucleus", 2: "mitosis"}
+    def forward(self, x):
+        return x
+    @staticmethod
+    def infer_batch(model, batch_data, *, device):
+        patches = np.asarray(batch_data).astype(np.uint8)
+        return PREDICTOR.predict(patches).transpose(0, 2, 3, 1).astype(np.float32) / 255
+    @staticmethod
+    def postproc(image):
+        scores = (np.asarray(image) * 255).round().astype(np.uint8).transpose(2, 0, 1)
+        return class_map(np.ascontiguousarray(scores), Thresholds(0.8, 0.5, 0.5))
+
+if __name__ == "__main__":
+    baseline = [{"units": "baseline", "resolution": 1.0}]
+    io = IOSegmentorConfig(
+        input_resolutions=baseline, output_resolutions=baseline, save_resolution=baseline[0],
+        patch_input_shape=(256, 256), patch_output_shape=(256, 256), stride_shape=(256, 256),
+    )
+    engine = SemanticSegmentor(Wrapped(), batch_size=8, num_workers=0, device="cpu", verbose=False)
+    engine.run([Path(sys.argv[1])], patch_mode=False, ioconfig=io, save_dir=Path(sys.argv[2]), auto_get_mask=False,
+               output_type="zarr")
+"""
+OURS = "from wsi_minugan.cli.main import main; main()"
+
+
+def measured(call: list[str]) -> tuple[float, float]:
+    """Run a command; return its wall time (s) and the peak memory of its process tree (MB)."""
+    start, peak = time.monotonic(), 0.0
+    with tempfile.TemporaryFile() as log:
+        run = subprocess.Popen(call, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        while run.poll() is None:
+            try:
+                tree = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
+                peak = max(peak, sum(p.memory_info().rss for p in tree) / 1e6)
+            except psutil.NoSuchProcess:
+                pass
+            time.sleep(0.2)
+        if run.returncode:
+            log.seek(0)
+            raise SystemExit(log.read().decode()[-3000:])
+    return time.monotonic() - start, peak
+
+
+def forward_ms() -> float:
+    """Return the milliseconds a patch of the network alone."""
+    from wsi_minugan.minugan.bundle import find_bundle, load_bundle
+    from wsi_minugan.minugan.predictor import Predictor
+
+    predictor = Predictor(load_bundle(find_bundle("default")), "cpu")
+    patches = np.random.default_rng(0).integers(0, 256, (8, 256, 256, 3), np.uint8)
+    predictor.predict(patches)
+    start = time.perf_counter()
+    for _ in range(20):
+        predictor.predict(patches)
+    return (time.perf_counter() - start) / 160 * 1000
+
+
+def main() -> None:
+    from wsi_minugan.slides.drawn import Drawing, write_slide
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--side", type=int, default=10240)
+    a = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="tiatoolbox-"))
+    slide, script = folder / "slide.tiff", folder / "theirs.py"
+    write_slide(slide, Drawing(a.side, a.side, mitoses=200))
+    script.write_text(THEIRS)
+    patches = math.ceil(a.side / 256) ** 2
+    ours = [sys.executable, "-c", OURS, "run", str(slide), "-o", str(folder / "ours"), "--workers", "1"]
+    ours += ["--no-tissue", "--stride", "256", "--device", "cpu", "--quiet"]
+    for name, call in (
+        ("TIAToolbox", [sys.executable, str(script), str(slide), str(folder / "theirs")]),
+        ("wsi-minugan", ours),
+    ):
+        alone = forward_ms()
+        wall, peak = measured(call)
+        sys.stdout.write(
+            f"{name}: {patches} patches in {wall:.1f} s; forward alone {alone:.1f} ms a patch, beyond it "
+            f"{1000 * wall / patches - alone:.1f} ms a patch, start-up included; peak memory {peak:.0f} MB\n"
+        )
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

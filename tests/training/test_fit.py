@@ -110,7 +110,9 @@ def test_an_exported_bundle_loads(tmp_path: Path) -> None:
     (tmp_path / "card.yaml").write_text(yaml.safe_dump(card))
     (tmp_path / "scores.json").write_text(json.dumps({"F1": 0.5}))
     weights = tmp_path / "a" / "weights.safetensors"
-    export_bundle(s, weights, tmp_path / "card.yaml", tmp_path / "scores.json", tmp_path / "bundle")
+    export_bundle(
+        s, [weights, weights], tmp_path / "card.yaml", tmp_path / "scores.json", tmp_path / "bundle"
+    )
     assert load_bundle(tmp_path / "bundle").card.scores == {"F1": 0.5}
     assert load_file(weights)
 

@@ -159,14 +159,14 @@ def reproduce(results: Path, index: Path, root: Path, pictures: int) -> None:
 
 @app.command()
 @click.argument("experiment", type=_PATH)
-@click.argument("weights", type=_PATH)
+@click.argument("weights", type=_PATH, nargs=-1, required=True)
 @click.option("-o", "--out", type=_PATH, required=True, help="The bundle's folder.")
 @click.option(
     "--card", type=_PATH, required=True, help="YAML with name, version, training_data, licence, thresholds."
 )
 @click.option("--scores", type=_PATH, help="JSON that `evaluate -o` wrote.")
-def export(experiment: Path, weights: Path, out: Path, card: Path, scores: Path | None) -> None:
-    """Write a bundle for `wsi-minugan run --model`."""
+def export(experiment: Path, weights: tuple[Path, ...], out: Path, card: Path, scores: Path | None) -> None:
+    """Write a bundle for `wsi-minugan run --model`; several WEIGHTS, of runs that went on from each other, are averaged."""
     from minugan_training.export import export_bundle
     from minugan_training.settings import load_experiment
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from minugan_training.settings import Experiment
 from wsi_minugan.errors import TrainingError
@@ -16,7 +18,7 @@ from wsi_minugan.minugan.generator import Generator
 
 
 def export_bundle(
-    experiment: Experiment, weights: Path, card: Path, scores: Path | None, out: Path
+    experiment: Experiment, weights: Sequence[Path], card: Path, scores: Path | None, out: Path
 ) -> Bundle:
     """Write a bundle.
 
@@ -24,8 +26,8 @@ def export_bundle(
     ----------
     experiment : Experiment
         What was trained.
-    weights : Path
-        ``weights.safetensors`` of the run.
+    weights : sequence of Path
+        ``weights.safetensors`` of the run, or of several that went on from each other: these are averaged.
     card : Path
         YAML with name, version, training_data, licence and thresholds.
     scores : Path, optional
@@ -41,13 +43,24 @@ def export_bundle(
     if experiment.network != "minugan":
         raise TrainingError("Only MiNuGAN generators become bundles; a U-Net is a baseline to compare with.")
     try:
-        state = load_file(weights)
+        states = [load_file(w) for w in weights]
         fields = yaml.safe_load(card.read_text("utf-8"))
         measured = json.loads(scores.read_text("utf-8")) if scores is not None else {}
         network = Generator(experiment.ngf, experiment.norm)
-        network.load_state_dict({k: v.to(network.state_dict()[k].dtype) for k, v in state.items()})
+        network.load_state_dict(_averaged(states, network.state_dict()))
     except (OSError, SafetensorError, yaml.YAMLError, ValueError, KeyError, RuntimeError) as e:
         raise TrainingError(f"The bundle cannot be made: {e}.") from e
     architecture = {"ngf": experiment.ngf, "norm": experiment.norm}
     full = {"architecture": architecture, "mpp": 0.25, "scores": measured} | fields
     return save_bundle(out, network.state_dict(), full)
+
+
+def _averaged(states: Sequence[dict[str, Tensor]], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the mean of weights of the names and types that are wanted; counters that no inference needs may be missing."""
+    return {
+        k: sum((s[k].float() for s in states), 0 * v.float()).div(len(states)).to(v.dtype)
+        if all(k in s for s in states)
+        else v
+        for k, v in wanted.items()
+        if k in states[0] or k.endswith("num_batches_tracked")
+    }

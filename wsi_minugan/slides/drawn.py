@@ -21,7 +21,7 @@ REDUCTION = 8
 _SITE_PX = 44
 _REACH_PX = 36
 _TEXTURE_PX = 1024
-_MITOSIS_SCALE = 1.5
+_MITOSIS_SCALE = 1.4
 _GLASS = (243, 242, 245)
 # Optical densities of haematoxylin in RGB (Ruifrok and Johnston 2001), and of an eosin as orange as most laboratories'.
 _STAINS = np.array([[0.65, 0.70, 0.29], [0.20, 0.80, 0.35]], np.float32)
@@ -159,7 +159,7 @@ class Drawing:
                 blob = _ellipse(
                     (where[0], where[1]), axes, math.degrees(angle) + rng.normal(0, 25), stain.shape
                 )
-                np.maximum(stain, rng.uniform(1.3, 1.6) * blob, out=stain)
+                np.maximum(stain, rng.uniform(1.8, 2.2) * blob, out=stain)
                 classes[blob > 0.5] = 2
 
     def _stain(self, haematoxylin: NDArray[np.float32], box: Box) -> NDArray[np.uint8]:

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from minugan_training.fit import BEST, fit, read_metrics
 from minugan_training.index import write_index
+from minugan_training.pseudo import PseudoNuclei
 from minugan_training.sampling import Pool, Sampler
 from minugan_training.settings import Experiment
-from minugan_training.truth import UNKNOWN
+from minugan_training.truth import MITOSES, NUCLEI, UNKNOWN
 from safetensors.torch import load_file
 
 from tests.training.test_data import experiment, pool
@@ -82,3 +83,17 @@ def test_a_mosaic_fills_the_patch_that_a_small_crop_would_leave_unknown(tmp_path
     unknown = [float((labels[:, 1] == UNKNOWN).mean()) for _, labels in (plain, mosaic)]
     assert unknown[1] < unknown[0]
     assert np.isfinite(mosaic[0]).all()
+
+
+def test_pseudo_labels_fill_only_what_is_unknown_and_sure(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    p = pool(tmp_path)
+    entry = p.entries[0].model_copy(update={"nuclei": "unknown", "nuclei_kind": "", "nuclei_truth": ""})
+    plain = Pool(tmp_path, [entry]).sample(0)
+    filled = Pool(tmp_path, [entry], PseudoNuclei("default").fill).sample(0)
+    known = plain.labels != UNKNOWN
+    assert np.array_equal(plain.labels[known], filled.labels[known])
+    assert (filled.labels[..., NUCLEI] == 1).sum() > (plain.labels[..., NUCLEI] == 1).sum()
+    assert np.array_equal(filled.labels[..., MITOSES], plain.labels[..., MITOSES])
+    labelled = Pool(tmp_path, p.entries, PseudoNuclei("default").fill).sample(0)
+    assert np.array_equal(labelled.labels, p.sample(0).labels)

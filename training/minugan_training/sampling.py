@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -30,10 +30,15 @@ class Pool:
         What the index's paths are below.
     entries : sequence of Entry
         The index.
+    complete : callable, optional
+        Fills in labels of images whose nuclei are unknown; see `pseudo.PseudoNuclei`.
     """
 
-    def __init__(self, root: Path, entries: Sequence[Entry]) -> None:
+    def __init__(
+        self, root: Path, entries: Sequence[Entry], complete: Callable[[Sample], Sample] | None = None
+    ) -> None:
         self.root = root
+        self._complete = complete
         self.entries = tuple(entries)
         self._samples: OrderedDict[int, Sample] = OrderedDict()
         self._bytes = 0
@@ -41,7 +46,7 @@ class Pool:
 
     def only(self, places: Sequence[Place]) -> Pool:
         """Return a pool whose mitoses are these places and no others; for the folds of a cross-validation."""
-        part = Pool(self.root, self.entries)
+        part = Pool(self.root, self.entries, self._complete)
         part._samples, part._only = self._samples, tuple(places)
         return part
 
@@ -49,6 +54,8 @@ class Pool:
         """Return an entry's image and labels."""
         if index not in self._samples:
             loaded = load_sample(self.root, self.entries[index])
+            if self._complete is not None and self.entries[index].nuclei == "unknown":
+                loaded = self._complete(loaded)
             self._samples[index] = loaded
             self._bytes += 2 * loaded.image.nbytes
             while self._bytes > CACHE_BYTES and len(self._samples) > 1:

@@ -97,6 +97,10 @@ class Experiment(_Frozen):
     seed: int = 0
     checkpoint_every: int = Field(500, ge=1)
     log_every: int = Field(50, ge=1)
+    pseudo_nuclei: str = Field(
+        "",
+        description="Bundle that labels nuclei where nobody did; empty: such pixels are left out of the losses.",
+    )
     start_from: str = Field("", description="Weights (safetensors) to start from.")
 
     @property

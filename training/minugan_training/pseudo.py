@@ -1,0 +1,43 @@
+"""Nuclei on images without nuclei labels, as a first model sees them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from minugan_training.detect import score_image
+from minugan_training.truth import BOUNDARY, NUCLEI, UNKNOWN, Sample
+from wsi_minugan.minugan.bundle import find_bundle, load_bundle
+from wsi_minugan.minugan.predictor import Predictor
+
+SURE = 0.8
+"""A pixel is taken as nucleus (or boundary) above this score, as neither below 1 - SURE; between them it stays unknown."""
+
+
+class PseudoNuclei:
+    """Fills in nuclei that nobody labelled.
+
+    Parameters
+    ----------
+    bundle : str
+        Name or folder of the first model.
+    """
+
+    def __init__(self, bundle: str) -> None:
+        self._predictor = Predictor(load_bundle(find_bundle(bundle)), "cpu")
+
+    def fill(self, sample: Sample) -> Sample:
+        """Return a sample whose unknown nucleus and boundary pixels are labelled where the model is sure."""
+        scores = score_image(self._predictor, sample.image)
+        labels = sample.labels.copy()
+        for channel, of in ((0, NUCLEI), (2, BOUNDARY)):
+            unknown = labels[..., of] == UNKNOWN
+            high, low = scores[channel] > 255 * SURE, scores[channel] < 255 * (1 - SURE)
+            labels[..., of] = np.where(unknown & high, 1, np.where(unknown & low, 0, labels[..., of]))
+        return replace(sample, labels=labels)
+
+
+def pseudo_nuclei(bundle: str) -> PseudoNuclei | None:
+    """Return what fills in nuclei, or None where an experiment wants none."""
+    return PseudoNuclei(bundle) if bundle else None

@@ -168,6 +168,9 @@ class Engine:
             # Where some workers have a GPU, only these run the network; the others do the rest.
             resources={"GPU": 1} if stage == "analyse" and self._gpus else None,
         )
+        self._expect(slide, stage, index, future)
+
+    def _expect(self, slide: _SlideRun, stage: Stage, index: int, future: Future) -> None:
         slide.running[index] = future
         self._in_flight += 1
         future.add_done_callback(lambda f: self._finished.put((slide, stage, index, f)))
@@ -189,6 +192,9 @@ class Engine:
     def _take(self, slide: _SlideRun, stage: Stage, index: int, future: Future) -> None:
         if future.status == "finished":
             self._advance(slide, stage, index, future.result())
+        elif future.status in {"lost", "pending"}:
+            # Its worker died between the end of the task and this moment: Dask runs it again by itself.
+            self._expect(slide, stage, index, future)
         else:
             self._fail(slide, *_why(slide, stage, index, future))
 

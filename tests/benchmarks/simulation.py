@@ -104,7 +104,7 @@ def main() -> None:
         tasks = 2 * watch.blocks
         sys.stdout.write(
             f"{watch.blocks} blocks, each analysed and written, in {wall:.1f} s: {1000 * cpu / tasks:.2f} ms CPU a task; "
-            f"ideal {tasks * a.sleep / a.workers:.1f} s\n"
+            f"workers busy {(tasks + 3 * watch.done) * a.sleep / a.workers / wall:.3f} of the time\n"
         )
         ledger.close()
         again = Watch(10**9)

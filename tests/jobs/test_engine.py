@@ -1,0 +1,77 @@
+"""The engine on a real cluster of processes, with stages that sleep or kill their worker."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import cloudpickle
+import dask
+import pytest
+from distributed import Client, LocalCluster, WorkerPlugin
+from minugan_jobs.cluster import _DASK
+from minugan_jobs.engine import Engine, Event
+from minugan_jobs.ledger import Ledger, SlideRecord
+from minugan_jobs.supply import InPlace
+from minugan_jobs.work import Bench, Job, Outcome, Planned, Stage
+
+from wsi_minugan.config import RunSettings
+from wsi_minugan.outputs.models import SlideState
+from wsi_minugan.slides.inputs import SlideInput
+
+BLOCKS, SLEEP_S = 4, 0.25
+
+
+class Stages(WorkerPlugin):
+    """Stages that sleep; block 1 of the slide "deadly" ends its worker."""
+
+    name = Bench.name
+
+    def run(self, stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:
+        slide_id = job.slide.slide_id
+        if (slide_id, stage, index) == ("deadly", "analyse", 1):
+            os._exit(1)
+        time.sleep(SLEEP_S)
+        if stage == "plan":
+            return Outcome(SLEEP_S, planned=Planned(slide_id, BLOCKS, "new"))
+        row = SlideState(slide_id=slide_id, path=slide_id, status="done") if stage == "finish" else None
+        return Outcome(SLEEP_S, row=row)
+
+
+def run_engine(folder: Path, names: list[str]) -> tuple[dict[str, str], float]:
+    """Return each slide's error ("" where done) and the seconds from the first plan to the end."""
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    ledger = Ledger(folder)
+    ledger.add_slides([SlideInput(n, Path(f"/{n}.svs")) for n in names])
+    events: list[Event] = []
+
+    def job(record: SlideRecord) -> Job:
+        return Job(record.slide, folder / record.slide.slide_id, RunSettings(), folder, "")
+
+    with (
+        dask.config.set(_DASK),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.register_plugin(Stages())
+        start = time.monotonic()
+        Engine(client, ledger, InPlace(ledger.slides()), job, events.append, lambda: False).run()
+        spent = time.monotonic() - start
+    found = {s.slide_id: s.error for s in ledger.states() if s.status in {"done", "failed"}}
+    ledger.close()
+    return found, spent
+
+
+@pytest.mark.slow
+def test_a_block_that_kills_two_workers_fails_its_slide_and_the_others_go_on(tmp_path: Path) -> None:
+    found, _ = run_engine(tmp_path, ["first", "deadly", "last"])
+    assert found["first"] == found["last"] == ""
+    assert "Two worker processes died on block 1 of deadly" in found["deadly"]
+
+
+@pytest.mark.slow
+def test_workers_hardly_wait_between_the_slides_of_a_batch(tmp_path: Path) -> None:
+    found, spent = run_engine(tmp_path, [f"s{k}" for k in range(8)])
+    assert list(found.values()) == [""] * 8
+    busy = 8 * (3 + 2 * BLOCKS) * SLEEP_S / (2 * spent)
+    assert busy > 0.85, busy

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import time
 from pathlib import Path
 
@@ -104,7 +105,8 @@ def test_names_do_not_leave_a_run_with_pseudonyms(run_command, tmp_path: Path, s
         "slide-0001/manifest.json",
         "slide-0001/count.json",
     ):
-        text = (tmp_path / "o" / name).read_text()
+        # Encoded pictures hold any three letters somewhere.
+        text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", (tmp_path / "o" / name).read_text())
         assert "Doe" not in text, name
         assert "Roe" not in text, name
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from wsi_minugan.errors import SettingsError
 
 PATCH_PX = 256
+M = TypeVar("M", bound=BaseModel)
 
 _HOW = (
     *("device", "workers", "threads", "batch_size", "block_px", "stall_s", "scheduler", "cluster"),
@@ -111,5 +112,34 @@ def load_settings(config: Path | None, flags: dict[str, Any]) -> RunSettings:
     try:
         return RunSettings(**values)
     except ValidationError as e:
-        problems = "; ".join(f"{'.'.join(map(str, i['loc']))}: {i['msg']}" for i in e.errors())
-        raise SettingsError(f"Settings do not fit: {problems}. See 'wsi-minugan run --help'.") from e
+        raise SettingsError(f"Settings do not fit: {problems_in(e)}. See 'wsi-minugan run --help'.") from e
+
+
+def read_yaml(path: Path, model: type[M], what: str) -> M:
+    """Read a YAML file into a model.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    model : type
+        A pydantic model.
+    what : str
+        What the file is, for messages.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be read or does not fit.
+    """
+    try:
+        return model.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        raise SettingsError(f"The {what} {path} cannot be read: {e}.") from e
+    except ValidationError as e:
+        raise SettingsError(f"The {what} {path} does not fit: {problems_in(e)}.") from e
+
+
+def problems_in(error: ValidationError) -> str:
+    """Return what a model did not take, field by field."""
+    return "; ".join(f"{'.'.join(map(str, i['loc']))}: {i['msg']}" for i in error.errors())

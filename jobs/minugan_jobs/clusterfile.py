@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dask
-import yaml
 from distributed.deploy import Cluster
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from wsi_minugan.config import read_yaml
 from wsi_minugan.errors import SettingsError
 
 _EXTRA = {"slurm": "dask-jobqueue", "cuda": "dask-cuda", "ssh": "asyncssh"}
@@ -49,15 +49,7 @@ def load_cluster(path: Path) -> ClusterFile:
     SettingsError
         If it cannot be read or does not fit.
     """
-    try:
-        return ClusterFile.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
-        raise SettingsError(
-            f"The cluster file {path} cannot be read: {e}. Start from one of those in jobs/clusters."
-        ) from e
-    except ValidationError as e:
-        problems = "; ".join(f"{'.'.join(map(str, i['loc']))}: {i['msg']}" for i in e.errors())
-        raise SettingsError(f"The cluster file {path} does not fit: {problems}.") from e
+    return read_yaml(path, ClusterFile, "cluster file")
 
 
 def start_cluster(described: ClusterFile, environment: Mapping[str, str]) -> Cluster:

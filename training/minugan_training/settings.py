@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from wsi_minugan.config import problems_in, read_yaml
 from wsi_minugan.errors import SettingsError
 
 
@@ -123,7 +123,9 @@ def scaled(experiment: Experiment, datasets: Sequence[str], smaller: Mapping[str
     try:
         return Experiment.model_validate(content)
     except ValidationError as e:
-        raise SettingsError(f"The experiment {experiment.name} does not take these values: {e}.") from e
+        raise SettingsError(
+            f"The experiment {experiment.name} does not take these values: {problems_in(e)}."
+        ) from e
 
 
 def load_experiment(path: Path) -> Experiment:
@@ -134,10 +136,4 @@ def load_experiment(path: Path) -> Experiment:
     SettingsError
         If it cannot be read or does not fit.
     """
-    try:
-        return Experiment.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
-        raise SettingsError(f"The experiment {path} cannot be read: {e}.") from e
-    except ValidationError as e:
-        problems = "; ".join(f"{'.'.join(map(str, i['loc']))}: {i['msg']}" for i in e.errors())
-        raise SettingsError(f"The experiment {path} does not fit: {problems}.") from e
+    return read_yaml(path, Experiment, "experiment")

@@ -25,7 +25,8 @@ class PseudoNuclei:
     """
 
     def __init__(self, bundle: str) -> None:
-        self._predictor = Predictor(load_bundle(find_bundle(bundle)), "cpu")
+        # One patch at a time: a crop is one patch, and a batch is always computed whole.
+        self._predictor = Predictor(load_bundle(find_bundle(bundle)), "cpu", batch_size=1)
 
     def fill(self, sample: Sample) -> Sample:
         """Return a sample whose unknown nucleus and boundary pixels are labelled where the model is sure."""

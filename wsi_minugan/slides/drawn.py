@@ -21,7 +21,7 @@ REDUCTION = 8
 _SITE_PX = 44
 _REACH_PX = 36
 _TEXTURE_PX = 1024
-_MITOSIS_SCALE = 1.4
+_MITOSIS_SCALE = 1.3
 _GLASS = (243, 242, 245)
 # Optical densities of haematoxylin in RGB (Ruifrok and Johnston 2001), and of an eosin as orange as most laboratories'.
 _STAINS = np.array([[0.65, 0.70, 0.29], [0.20, 0.80, 0.35]], np.float32)

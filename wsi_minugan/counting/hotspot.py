@@ -155,7 +155,7 @@ def _cell_sweeps(points: FloatArray, tree: cKDTree, radius_px: float) -> Iterato
     half = side * np.sqrt(0.5) * (1 + _SLACK)
     corner = side / 2 * (1 + _SLACK)
     for centre in cells:
-        near = np.asarray(tree.query_ball_point(centre, radius_px + half))
+        near = np.asarray(tree.query_ball_point(centre, radius_px + half), np.int64)
         distance = np.hypot(*(points[near] - centre).T)
         certain = distance < radius_px - half
         unsure = points[near[~certain]]

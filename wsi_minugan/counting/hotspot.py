@@ -80,7 +80,8 @@ def find_hotspot(
 
 
 def _spot(members: FloatArray, radius_px: float, count: int, tissue: TissueFraction | None) -> Hotspot:
-    distinct = np.unique(members, axis=0)
+    # Points that a denormal number parts lead the search for the smallest circle astray.
+    distinct = np.unique(np.round(members, 9), axis=0)
     around = shapely.minimum_bounding_circle(shapely.MultiPoint(distinct)) if len(distinct) > 1 else None
     left, top, right, bottom = around.bounds if around is not None else (*distinct[0], *distinct[0])
     x, y = (left + right) / 2, (top + bottom) / 2

@@ -185,8 +185,6 @@ def _run(
 
                 Engine(client, ledger, supply, make_job, watch, stop.asked).run()
                 events.write("stopped" if stop.asked() else "ended")
-                _write_run(out, settings, bundle, ledger, started, _now())
-                return
     _write_run(out, settings, bundle, ledger, started, _now())
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import dask
 from distributed import Client, LocalCluster
+from distributed.deploy import Cluster
 
 from minugan_jobs.clusterfile import load_cluster, start_cluster
 from minugan_jobs.work import Bench
@@ -48,27 +49,20 @@ def open_cluster(settings: RunSettings) -> Iterator[Client]:
     SettingsError
         If the cluster file does not fit, or its cluster does not start.
     """
-    with dask.config.set(_DASK):
+    with dask.config.set(_DASK), ExitStack() as stack:
         if settings.scheduler:
-            with _connected(settings.scheduler) as client:
-                yield client
-            return
-        if settings.cluster != "local":
-            described = load_cluster(Path(settings.cluster))
-            with (
-                start_cluster(described, _environment(settings)) as cluster,
-                Client(cluster, set_as_default=False) as client,
-            ):
-                client.register_plugin(Bench())
-                yield client
-            return
-        with (
-            tempfile.TemporaryDirectory(prefix="wsi-minugan-") as scratch,
-            _local(settings, scratch) as cluster,
-            Client(cluster, set_as_default=False) as client,
-        ):
-            client.register_plugin(Bench())
-            yield client
+            client = stack.enter_context(_connected(settings.scheduler))
+        else:
+            cluster = stack.enter_context(_started(settings, stack))
+            client = stack.enter_context(Client(cluster, set_as_default=False))
+        client.register_plugin(Bench())
+        yield client
+
+
+def _started(settings: RunSettings, stack: ExitStack) -> Cluster:
+    if settings.cluster != "local":
+        return start_cluster(load_cluster(Path(settings.cluster)), _environment(settings))
+    return _local(settings, stack.enter_context(tempfile.TemporaryDirectory(prefix="wsi-minugan-")))
 
 
 def _environment(settings: RunSettings) -> dict[str, str]:
@@ -102,16 +96,10 @@ def worker_count(settings: RunSettings) -> int:
     return max(1, len(os.sched_getaffinity(0)) // settings.threads)
 
 
-@contextmanager
-def _connected(address: str) -> Iterator[Client]:
+def _connected(address: str) -> Client:
     try:
-        client = Client(address, timeout=20, set_as_default=False)
+        return Client(address, timeout=20, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as e:
         raise InputError(
             f"No Dask scheduler answers at {address} ({e}). Check the address and the firewall."
         ) from e
-    try:
-        client.register_plugin(Bench())
-        yield client
-    finally:
-        client.close()

@@ -85,3 +85,9 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
         return load_file(path), state
     except (OSError, SafetensorError, KeyError, ValueError) as e:
         raise TrainingError(f"The checkpoint {path} cannot be read ({e}). Remove it to start again.") from e
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Put weights, whatever their precision, into a network."""
+    own = network.state_dict()
+    network.load_state_dict({k: v.to(own[k].dtype) for k, v in weights.items()})

@@ -77,7 +77,7 @@ def fit(experiment: Path, index: Path, root: Path, out: Path, device: str, start
     from minugan_training.curves import draw_curves
     from minugan_training.fit import fit as train
     from minugan_training.index import read_index
-    from minugan_training.pseudo import pseudo_nuclei
+    from minugan_training.pseudo import PseudoNuclei
     from minugan_training.sampling import Pool
     from minugan_training.settings import load_experiment
 
@@ -86,9 +86,8 @@ def fit(experiment: Path, index: Path, root: Path, out: Path, device: str, start
         settings = settings.model_copy(update={"start_from": str(start_from)})
     if device == "cpu":
         torch.set_num_threads(1)
-    pseudo = pseudo_nuclei(settings.pseudo_nuclei)
-    pool = Pool(root, read_index(index), pseudo.fill if pseudo else None)
-    train(settings, pool, out, _progress, device=device)
+    fill = PseudoNuclei(settings.pseudo_nuclei).fill if settings.pseudo_nuclei else None
+    train(settings, Pool(root, read_index(index), fill), out, _progress, device=device)
     draw_curves(out)
     click.echo(f"Done. Weights: {out / 'weights.safetensors'}; curves: {out / 'curves.png'}")
 

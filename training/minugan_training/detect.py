@@ -17,7 +17,7 @@ from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.blend import Blender
 from wsi_minugan.segmentation.classes import Thresholds, class_map
 from wsi_minugan.segmentation.grid import PatchGrid
-from wsi_minugan.segmentation.objects import label_objects, measure_objects
+from wsi_minugan.segmentation.objects import centroids_of, label_objects, measure_objects
 
 
 def score_image(predictor: Predictor, image: NDArray[np.uint8], stride_px: int = 192) -> NDArray[np.uint8]:
@@ -117,6 +117,4 @@ def mitosis_candidates(scores: NDArray[np.uint8], cut: Thresholds) -> Candidates
     classes = class_map(scores, cut)
     box = Box(0, 0, *classes.shape)
     table = measure_objects(label_objects(classes == 2), scores[1], box).table
-    area = np.maximum(1, table["area_px"])
-    xy = np.stack([table["sum_x"] / area + 0.5, table["sum_y"] / area + 0.5], axis=1)
-    return Candidates(xy, table["area_px"], table["peak"])
+    return Candidates(centroids_of(table), table["area_px"], table["peak"])

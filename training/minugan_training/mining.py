@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from minugan_training.checkpoint import load_weights
 from minugan_training.sampling import Place, Pool
 from minugan_training.settings import Experiment, Source
 from minugan_training.truth import MITOSES, Sample
@@ -40,7 +41,7 @@ def mine(
     if mining is None:
         return []
     network = Generator(experiment.ngf, experiment.norm)
-    network.load_state_dict({k: v.to(network.state_dict()[k].dtype) for k, v in weights.items()})
+    load_weights(network, weights)
     network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     rng = np.random.default_rng([experiment.seed, step, 99])
     images = rng.permutation(pool.of(source))

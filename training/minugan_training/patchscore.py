@@ -18,7 +18,7 @@ from minugan_training.settings import Augmentation, Experiment
 from minugan_training.truth import MITOSES, NUCLEI, UNKNOWN, Sample
 from wsi_minugan.geometry import Box
 from wsi_minugan.segmentation.classes import BACKGROUND, MITOSIS, Thresholds, class_map
-from wsi_minugan.segmentation.objects import label_objects, measure_objects
+from wsi_minugan.segmentation.objects import centroids_of, label_objects, measure_objects
 
 WINDOW_PX = 25
 """A centroid this near to the truth's is a hit (paper, p. 4: a window of 25 px, about 7 um)."""
@@ -95,6 +95,6 @@ def _hits(classes: NDArray[np.uint8], labels: NDArray[np.uint8]) -> tuple[int, i
 
 
 def _centres(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    table = measure_objects(label_objects(mask), mask.astype(np.uint8), Box(0, 0, *mask.shape)).table
-    area = np.maximum(1, table["area_px"])
-    return np.stack([table["sum_x"] / area, table["sum_y"] / area], axis=1)
+    return centroids_of(
+        measure_objects(label_objects(mask), mask.astype(np.uint8), Box(0, 0, *mask.shape)).table
+    )

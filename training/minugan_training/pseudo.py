@@ -37,8 +37,3 @@ class PseudoNuclei:
             high, low = scores[channel] > 255 * SURE, scores[channel] < 255 * (1 - SURE)
             labels[..., of] = np.where(unknown & high, 1, np.where(unknown & low, 0, labels[..., of]))
         return replace(sample, labels=labels)
-
-
-def pseudo_nuclei(bundle: str) -> PseudoNuclei | None:
-    """Return what fills in nuclei, or None where an experiment wants none."""
-    return PseudoNuclei(bundle) if bundle else None

@@ -41,7 +41,6 @@ class Pool:
         self._complete = complete
         self.entries = tuple(entries)
         self._samples: OrderedDict[int, Sample] = OrderedDict()
-        self._bytes = 0
         self._only: tuple[Place, ...] | None = None
 
     def only(self, places: Sequence[Place]) -> Pool:
@@ -57,11 +56,14 @@ class Pool:
             if self._complete is not None and self.entries[index].nuclei == "unknown":
                 loaded = self._complete(loaded)
             self._samples[index] = loaded
-            self._bytes += 2 * loaded.image.nbytes
-            while self._bytes > CACHE_BYTES and len(self._samples) > 1:
-                self._bytes -= 2 * self._samples.popitem(last=False)[1].image.nbytes
+            while self._cached_bytes() > CACHE_BYTES and len(self._samples) > 1:
+                self._samples.popitem(last=False)
         self._samples.move_to_end(index)
         return self._samples[index]
+
+    def _cached_bytes(self) -> int:
+        # Derived, because the pools of a cross-validation's folds share one cache.
+        return sum(s.image.nbytes + s.labels.nbytes for s in self._samples.values())
 
     def of(self, source: Source) -> list[int]:
         """Return the entries a source draws from.

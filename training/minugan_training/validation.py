@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor, nn
 
+from minugan_training.checkpoint import load_weights
 from minugan_training.metrics import Detections, pooled
 from minugan_training.patchscore import score_patches
 from minugan_training.sampling import Place, Pool
@@ -27,7 +28,7 @@ def validation_figure(
     pool : Pool
         Samples.
     """
-    network.load_state_dict({k: v.to(network.state_dict()[k].dtype) for k, v in weights.items()})
+    load_weights(network, weights)
     places: list[Place] = []
     for source in experiment.sources:
         if source.at == "mitoses":

@@ -89,8 +89,13 @@ class SlideObjects:
 
     def centroids(self) -> NDArray[np.float64]:
         """Return the centroids in analysis px as ``(n, 2)`` x, y; the centre of pixel 0 is at 0.5."""
-        area = np.maximum(1, self.table["area_px"]).astype(np.float64)
-        return np.stack([self.table["sum_x"] / area + 0.5, self.table["sum_y"] / area + 0.5], axis=1)
+        return centroids_of(self.table)
+
+
+def centroids_of(table: dict[str, NDArray[np.int64]]) -> NDArray[np.float64]:
+    """Return the centroids of a table's objects as ``(n, 2)`` x, y; the centre of pixel 0 is at 0.5."""
+    area = np.maximum(1, table["area_px"]).astype(np.float64)
+    return np.stack([table["sum_x"] / area + 0.5, table["sum_y"] / area + 0.5], axis=1)
 
 
 def label_objects(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -130,15 +135,16 @@ def measure_objects(labels: NDArray[np.int32], score: NDArray[np.uint8], box: Bo
         return out[1:]
 
     area = np.bincount(owner, minlength=n + 1)[1:].astype(np.int64)
+    first_y = first[1:] // width + box.y_px
     table = {
         "area_px": area,
         "sum_y": summed(ys) + area * box.y_px,
         "sum_x": summed(xs) + area * box.x_px,
-        "top": first[1:] // width + box.y_px,
+        "top": first_y,
         "left": extreme(np.minimum, xs, width) + box.x_px,
         "bottom": extreme(np.maximum, ys, -1) + 1 + box.y_px,
         "right": extreme(np.maximum, xs, -1) + 1 + box.x_px,
-        "first_y": first[1:] // width + box.y_px,
+        "first_y": first_y,
         "first_x": first[1:] % width + box.x_px,
         "peak": extreme(np.maximum, values, 0),
         "sum_score": summed(values),

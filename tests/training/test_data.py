@@ -178,7 +178,7 @@ def test_a_steps_batch_depends_on_seed_and_step_alone(tmp_path: Path) -> None:
 
 
 def test_patches_around_mitoses_hold_one(tmp_path: Path) -> None:
-    images, labels = Sampler(pool(tmp_path), experiment()).batch(0)
+    images, labels, _ = Sampler(pool(tmp_path), experiment()).batch(0)
     assert images.shape == labels.shape == (4, 3, 64, 64)
     assert images.min() >= -1
     assert images.max() <= 1

@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 from minugan_training.losses import (
+    EDGE_PX,
+    consistency_loss,
     feature_matching_loss,
     focal_discriminator_loss,
     focal_generator_loss,
@@ -94,3 +96,23 @@ def test_focal_gradients_stay_finite_however_sure_a_discriminator_is(gamma: floa
     total.backward()
     assert torch.isfinite(total)
     assert torch.isfinite(logits.grad).all()
+
+
+def test_two_views_that_agree_where_they_overlap_cost_nothing_and_a_wrong_offset_does() -> None:
+    scene = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    offsets = torch.tensor([[5, 20], [17, 3]])
+    views = torch.cat([scene[..., y : y + 64, x : x + 64] for y, x in offsets.tolist()]).requires_grad_()
+    agreeing = consistency_loss(views, offsets)
+    assert agreeing.item() == pytest.approx(0, abs=1e-6)
+    assert consistency_loss(views, offsets.flip(0)).item() > 0.1
+
+
+def test_the_consistency_gradient_draws_each_view_towards_the_other() -> None:
+    logits = torch.zeros(2, 3, 64, 64)
+    logits[1] = 3.0
+    logits.requires_grad_()
+    consistency_loss(logits, torch.zeros(2, 2, dtype=torch.int64)).backward()
+    inner = logits.grad[..., EDGE_PX:-EDGE_PX, EDGE_PX:-EDGE_PX]
+    assert (inner[0] < 0).all()
+    assert (inner[1] > 0).all()
+    assert logits.grad[..., :EDGE_PX, :].abs().sum() == 0

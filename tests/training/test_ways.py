@@ -72,15 +72,15 @@ def test_training_ends_when_the_validation_does_not_grow_and_the_best_weights_st
 
 def test_a_mosaic_fills_the_patch_that_a_small_crop_would_leave_unknown(tmp_path: Path) -> None:
     p = pool(tmp_path)
-    sources = ({"datasets": ("rgb",), "at": "mitoses", "per_batch": 4},)
+    source = {"datasets": ("rgb",), "at": "mitoses", "per_batch": 4}
     plain, mosaic = (
         Sampler(p, Experiment.model_validate(
-            experiment().model_dump() | {"sources": sources, "patch_px": 512, "augmentation": {"mosaic": share}}
+            experiment().model_dump() | {"sources": (source | {"mosaic": share},), "patch_px": 512}
         )).batch(0)
         for share in (0.0, 1.0)
     )  # fmt: skip
     assert plain[0].shape == mosaic[0].shape == (4, 3, 512, 512)
-    unknown = [float((labels[:, 1] == UNKNOWN).mean()) for _, labels in (plain, mosaic)]
+    unknown = [float((b.labels[:, 1] == UNKNOWN).mean()) for b in (plain, mosaic)]
     assert unknown[1] < unknown[0]
     assert np.isfinite(mosaic[0]).all()
 
@@ -97,3 +97,34 @@ def test_pseudo_labels_fill_only_what_is_unknown_and_sure(tmp_path: Path) -> Non
     assert np.array_equal(filled.labels[..., MITOSES], plain.labels[..., MITOSES])
     labelled = Pool(tmp_path, p.entries, PseudoNuclei("default").fill).sample(0)
     assert np.array_equal(labelled.labels, p.sample(0).labels)
+
+
+def test_both_views_of_a_scene_show_the_same_labels_where_they_overlap(tmp_path: Path) -> None:
+    s = small(consistency={"weight": 1.0, "shift_px": 20}, patch_px=64)
+    images, labels, offsets = Sampler(pool(tmp_path), s).batch(0)
+    n = s.batch
+    assert images.shape == labels.shape == (2 * n, 3, 64, 64)
+    for k in range(n):
+        y, x = np.maximum(offsets[k], offsets[n + k])
+        (ya, xa), (yb, xb) = offsets[k], offsets[n + k]
+        size_y, size_x = 64 - abs(ya - yb), 64 - abs(xa - xb)
+        a, b = (
+            labels[i][:, y - t : y - t + size_y, x - l : x - l + size_x]
+            for i, (t, l) in ((k, (ya, xa)), (n + k, (yb, xb)))
+        )
+        assert np.array_equal(a, b)
+
+
+def test_norms_that_are_fixed_keep_their_statistics(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    p = pool(tmp_path)
+    start = fit(small(norm="batch", steps=1), p, tmp_path / "first")
+    s = small(
+        norm="batch", fixed_norms=True, start_from=str(tmp_path / "first" / "weights.safetensors"),
+        consistency={"weight": 1.0, "shift_px": 8}, patch_px=64,
+    )  # fmt: skip
+    ended = fit(s, p, tmp_path / "second")
+    statistics = [k for k in start if k.endswith("running_mean")]
+    assert statistics
+    assert all(torch.allclose(start[k], ended[k]) for k in statistics)
+    assert any(not torch.equal(start[k], ended[k]) for k in start if k.endswith("weight"))

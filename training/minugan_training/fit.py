@@ -23,6 +23,7 @@ from minugan_training.checkpoint import (
     save_checkpoint,
 )
 from minugan_training.losses import (
+    consistency_loss,
     feature_matching_loss,
     focal_discriminator_loss,
     focal_generator_loss,
@@ -112,7 +113,7 @@ def fit(
     sampler = Sampler(pool, experiment)
     _resume(folder, experiment, state, sampler)
     end = min(experiment.steps, until_step or experiment.steps)
-    state.network.train()
+    _to_training(state.network, experiment)
     while state.step < end:
         start = time.perf_counter()
         _mine_if_due(experiment, pool, sampler, state)
@@ -134,6 +135,13 @@ def fit(
     if state.rank == 0:
         save_weights(folder, weights)
     return weights
+
+
+def _to_training(network: nn.Module, experiment: Experiment) -> None:
+    network.train()
+    for module in network.modules():
+        if experiment.fixed_norms and isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 def _validate(experiment: Experiment, folder: Path, state: _State, pool: Pool) -> bool:
@@ -267,10 +275,9 @@ def _step(experiment: Experiment, sampler: Sampler, state: _State, device: torch
     parts: list[dict[str, Tensor]] = []
     for part in range(experiment.accumulate):
         drawn = sampler.batch(state.step, state.rank * experiment.accumulate + part)
-        images, labels = (torch.from_numpy(a).to(device) for a in drawn)
-        parts.append(
-            _backward(experiment, state, images.contiguous(memory_format=torch.channels_last), labels)
-        )
+        images, labels, offsets = (torch.from_numpy(a).to(device) for a in drawn)
+        images = images.contiguous(memory_format=torch.channels_last)
+        parts.append(_backward(experiment, state, images, labels, offsets))
     share_gradients(state.network, state.world)
     share_buffers(state.network, state.world)
     if experiment.clip_norm:
@@ -286,7 +293,9 @@ def _step(experiment: Experiment, sampler: Sampler, state: _State, device: torch
     return losses
 
 
-def _backward(experiment: Experiment, state: _State, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def _backward(
+    experiment: Experiment, state: _State, images: Tensor, labels: Tensor, offsets_px: Tensor
+) -> dict[str, Tensor]:
     weights = experiment.losses
     with torch.autocast(images.device.type, torch.bfloat16, enabled=experiment.precision == "bf16"):
         logits = state.network.logits(images)  # type: ignore[operator]
@@ -296,6 +305,9 @@ def _backward(experiment: Experiment, state: _State, images: Tensor, labels: Ten
     if weights.supervised:
         out["supervised"] = supervised_loss(logits, labels, weights)
         total = total + weights.supervised * out["supervised"]
+    if experiment.consistency is not None:
+        out["consistency"] = consistency_loss(logits, offsets_px)
+        total = total + experiment.consistency.weight * out["consistency"]
     if state.judge is not None and state.judge_optimizer is not None:
         adversarial, judged = _adversarial(
             experiment, state, state.judge, state.judge_optimizer, images, logits, labels

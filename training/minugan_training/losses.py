@@ -14,6 +14,8 @@ from minugan_training.truth import UNKNOWN
 CHANNEL_WEIGHTS = (1.5, 6.0, 1.5)
 DICE_WEIGHTS = (0.5, 1.0, 0.3)
 _DICE_SMOOTH = 50.0
+EDGE_PX = 16
+"""Width of the margin that has no say in the consistency: it has almost none in blending either."""
 
 
 def focal_discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor], gamma: float) -> Tensor:
@@ -91,6 +93,43 @@ def supervised_loss(logits: Tensor, labels: Tensor, weights: Losses) -> Tensor:
         lacking = 1 - (2 * common + _DICE_SMOOTH) / (both + _DICE_SMOOTH)
         total = total + (lacking * lacking.new_tensor(DICE_WEIGHTS)).sum()
     return total
+
+
+def consistency_loss(logits: Tensor, offsets_px: Tensor) -> Tensor:
+    """Return how far the scores of two views of the same tissue differ, where both see it.
+
+    Each view is drawn towards the other's scores as they are: the Kullback-Leibler divergence of each pixel's scores, whose
+    gradient on a logit is the difference of the two scores, however sure both are.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (2 n, 3, h, w)
+        Before tanh; first views, then second views.
+    offsets_px : Tensor of int, shape (2 n, 2)
+        y, x of each view in its scene.
+    """
+    doubled = 2 * logits.float()
+    n, (h, w) = len(logits) // 2, logits.shape[2:]
+    weights = doubled.new_tensor(CHANNEL_WEIGHTS)[:, None, None]
+    total = doubled.new_zeros(())
+    for first, second, (y, x) in zip(
+        doubled[:n], doubled[n:], (offsets_px[n:] - offsets_px[:n]).tolist(), strict=True
+    ):
+        a = first[:, max(0, y) : h + min(0, y), max(0, x) : w + min(0, x)]
+        b = second[:, max(0, -y) : h + min(0, -y), max(0, -x) : w + min(0, -x)]
+        inner = (..., slice(EDGE_PX, a.shape[1] - EDGE_PX), slice(EDGE_PX, a.shape[2] - EDGE_PX))
+        a, b = a[inner], b[inner]
+        total = total + ((_divergence(a, b) + _divergence(b, a)) * weights).sum(0).mean()
+    return total / n
+
+
+def _divergence(x: Tensor, towards: Tensor) -> Tensor:
+    """Return KL(sigmoid(towards) || sigmoid(x)) with no gradient into `towards`."""
+    fixed = towards.detach()
+    target = torch.sigmoid(fixed)
+    return F.binary_cross_entropy_with_logits(
+        x, target, reduction="none"
+    ) - F.binary_cross_entropy_with_logits(fixed, target, reduction="none")
 
 
 def label_images(labels: Tensor, scores: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -112,6 +113,24 @@ def dark_places(pool: Pool, source: Source, per_image: int) -> list[Place]:
     return places
 
 
+class Batch(NamedTuple):
+    """What one step is shown.
+
+    Attributes
+    ----------
+    images : ndarray of float32, shape (n, 3, h, w)
+        RGB / 127.5 - 1.
+    labels : ndarray of uint8, shape (n, 3, h, w)
+        Nuclei, mitoses, boundary: 0, 1 or UNKNOWN.
+    offsets_px : ndarray of int64, shape (n, 2)
+        y, x of each patch in its scene; the second half of a batch shows the scenes of the first half again.
+    """
+
+    images: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    offsets_px: NDArray[np.int64]
+
+
 class Sampler:
     """Makes batches.
 
@@ -130,8 +149,8 @@ class Sampler:
         self._images = {k: pool.of(s) for k, s in enumerate(experiment.sources)}
         self.hard: list[Place] = []
 
-    def batch(self, step: int, part: int = 0) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Return a step's patches.
+    def batch(self, step: int, part: int = 0) -> Batch:
+        """Return a step's patches; with `consistency` set, a first view of each and then a second view of each.
 
         Parameters
         ----------
@@ -140,37 +159,39 @@ class Sampler:
         part : int
             Which of the step's batches (accumulation, processes).
 
-        Returns
-        -------
-        images : ndarray of float32, shape (n, 3, h, w)
-            RGB / 127.5 - 1.
-        labels : ndarray of uint8, shape (n, 3, h, w)
-            Nuclei, mitoses, boundary: 0, 1 or UNKNOWN.
         """
         rng = np.random.default_rng([self._experiment.seed, step, part])
-        change, size = self._experiment.augmentation, self._experiment.patch_px
-        patches = [
-            self._mosaic(k, source, rng)
-            if change.mosaic and rng.random() < change.mosaic
-            else self._one(k, source, size, rng)
+        wanted = self._experiment.consistency
+        shift = wanted.shift_px if wanted else 0
+        size = self._experiment.patch_px
+        scenes = [
+            self._mosaic(k, source, size + shift, rng)
+            if source.mosaic and rng.random() < source.mosaic
+            else self._one(k, source, size + shift, rng)
             for k, source in enumerate(self._experiment.sources)
             for _ in range(source.per_batch)
         ]
-        images = np.stack([p[0] for p in patches])
-        strength = change.stain if rng.random() < 0.9 else 0.0
+        offsets = rng.integers(0, shift + 1, (len(scenes) * (2 if wanted else 1), 2))
+        views = [
+            tuple(a[y : y + size, x : x + size] for a in scenes[k % len(scenes)])
+            for k, (y, x) in enumerate(offsets.tolist())
+        ]
+        images, labels = (np.stack([v[n] for v in views]) for n in (0, 1))
+        strength = self._experiment.augmentation.stain if rng.random() < 0.9 else 0.0
         scaled = change_stains(images, strength, rng) / np.float32(127.5) - np.float32(1)
-        labels = np.stack([p[1] for p in patches])
-        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)), np.ascontiguousarray(
-            labels.transpose(0, 3, 1, 2)
+        return Batch(
+            np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)),
+            np.ascontiguousarray(labels.transpose(0, 3, 1, 2)),
+            offsets,
         )
 
     def _one(self, k: int, source: Source, size_px: int, rng: np.random.Generator) -> Patch:
         i, x, y = self._place(k, source, rng)
         return cut_patch(self._pool.sample(i), (x, y), size_px, self._experiment.augmentation, rng)
 
-    def _mosaic(self, k: int, source: Source, rng: np.random.Generator) -> Patch:
+    def _mosaic(self, k: int, source: Source, size_px: int, rng: np.random.Generator) -> Patch:
         """Return a patch of four of half its side: small crops fill it, where one alone would leave most of it unknown."""
-        parts = [self._one(k, source, self._experiment.patch_px // 2, rng) for _ in range(4)]
+        parts = [self._one(k, source, size_px // 2, rng) for _ in range(4)]
         images, labels = ([p[n] for p in parts] for n in (0, 1))
         return tuple(  # type: ignore[return-value]
             np.vstack([np.hstack(v[:2]), np.hstack(v[2:])]) for v in (images, labels)

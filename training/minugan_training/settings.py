@@ -23,6 +23,12 @@ class Source(_Frozen):
     splits: tuple[str, ...] = ("train",)
     at: Literal["mitoses", "hard", "anywhere"]
     per_batch: int = Field(ge=1)
+    mosaic: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of patches put together from four of half the side; for small crops.",
+    )
 
 
 class Augmentation(_Frozen):
@@ -35,9 +41,6 @@ class Augmentation(_Frozen):
     blur: float = Field(0.0, ge=0, le=1, description="Share of patches blurred.")
     jpeg: float = Field(0.0, ge=0, le=1)
     sharpen: float = Field(0.0, ge=0, le=1)
-    mosaic: float = Field(
-        0.0, ge=0, le=1, description="Share of patches put together from four of half the side."
-    )
 
 
 class Mining(_Frozen):
@@ -56,6 +59,15 @@ class Validation(_Frozen):
     patience: int = Field(5, ge=1, description="How many validations without a new best end the training.")
     figure: Literal["dice", "f1"] = "f1"
     patches: int = Field(200, ge=1)
+
+
+class Consistency(_Frozen):
+    """Every patch is shown twice, shifted and in other colours; where the two overlap, the scores shall agree."""
+
+    weight: float = Field(gt=0)
+    shift_px: int = Field(
+        ge=1, description="Greatest shift in x and y; the strides of the network repeat after 32 px."
+    )
 
 
 class Losses(_Frozen):
@@ -84,6 +96,10 @@ class Experiment(_Frozen):
     mining: Mining | None = None
     validation: Validation | None = None
     losses: Losses = Losses()
+    consistency: Consistency | None = None
+    fixed_norms: bool = Field(
+        False, description="Train with the statistics of `start_from`, as they are when the model is used."
+    )
     steps: int = Field(ge=1)
     learning_rate: float = Field(2e-4, gt=0)
     betas: tuple[float, float] = (0.5, 0.999)

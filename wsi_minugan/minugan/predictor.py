@@ -7,7 +7,6 @@ filled up), so the arithmetic of a patch is the same whatever its companions.
 from __future__ import annotations
 
 import logging
-import os
 from typing import Literal
 
 import numpy as np
@@ -150,13 +149,13 @@ def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
 
 
 def cpu_has_bf16() -> bool:
-    """Return whether the CPU multiplies bf16 natively; emulation would be slower than fp32."""
+    """Return whether the CPU multiplies matrices of bf16 (AMX); without it, even with AVX-512's bf16, fp32 is 1.6 times as fast."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as f:  # noqa: PTH123 - a kernel file
             flags = next((line for line in f if line.startswith("flags")), "")
     except OSError:
         return False
-    return bool({"avx512_bf16", "amx_bf16"} & set(flags.split())) and os.name == "posix"
+    return "amx_bf16" in flags.split()
 
 
 def _load_network(bundle: Bundle) -> Generator:

@@ -109,8 +109,8 @@ def test_both_views_of_a_scene_show_the_same_labels_where_they_overlap(tmp_path:
         (ya, xa), (yb, xb) = offsets[k], offsets[n + k]
         size_y, size_x = 64 - abs(ya - yb), 64 - abs(xa - xb)
         a, b = (
-            labels[i][:, y - t : y - t + size_y, x - l : x - l + size_x]
-            for i, (t, l) in ((k, (ya, xa)), (n + k, (yb, xb)))
+            labels[i][:, y - t : y - t + size_y, x - u : x - u + size_x]
+            for i, (t, u) in ((k, (ya, xa)), (n + k, (yb, xb)))
         )
         assert np.array_equal(a, b)
 

@@ -15,8 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-
-MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(256 * 2**20), "MALLOC_MMAP_THRESHOLD_": str(64 * 2**20)}
+from minugan_jobs.cluster import MALLOC
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from minugan_training.sampling import Pool, Sampler, dark_places
 from minugan_training.settings import Augmentation, Experiment, Source
 from minugan_training.truth import BOUNDARY, MITOSES, NUCLEI, UNKNOWN, load_sample, mitosis_truth
 from minugan_training.weak import weak_outlines
+from minugan_training.weakscore import outline_scores
 
 from wsi_minugan.errors import DataError
 from wsi_minugan.geometry import Box
@@ -147,6 +148,16 @@ def test_an_xml_with_entities_is_refused(tmp_path: Path) -> None:
 def test_weak_outlines_cover_drawn_mitoses() -> None:
     image, classes, points = drawn()
     assert dice(weak_outlines(image, [tuple(p) for p in points]) > 0, classes == 2) > 0.5
+
+
+def test_weak_outlines_are_measured_on_experts_outlines(tmp_path: Path) -> None:
+    published("icpr12", tmp_path)
+    entries = import_data("icpr12", tmp_path)
+    scores = outline_scores(tmp_path, entries)[entries[0].split]
+    assert len(scores) == len(mitosis_truth(tmp_path, entries[0], load_sample(tmp_path, entries[0])))
+    assert all(0.3 < s <= 1 for s in scores)
+    with pytest.raises(DataError, match="no outlines"):
+        outline_scores(tmp_path, [entries[0].model_copy(update={"mitoses_kind": "points"})])
 
 
 def pool(tmp_path: Path) -> Pool:

@@ -63,6 +63,18 @@ def data_check(index: Path, root: Path) -> None:
     sys.exit(1 if problems else 0)
 
 
+@data.command("outlines")
+@click.argument("index", type=_PATH)
+@click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
+def data_outlines(index: Path, root: Path) -> None:
+    """Compare weak outlines of mitoses, made from their centres alone, with the experts' outlines in the index."""
+    from minugan_training.index import read_index
+    from minugan_training.weakscore import outline_scores
+
+    for split, scores in outline_scores(root, read_index(index)).items():
+        click.echo(f"{split}: Dice {sum(scores) / len(scores):.3f}, mean of {len(scores)} mitoses")
+
+
 @app.command()
 @click.argument("experiment", type=_PATH)
 @click.option("--index", type=_PATH, required=True, help="Index of the data.")
@@ -77,8 +89,7 @@ def fit(experiment: Path, index: Path, root: Path, out: Path, device: str, start
     from minugan_training.curves import draw_curves
     from minugan_training.fit import fit as train
     from minugan_training.index import read_index
-    from minugan_training.pseudo import PseudoNuclei
-    from minugan_training.sampling import Pool
+    from minugan_training.pseudo import pool_for
     from minugan_training.settings import load_experiment
 
     settings = load_experiment(experiment)
@@ -86,8 +97,7 @@ def fit(experiment: Path, index: Path, root: Path, out: Path, device: str, start
         settings = settings.model_copy(update={"start_from": str(start_from)})
     if device == "cpu":
         torch.set_num_threads(1)
-    fill = PseudoNuclei(settings.pseudo_nuclei).fill if settings.pseudo_nuclei else None
-    train(settings, Pool(root, read_index(index), fill), out, _progress, device=device)
+    train(settings, pool_for(settings, root, read_index(index)), out, _progress, device=device)
     draw_curves(out)
     click.echo(f"Done. Weights: {out / 'weights.safetensors'}; curves: {out / 'curves.png'}")
 
@@ -122,14 +132,15 @@ def crossval(
 
     from minugan_training.crossval import crossvalidate
     from minugan_training.index import read_index
-    from minugan_training.sampling import Pool
+    from minugan_training.pseudo import pool_for
     from minugan_training.settings import load_experiment, scaled
 
     torch.set_num_threads(1)
-    pool = Pool(root, read_index(index))
+    entries = read_index(index)
     for path in experiments:
         experiment = scaled(load_experiment(path), datasets, {k: v for k, v in smaller.items() if v})
         click.echo(f"{experiment.name}: {folds} folds by {by}")
+        pool = pool_for(experiment, root, entries)
         crossvalidate(experiment, pool, out / experiment.name, folds, by, _progress)
 
 

@@ -10,6 +10,7 @@ import tifffile
 from minugan_training.check import problems_of
 from minugan_training.importers import IMPORTERS, import_data
 from minugan_training.index import Entry, read_index, write_index
+from minugan_training.layouts import import_folder
 from minugan_training.metrics import dice
 from minugan_training.sampling import Pool, Sampler, dark_places
 from minugan_training.settings import Augmentation, Experiment, Source
@@ -110,6 +111,17 @@ def test_an_importer_reads_its_published_layout(kind: str, tmp_path: Path) -> No
         )
     if kind == "rgb":
         assert dice(sample.labels[..., NUCLEI] == 1, classes == 1) > 0.99
+
+
+@pytest.mark.parametrize("kind", sorted(set(IMPORTERS) - {"shared"}))
+def test_a_folders_layout_is_told_by_what_lies_in_it(kind: str, tmp_path: Path) -> None:
+    published(kind, tmp_path)
+    assert import_folder(tmp_path) == (tmp_path, import_data(kind, tmp_path))
+
+
+def test_a_folder_without_a_known_layout_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no known layout"):
+        import_folder(tmp_path)
 
 
 def test_an_index_survives_a_round_trip(tmp_path: Path) -> None:

@@ -221,20 +221,41 @@ def choose(model: str, index: Path, root: Path, radius_um: float, show: int, cro
 
 @app.command()
 @click.option("--model", default="default", show_default=True, help="Bundle to evaluate.")
-@click.option("--index", type=_PATH, required=True)
-@click.option("--root", type=_PATH, required=True)
+@click.option(
+    "--data", "folders", type=_PATH, multiple=True, help="Folder in a known layout; all its images."
+)
+@click.option("--index", type=_PATH, help="Index, of which the splits that choose and that report are used.")
+@click.option("--root", type=_PATH, help="What the index's paths are below.")
 @click.option("--radius-um", type=float, default=7.5, show_default=True, help="Greatest distance of a match.")
 @click.option("-o", "--out", type=_PATH, help="Write the figures as JSON.")
-def evaluate(model: str, index: Path, root: Path, radius_um: float, out: Path | None) -> None:
-    """Print a model's figures on the sets of an index that choose and that report."""
+def evaluate(
+    model: str,
+    folders: tuple[Path, ...],
+    index: Path | None,
+    root: Path | None,
+    radius_um: float,
+    out: Path | None,
+) -> None:
+    """Print a model's figures: on folders of data, or on the sets of an index that choose and that report."""
     from rich.console import Console
 
-    from minugan_training.evaluate import evaluate_model, table_of
+    from minugan_training.evaluate import Figures, evaluate_model, table_of
     from minugan_training.index import read_index
+    from minugan_training.layouts import import_folder
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
     from wsi_minugan.outputs.atomic import write_text
 
-    figures = evaluate_model(load_bundle(find_bundle(model)), root, read_index(index), radius_um)
+    bundle = load_bundle(find_bundle(model))
+    if folders:
+        parts = [
+            evaluate_model(bundle, *import_folder(f), radius_um, ("train", "val", "test", ""))
+            for f in folders
+        ]
+    elif index is not None and root is not None:
+        parts = [evaluate_model(bundle, root, read_index(index), radius_um)]
+    else:
+        raise click.UsageError("Give folders of data with --data, or an index with --index and --root.")
+    figures = Figures.model_validate(parts[0].model_dump() | {"rows": [r for p in parts for r in p.rows]})
     Console(width=110).print(table_of(figures))
     if out is not None:
         write_text(out, figures.model_dump_json(indent=2) + "\n")

@@ -82,6 +82,7 @@ def supervised_loss(logits: Tensor, labels: Tensor, weights: Losses) -> Tensor:
     score = torch.sigmoid(doubled)
     weight = known.clone()
     weight[:, 1] *= 1 + (weights.positive_weight - 1) * target[:, 1]
+    weight[:, 2] *= 1 + (weights.boundary_weight - 1) * target[:, 2]
     focal = 0.3 + (score - target).abs() ** weights.focal if weights.focal else torch.ones_like(score)
     entropy = F.binary_cross_entropy_with_logits(doubled, target, reduction="none")
     axes = (0, 2, 3)

@@ -31,8 +31,9 @@ from wsi_minugan.outputs.overview import Findings, draw_overview
 from wsi_minugan.plan import SlidePlan
 from wsi_minugan.scratch import WORK, Scratch
 from wsi_minugan.segmentation import masks
-from wsi_minugan.segmentation.objects import SlideObjects, label_objects
+from wsi_minugan.segmentation.objects import SlideObjects
 from wsi_minugan.segmentation.outlines import outlines, scaled, to_level0
+from wsi_minugan.segmentation.runs import find_runs
 from wsi_minugan.slides.analysis import thumbnail
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader
@@ -225,7 +226,7 @@ class _Cutter:
         top, left, bottom, right = (int(found.table[c][index]) for c in ("top", "left", "bottom", "right"))
         box = Box(top, left, bottom - top, right - left)
         mask = self._read(box) == index + 1
-        return outlines(label_objects(mask), np.ones(1, bool), (top, left))[0]
+        return outlines(find_runs(mask), np.ones(1, bool), (top, left))[0]
 
     def _read(self, box: Box) -> NDArray[Any]:
         out = np.zeros((box.height_px, box.width_px), np.uint32)

@@ -80,7 +80,10 @@ class Clock:
         """Time a function from now on; one that this version does not have is passed over."""
         module, _, path = step.partition(":")
         *holders, name = path.split(".")
-        holder = functools.reduce(getattr, holders, importlib.import_module(module))
+        try:
+            holder = functools.reduce(getattr, holders, importlib.import_module(module))
+        except ModuleNotFoundError:
+            return
         if hasattr(holder, name):
             setattr(holder, name, self.timed(path, getattr(holder, name)))
 

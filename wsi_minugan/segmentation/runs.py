@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
+
+from wsi_minugan.geometry import Box
 
 
 @dataclass(frozen=True)
@@ -113,3 +116,19 @@ def _connected(starts: NDArray[np.int64], ends: NDArray[np.int64], pitch: int) -
     )
     labels: NDArray[np.int32] = connected_components(graph, directed=False)[1]
     return labels + np.int32(1)
+
+
+def joined(parts: Sequence[tuple[Box, Runs]]) -> Runs:
+    """Return the runs of several blocks as those of the frame, by the labels that they have; cut runs become one again."""
+    if not parts:
+        return find_runs(np.zeros((0, 0), np.bool_))
+    rows = np.concatenate([r.rows + np.int32(b.y_px) for b, r in parts])
+    starts = np.concatenate([r.starts + np.int32(b.x_px) for b, r in parts])
+    ends = np.concatenate([r.ends + np.int32(b.x_px) for b, r in parts])
+    labels = np.concatenate([r.labels for _, r in parts])
+    order = np.lexsort((starts, rows))
+    rows, starts, ends, labels = (v[order] for v in (rows, starts, ends, labels))
+    cut = (rows[1:] == rows[:-1]) & (starts[1:] == ends[:-1])
+    begins, stops = np.concatenate([[True], ~cut]), np.concatenate([~cut, [True]])
+    shape = max(b.y_end_px for b, _ in parts), max(b.x_end_px for b, _ in parts)
+    return Runs(shape, rows[begins], starts[begins], ends[stops], labels[begins])

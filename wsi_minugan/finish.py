@@ -204,7 +204,8 @@ def _shapes(
                 numbers = scratch.load_numbers(name, k)[labels].astype(np.int64)
                 shapes[numbers[numbers > 0] - 1 - bounds[0]] = inner[numbers > 0]
         crossing = np.flatnonzero([s is None for s in shapes])
-        shapes[crossing] = _joined_outlines(plan, scratch, found, name, crossing + bounds[0])
+        if len(crossing):
+            shapes[crossing] = _joined_outlines(plan, scratch, found, name, crossing + bounds[0])
         yield int(bounds[0]), shapes
 
 
@@ -212,10 +213,10 @@ def _joined_outlines(
     plan: SlidePlan, scratch: Scratch, found: SlideObjects, name: str, which: NDArray[np.int64]
 ) -> NDArray[np.object_]:
     """Outline objects that cross borders, by their ascending indices, from their runs in all blocks that they reach."""
-    top, bottom = found.table["top"][which].min(initial=0), found.table["bottom"][which].max(initial=0)
+    top, bottom = found.table["top"][which].min(), found.table["bottom"][which].max()
     parts = []
     for k, box in enumerate(plan.blocks):
-        if len(which) and box.y_px < bottom and box.y_end_px > top:
+        if box.y_px < bottom and box.y_end_px > top:
             runs = scratch.load_runs(k, name, box)
             owner = scratch.load_numbers(name, k)[runs.labels].astype(np.int64) - 1
             place = np.minimum(np.searchsorted(which, owner), len(which) - 1)

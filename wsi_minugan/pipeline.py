@@ -280,8 +280,9 @@ def write_block(plan: SlidePlan, index: int, folder: Path, nuclei: bool = True) 
         if name == "mitoses" or nuclei:
             numbers = scratch.load_numbers(name, index)[runs.labels]
             runs, numbers = runs.of(numbers > 0), numbers[numbers > 0]
-            image = np.zeros(shape, np.uint32)
-            runs.paint(image, numbers)
-            masks.write_block(store, name, box, image)
+            if len(numbers):  # most blocks hold no mitosis, and an empty shard leaves no file
+                image = np.zeros(shape, np.uint32)
+                runs.paint(image, numbers)
+                masks.write_block(store, name, box, image)
         runs.paint(found, value)
     masks.write_block(store, "classes", box, found)

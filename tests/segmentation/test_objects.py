@@ -1,5 +1,7 @@
 """Objects of a slide are the same however it is cut into blocks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import shapely
@@ -11,7 +13,7 @@ from skimage.measure import label, regionprops
 from wsi_minugan.geometry import Box
 from wsi_minugan.segmentation.objects import SlideObjects, label_objects, measure_objects, merge_objects
 from wsi_minugan.segmentation.outlines import outlines, to_level0
-from wsi_minugan.segmentation.runs import find_runs
+from wsi_minugan.segmentation.runs import find_runs, joined
 
 masks = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(
     lambda s: arrays(np.bool_, s, elements=st.booleans(), fill=st.booleans())
@@ -83,6 +85,26 @@ def test_runs_are_the_masks_pixels_and_label_its_connected_objects(mask: np.ndar
     runs.paint(painted, runs.labels)
     assert np.array_equal(painted, label(mask, connectivity=2))
     assert painted.max() == runs.count == label_objects(mask).max()
+
+
+@given(masks, st.integers(1, 40))
+@settings(max_examples=100, deadline=None)
+def test_the_runs_of_blocks_joined_are_those_of_the_whole_mask(mask: np.ndarray, side: int) -> None:
+    whole = find_runs(mask)
+    painted = np.zeros(mask.shape, np.int32)
+    whole.paint(painted, whole.labels)
+    parts = []
+    for y in range(0, mask.shape[0], side):
+        for x in range(0, mask.shape[1], side):
+            part = painted[y : y + side, x : x + side]
+            runs = find_runs(part > 0)
+            box = Box(y, x, *part.shape)
+            parts.append(
+                (box, replace(runs, labels=part.reshape(-1)[runs.pixels[runs.lengths.cumsum() - 1]]))
+            )
+    found = joined(parts)
+    for column in ("rows", "starts", "ends", "labels"):
+        assert np.array_equal(getattr(found, column), getattr(whole, column)), column
 
 
 @given(masks)

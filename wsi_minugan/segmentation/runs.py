@@ -120,15 +120,13 @@ def _connected(starts: NDArray[np.int64], ends: NDArray[np.int64], pitch: int) -
 
 def joined(parts: Sequence[tuple[Box, Runs]]) -> Runs:
     """Return the runs of several blocks as those of the frame, by the labels that they have; cut runs become one again."""
-    if not parts:
-        return find_runs(np.zeros((0, 0), np.bool_))
     rows = np.concatenate([r.rows + np.int32(b.y_px) for b, r in parts])
     starts = np.concatenate([r.starts + np.int32(b.x_px) for b, r in parts])
     ends = np.concatenate([r.ends + np.int32(b.x_px) for b, r in parts])
     labels = np.concatenate([r.labels for _, r in parts])
     order = np.lexsort((starts, rows))
     rows, starts, ends, labels = (v[order] for v in (rows, starts, ends, labels))
-    cut = (rows[1:] == rows[:-1]) & (starts[1:] == ends[:-1])
-    begins, stops = np.concatenate([[True], ~cut]), np.concatenate([~cut, [True]])
+    begins, stops = np.ones(len(rows), np.bool_), np.ones(len(rows), np.bool_)
+    begins[1:] = stops[:-1] = (rows[1:] != rows[:-1]) | (starts[1:] != ends[:-1])
     shape = max(b.y_end_px for b, _ in parts), max(b.x_end_px for b, _ in parts)
     return Runs(shape, rows[begins], starts[begins], ends[stops], labels[begins])

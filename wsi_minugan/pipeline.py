@@ -194,7 +194,7 @@ def _predict_into(
 
     def flush() -> float:
         begin = time.perf_counter()
-        scores = predictor.predict(np.stack([p for _, p in pending]))
+        scores = predictor.predict([p for _, p in pending])
         spent = time.perf_counter() - begin
         for (ij, _), patch_scores in zip(pending, scores, strict=True):
             blender.add(*ij, patch_scores)

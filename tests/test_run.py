@@ -150,3 +150,8 @@ def test_schemas_are_those_of_the_models() -> None:
 def test_some_drawn_mitoses_are_found_and_little_else(finished: Path, drawing: Drawing) -> None:
     count = json.loads((finished / ID / "count.json").read_text())
     assert 2 <= count["mitoses"] <= 1.5 * len(drawing.mitoses_xy_px)
+
+
+def test_the_manifest_names_the_arithmetic_that_all_blocks_had(finished: Path) -> None:
+    manifest = json.loads((finished / ID / "manifest.json").read_text())
+    assert manifest["settings"]["precision"] in {"fp32", "bf16"}

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from wsi_minugan.errors import SettingsError
 
 PATCH_PX = 256
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 M = TypeVar("M", bound=BaseModel)
 
 _HOW = (
@@ -30,9 +31,7 @@ class RunSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field("default", description="Name of a bundled model, or a bundle's folder.")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="Arithmetic of the network."
-    )
+    precision: Precision = Field("auto", description="Arithmetic of the network.")
     compile: bool = Field(False, description="Compile the network first (torch.compile); for GPUs.")
     stride_px: int = Field(
         192, ge=128, le=PATCH_PX, multiple_of=2, description="Distance of patches, analysis px."

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from wsi_minugan.config import RunSettings
+from wsi_minugan.config import Precision, RunSettings
 from wsi_minugan.errors import NoTissueError, SlideUnreadableError
 from wsi_minugan.geometry import Box, Frame, analysis_frame, blocks_of
 from wsi_minugan.outputs.atomic import write_bytes
@@ -50,6 +50,8 @@ class SlidePlan:
         Distance of patches, analysis px.
     broken_tiles : int
         Tiles with tissue that do not decode and are left out.
+    precision : str
+        Arithmetic of the network, one for the whole slide, whatever machines take part.
     """
 
     slide: SlideInput
@@ -61,6 +63,7 @@ class SlidePlan:
     block_px: int
     stride_px: int
     broken_tiles: int = 0
+    precision: Precision = "auto"
 
     @property
     def grid(self) -> PatchGrid:
@@ -115,7 +118,16 @@ def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, mo
             f"No tissue was found in {slide.path}. If the slide does hold tissue, analyse all of it with --no-tissue."
         )
     return SlidePlan(
-        slide, info, frame, source, tissue, blocks, settings.block_px, settings.stride_px, broken
+        slide=slide,
+        info=info,
+        frame=frame,
+        mpp_source=source,
+        tissue=tissue,
+        blocks=blocks,
+        block_px=settings.block_px,
+        stride_px=settings.stride_px,
+        broken_tiles=broken,
+        precision=settings.precision,
     )
 
 
@@ -169,6 +181,7 @@ def save_plan(folder: Path, plan: SlidePlan) -> None:
             "block_px": plan.block_px,
             "stride_px": plan.stride_px,
             "broken_tiles": plan.broken_tiles,
+            "precision": plan.precision,
             "px_per_cell": tissue.px_per_cell,
         }
     )
@@ -193,4 +206,5 @@ def load_plan(folder: Path) -> SlidePlan:
         block_px=content["block_px"],
         stride_px=content["stride_px"],
         broken_tiles=content["broken_tiles"],
+        precision=content["precision"],
     )

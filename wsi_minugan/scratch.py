@@ -64,17 +64,17 @@ class Scratch:
             arrays |= {f"{name}.table.{k}": v for k, v in part.objects.table.items()}
             arrays |= {f"{name}.border.{k}": v for k, v in part.objects.borders.items()}
             arrays |= _packed_shapes(name, part.shapes)
-        self._save(f"block-{index:06d}.npz", arrays)
+        self._save(f"objects-{index:06d}.npz", arrays)
 
     def load_runs(self, index: int, name: str, box: Box) -> Runs:
         """Return a block's pixels of one class as they were before small objects were dropped."""
-        with self._open(f"block-{index:06d}.npz") as data:
+        with self._open(f"objects-{index:06d}.npz") as data:
             raw = imagecodecs.zstd_decode(data[f"{name}.runs"].tobytes())
         return Runs((box.height_px, box.width_px), *np.frombuffer(raw, np.int32).reshape(4, -1))
 
     def load_objects(self, index: int, box: Box, name: str) -> BlockObjects:
         """Return a block's table and borders of one class."""
-        with self._open(f"block-{index:06d}.npz") as data:
+        with self._open(f"objects-{index:06d}.npz") as data:
             parts: dict[str, dict[str, Any]] = {"table": {}, "border": {}}
             for key in data.files:
                 head, _, rest = key.partition(".")
@@ -85,7 +85,7 @@ class Scratch:
 
     def load_shapes(self, index: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
         """Return the labels and the outlines of a block's inner objects of one class."""
-        with self._open(f"block-{index:06d}.npz") as data:
+        with self._open(f"objects-{index:06d}.npz") as data:
             labels, ends, wkb = data[f"{name}.labels"], data[f"{name}.ends"], data[f"{name}.wkb"].tobytes()
         starts = np.concatenate([[0], ends])[: len(ends)].astype(np.int64)
         return labels, shapely.from_wkb([wkb[a:b] for a, b in zip(starts, ends, strict=True)])

@@ -35,7 +35,7 @@ _DASK = {
 
 # Dask has glibc give back memory at every chance, which costs a worker 40 % of its time in page faults (docs/performance.md):
 # activations of up to 64 MiB stay, whole blocks still go back.
-_MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(256 * 2**20), "MALLOC_MMAP_THRESHOLD_": str(64 * 2**20)}
+MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(256 * 2**20), "MALLOC_MMAP_THRESHOLD_": str(64 * 2**20)}
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def _environment(settings: RunSettings) -> dict[str, str]:
     """Return what must be set before a worker starts: torch and OpenCV size their pools at import."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     threads = dict.fromkeys(names, str(settings.threads))
-    return threads | _MALLOC | {"DASK_LOGGING__DISTRIBUTED": "critical"}
+    return threads | MALLOC | {"DASK_LOGGING__DISTRIBUTED": "critical"}
 
 
 def _local(settings: RunSettings, scratch: str) -> LocalCluster:

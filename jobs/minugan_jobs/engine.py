@@ -165,8 +165,8 @@ class Engine:
             slide.previous_key,
             pure=False,
             priority=_ORDER.index(stage),
-            # Where some workers have a GPU, only these run the network; the others do the rest.
-            resources={"GPU": 1} if stage == "analyse" and self._gpus else None,
+            # Where some workers have a GPU, only these run the network, and settle its arithmetic; the others do the rest.
+            resources={"GPU": 1} if stage in {"plan", "analyse"} and self._gpus else None,
         )
         self._expect(slide, stage, index, future)
 

@@ -31,7 +31,7 @@ from wsi_minugan.slides.reader import SlideReader
 log = logging.getLogger(__name__)
 
 Stage = Literal["plan", "analyse", "merge", "write", "finish"]
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 """Raised when the same inputs would give other results, so that old work is not taken for new."""
 
 _KEPT = 2
@@ -139,7 +139,8 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         nuclei = job.settings.nuclei
         if stage == "analyse":
             cuts = cuts_of(work.bundle, job.settings)
-            done = analyse_block(plan, index, self._reader(job), self._predict(job), cuts, job.folder, nuclei)
+            predictor = self._predict(job, work.settings)
+            done = analyse_block(plan, index, self._reader(job), predictor, cuts, job.folder, nuclei)
             return Outcome(time.perf_counter() - start, done.patches, done.tissue_mm2)
         row = None
         if stage == "merge":
@@ -154,14 +155,15 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
     def _make_plan(self, job: Job, previous_key: str) -> Planned:
         self._forget(job)
         bundle, mark = self._bundle(job), fingerprint(job.slide.path)
-        key = work_key(job, mark, bundle)
+        settings = _settled(job.settings)
+        key = work_key(job, settings, mark, bundle)
         if key == previous_key and (job.folder / MANIFEST).is_file():
             shutil.rmtree(job.folder / WORK, ignore_errors=True)
             return Planned(key, 0, "done")
         if key == previous_key and (job.folder / WORK / PLAN_FILE).is_file():
             return Planned(key, len(load_plan(job.folder / WORK).blocks), "resumed")
         _remove(job.folder)
-        plan = plan_slide(job.slide, self._reader(job), job.settings, bundle.card.mpp)
+        plan = plan_slide(job.slide, self._reader(job), settings, bundle.card.mpp)
         check_space(job.folder.parent, plan.tissue_mm2)
         prepare_store(plan, job.folder, job.settings.nuclei)
         save_plan(job.folder / WORK, plan)
@@ -170,8 +172,10 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
     def _plan(self, job: Job) -> tuple[SlidePlan, SlideWork]:
         if job.folder not in self._plans:
             bundle, mark = self._bundle(job), fingerprint(job.slide.path)
-            work = SlideWork(job.settings, bundle, mark, work_key(job, mark, bundle))
-            _keep(self._plans, job.folder, (load_plan(job.folder / WORK), work))
+            plan = load_plan(job.folder / WORK)
+            settings = job.settings.model_copy(update={"precision": plan.precision})
+            work = SlideWork(settings, bundle, mark, work_key(job, settings, mark, bundle))
+            _keep(self._plans, job.folder, (plan, work))
         self._plans.move_to_end(job.folder)
         return self._plans[job.folder]
 
@@ -188,15 +192,13 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
             self._bundles[job.model] = load_bundle(job.model)
         return self._bundles[job.model]
 
-    def _predict(self, job: Job) -> Any:
+    def _predict(self, job: Job, s: RunSettings) -> Any:
         from wsi_minugan.minugan.predictor import Predictor
 
-        s = job.settings
         wanted = (job.model, s.device, s.precision, s.batch_size, s.threads, s.compile)
         if self._predictor is None or self._predictor[0] != wanted:
-            made = Predictor(
-                self._bundle(job), s.device, s.precision, s.batch_size, s.threads, compiled=s.compile
-            )
+            bundle = self._bundle(job)
+            made = Predictor(bundle, s.device, s.precision, s.batch_size, s.threads, compiled=s.compile)
             self._predictor = (wanted, made)
         return self._predictor[1]
 
@@ -205,6 +207,14 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         reader = self._readers.pop(job.folder, None)
         if reader is not None:
             reader.close()
+
+
+def _settled(settings: RunSettings) -> RunSettings:
+    """Return settings whose arithmetic is that of this worker's device, so that all blocks of a slide have the same."""
+    from wsi_minugan.minugan.predictor import choose_device, settle_precision
+
+    precision = settle_precision(settings.precision, choose_device(settings.device))
+    return settings.model_copy(update={"precision": precision})
 
 
 def _keep(cache: OrderedDict[Path, Any], key: Path, value: Any) -> list[Any]:
@@ -222,15 +232,15 @@ def _remove(folder: Path) -> None:
         raise OutputError(f"{folder} cannot be replaced: {e.strerror or e}. Remove it by hand.") from e
 
 
-def work_key(job: Job, mark: str, bundle: Bundle) -> str:
-    """Return the digest of all that decides a slide's results, and of how its scratch is cut."""
+def work_key(job: Job, settings: RunSettings, mark: str, bundle: Bundle) -> str:
+    """Return the digest of all that decides a slide's results, and of how its scratch is cut; `settings` with their arithmetic settled."""
     content = {
         "version": RESULTS_VERSION,
         "slide": mark,
         "slide_id": job.slide.slide_id,
         "mpp": job.slide.mpp,
-        "settings": job.settings.results_key(),
-        "block_px": job.settings.block_px,
+        "settings": settings.results_key(),
+        "block_px": settings.block_px,
         "model": bundle.digest,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -127,7 +127,7 @@ def one_pass(job: Any, replay: Replay, clock: Clock) -> int:
 
     bench = Bench()
     bench.setup(None)
-    bench._predict = lambda job: replay
+    bench._predict = lambda *_: replay
     blocks = 1
     for stage in ("plan", "analyse", "merge", "write", "finish"):
         for index in range(blocks if stage in {"analyse", "write"} else 1):

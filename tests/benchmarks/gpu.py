@@ -52,7 +52,7 @@ def main() -> None:
     bench = Bench()
     bench.setup(None)
     blocks = bench.run("plan", job, 0, "").planned.blocks
-    predictor = bench._predict(job)
+    predictor = bench._predict(job, settings)
     patches = np.random.default_rng(0).integers(0, 256, (a.batch, 256, 256, 3), np.uint8)
     predictor.predict(patches)
     start = time.perf_counter()

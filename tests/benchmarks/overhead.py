@@ -15,8 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-
-MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(256 * 2**20), "MALLOC_MMAP_THRESHOLD_": str(64 * 2**20)}
+from minugan_jobs.cluster import MALLOC
 
 
 def main() -> None:
@@ -24,7 +23,7 @@ def main() -> None:
 
     from wsi_minugan.config import RunSettings
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
-    from wsi_minugan.minugan.predictor import Predictor
+    from wsi_minugan.minugan.predictor import Predictor, choose_device, settle_precision
     from wsi_minugan.slides.inputs import SlideInput
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -34,14 +33,15 @@ def main() -> None:
     parser.add_argument("--mpp", type=float)
     arguments = parser.parse_args()
     out = Path(tempfile.mkdtemp(prefix="overhead-"))
-    settings = RunSettings(block_px=arguments.block, mpp=arguments.mpp)
+    precision = settle_precision("auto", choose_device("auto"))
+    settings = RunSettings(block_px=arguments.block, mpp=arguments.mpp, precision=precision)
     job = Job(SlideInput("slide", arguments.slide), out / "slide", settings, find_bundle(arguments.model), "")
     bench = Bench()
     bench.setup(None)
     predictor = Predictor(load_bundle(job.model), batch_size=settings.batch_size)
     patches = np.random.default_rng(0).integers(0, 256, (settings.batch_size, 256, 256, 3), np.uint8)
     predictor.predict(patches)
-    bench._predict(job).predict(patches)
+    bench._predict(job, settings).predict(patches)
     spent: Counter[str] = Counter()
     count, blocks = 0, 1
     for stage in ("plan", "analyse", "merge", "write", "finish"):

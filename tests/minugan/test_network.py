@@ -11,6 +11,7 @@ from wsi_minugan.errors import DeviceError, ModelError
 from wsi_minugan.minugan.bundle import find_bundle, load_bundle, save_bundle
 from wsi_minugan.minugan.generator import Generator
 from wsi_minugan.minugan.predictor import Predictor, choose_device
+from wsi_minugan.minugan.scoring import by_squares, from_squares
 
 THRESHOLDS = {
     "mitosis": 0.5,
@@ -56,6 +57,19 @@ def test_the_generator_keeps_the_patch_size_and_ends_in_tanh() -> None:
     out = trained_a_little("instance")(torch.rand(1, 3, 256, 256))
     assert out.shape == (1, 3, 256, 256)
     assert out.abs().max() <= 1
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (8, 3)])
+def test_a_convolution_by_squares_is_the_same_convolution(sizes: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(sizes[0], 3, 7)
+    x = torch.rand(2, sizes[0], 38, 46)
+    with torch.no_grad():
+        squares = by_squares(conv)(x).permute(0, 2, 3, 1)
+        found = from_squares((255 * squares.sigmoid()).round().to(torch.uint8).numpy())
+        expected = (255 * conv(x).sigmoid()).round().numpy()
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 1
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])

@@ -10,11 +10,13 @@ import tifffile
 from minugan_training.check import problems_of
 from minugan_training.importers import IMPORTERS, import_data
 from minugan_training.index import Entry, read_index, write_index
+from minugan_training.layouts import import_folder
 from minugan_training.metrics import dice
 from minugan_training.sampling import Pool, Sampler, dark_places
 from minugan_training.settings import Augmentation, Experiment, Source
 from minugan_training.truth import BOUNDARY, MITOSES, NUCLEI, UNKNOWN, load_sample, mitosis_truth
 from minugan_training.weak import weak_outlines
+from minugan_training.weakscore import outline_scores
 
 from wsi_minugan.errors import DataError
 from wsi_minugan.geometry import Box
@@ -111,6 +113,17 @@ def test_an_importer_reads_its_published_layout(kind: str, tmp_path: Path) -> No
         assert dice(sample.labels[..., NUCLEI] == 1, classes == 1) > 0.99
 
 
+@pytest.mark.parametrize("kind", sorted(set(IMPORTERS) - {"shared"}))
+def test_a_folders_layout_is_told_by_what_lies_in_it(kind: str, tmp_path: Path) -> None:
+    published(kind, tmp_path)
+    assert import_folder(tmp_path) == (tmp_path, import_data(kind, tmp_path))
+
+
+def test_a_folder_without_a_known_layout_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no known layout"):
+        import_folder(tmp_path)
+
+
 def test_an_index_survives_a_round_trip(tmp_path: Path) -> None:
     published("midog", tmp_path)
     entries = import_data("midog", tmp_path)
@@ -147,6 +160,16 @@ def test_an_xml_with_entities_is_refused(tmp_path: Path) -> None:
 def test_weak_outlines_cover_drawn_mitoses() -> None:
     image, classes, points = drawn()
     assert dice(weak_outlines(image, [tuple(p) for p in points]) > 0, classes == 2) > 0.5
+
+
+def test_weak_outlines_are_measured_on_experts_outlines(tmp_path: Path) -> None:
+    published("icpr12", tmp_path)
+    entries = import_data("icpr12", tmp_path)
+    scores = outline_scores(tmp_path, entries)[entries[0].split]
+    assert len(scores) == len(mitosis_truth(tmp_path, entries[0], load_sample(tmp_path, entries[0])))
+    assert all(0.3 < s <= 1 for s in scores)
+    with pytest.raises(DataError, match="no outlines"):
+        outline_scores(tmp_path, [entries[0].model_copy(update={"mitoses_kind": "points"})])
 
 
 def pool(tmp_path: Path) -> Pool:

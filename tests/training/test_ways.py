@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from minugan_training.fit import BEST, fit, read_metrics
 from minugan_training.index import write_index
-from minugan_training.pseudo import PseudoNuclei
+from minugan_training.pseudo import PseudoNuclei, pool_for
 from minugan_training.sampling import Pool, Sampler
 from minugan_training.settings import Experiment
 from minugan_training.truth import MITOSES, NUCLEI, UNKNOWN
@@ -95,6 +95,9 @@ def test_pseudo_labels_fill_only_what_is_unknown_and_sure(tmp_path: Path) -> Non
     assert np.array_equal(plain.labels[known], filled.labels[known])
     assert (filled.labels[..., NUCLEI] == 1).sum() > (plain.labels[..., NUCLEI] == 1).sum()
     assert np.array_equal(filled.labels[..., MITOSES], plain.labels[..., MITOSES])
+    wanted = small(pseudo_nuclei="default")
+    assert np.array_equal(pool_for(wanted, tmp_path, [entry]).sample(0).labels, filled.labels)
+    assert np.array_equal(pool_for(small(), tmp_path, [entry]).sample(0).labels, plain.labels)
     labelled = Pool(tmp_path, p.entries, PseudoNuclei("default").fill).sample(0)
     assert np.array_equal(labelled.labels, p.sample(0).labels)
 
@@ -109,8 +112,8 @@ def test_both_views_of_a_scene_show_the_same_labels_where_they_overlap(tmp_path:
         (ya, xa), (yb, xb) = offsets[k], offsets[n + k]
         size_y, size_x = 64 - abs(ya - yb), 64 - abs(xa - xb)
         a, b = (
-            labels[i][:, y - t : y - t + size_y, x - l : x - l + size_x]
-            for i, (t, l) in ((k, (ya, xa)), (n + k, (yb, xb)))
+            labels[i][:, y - t : y - t + size_y, x - u : x - u + size_x]
+            for i, (t, u) in ((k, (ya, xa)), (n + k, (yb, xb)))
         )
         assert np.array_equal(a, b)
 

@@ -63,6 +63,18 @@ def data_check(index: Path, root: Path) -> None:
     sys.exit(1 if problems else 0)
 
 
+@data.command("outlines")
+@click.argument("index", type=_PATH)
+@click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
+def data_outlines(index: Path, root: Path) -> None:
+    """Compare weak outlines of mitoses, made from their centres alone, with the experts' outlines in the index."""
+    from minugan_training.index import read_index
+    from minugan_training.weakscore import outline_scores
+
+    for split, scores in outline_scores(root, read_index(index)).items():
+        click.echo(f"{split}: Dice {sum(scores) / len(scores):.3f}, mean of {len(scores)} mitoses")
+
+
 @app.command()
 @click.argument("experiment", type=_PATH)
 @click.option("--index", type=_PATH, required=True, help="Index of the data.")
@@ -77,8 +89,7 @@ def fit(experiment: Path, index: Path, root: Path, out: Path, device: str, start
     from minugan_training.curves import draw_curves
     from minugan_training.fit import fit as train
     from minugan_training.index import read_index
-    from minugan_training.pseudo import PseudoNuclei
-    from minugan_training.sampling import Pool
+    from minugan_training.pseudo import pool_for
     from minugan_training.settings import load_experiment
 
     settings = load_experiment(experiment)
@@ -86,8 +97,7 @@ def fit(experiment: Path, index: Path, root: Path, out: Path, device: str, start
         settings = settings.model_copy(update={"start_from": str(start_from)})
     if device == "cpu":
         torch.set_num_threads(1)
-    fill = PseudoNuclei(settings.pseudo_nuclei).fill if settings.pseudo_nuclei else None
-    train(settings, Pool(root, read_index(index), fill), out, _progress, device=device)
+    train(settings, pool_for(settings, root, read_index(index)), out, _progress, device=device)
     draw_curves(out)
     click.echo(f"Done. Weights: {out / 'weights.safetensors'}; curves: {out / 'curves.png'}")
 
@@ -122,14 +132,15 @@ def crossval(
 
     from minugan_training.crossval import crossvalidate
     from minugan_training.index import read_index
-    from minugan_training.sampling import Pool
+    from minugan_training.pseudo import pool_for
     from minugan_training.settings import load_experiment, scaled
 
     torch.set_num_threads(1)
-    pool = Pool(root, read_index(index))
+    entries = read_index(index)
     for path in experiments:
         experiment = scaled(load_experiment(path), datasets, {k: v for k, v in smaller.items() if v})
         click.echo(f"{experiment.name}: {folds} folds by {by}")
+        pool = pool_for(experiment, root, entries)
         crossvalidate(experiment, pool, out / experiment.name, folds, by, _progress)
 
 
@@ -210,20 +221,41 @@ def choose(model: str, index: Path, root: Path, radius_um: float, show: int, cro
 
 @app.command()
 @click.option("--model", default="default", show_default=True, help="Bundle to evaluate.")
-@click.option("--index", type=_PATH, required=True)
-@click.option("--root", type=_PATH, required=True)
+@click.option(
+    "--data", "folders", type=_PATH, multiple=True, help="Folder in a known layout; all its images."
+)
+@click.option("--index", type=_PATH, help="Index, of which the splits that choose and that report are used.")
+@click.option("--root", type=_PATH, help="What the index's paths are below.")
 @click.option("--radius-um", type=float, default=7.5, show_default=True, help="Greatest distance of a match.")
 @click.option("-o", "--out", type=_PATH, help="Write the figures as JSON.")
-def evaluate(model: str, index: Path, root: Path, radius_um: float, out: Path | None) -> None:
-    """Print a model's figures on the sets of an index that choose and that report."""
+def evaluate(
+    model: str,
+    folders: tuple[Path, ...],
+    index: Path | None,
+    root: Path | None,
+    radius_um: float,
+    out: Path | None,
+) -> None:
+    """Print a model's figures: on folders of data, or on the sets of an index that choose and that report."""
     from rich.console import Console
 
-    from minugan_training.evaluate import evaluate_model, table_of
+    from minugan_training.evaluate import Figures, evaluate_model, table_of
     from minugan_training.index import read_index
+    from minugan_training.layouts import import_folder
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
     from wsi_minugan.outputs.atomic import write_text
 
-    figures = evaluate_model(load_bundle(find_bundle(model)), root, read_index(index), radius_um)
+    bundle = load_bundle(find_bundle(model))
+    if folders:
+        parts = [
+            evaluate_model(bundle, *import_folder(f), radius_um, ("train", "val", "test", ""))
+            for f in folders
+        ]
+    elif index is not None and root is not None:
+        parts = [evaluate_model(bundle, root, read_index(index), radius_um)]
+    else:
+        raise click.UsageError("Give folders of data with --data, or an index with --index and --root.")
+    figures = Figures.model_validate(parts[0].model_dump() | {"rows": [r for p in parts for r in p.rows]})
     Console(width=110).print(table_of(figures))
     if out is not None:
         write_text(out, figures.model_dump_json(indent=2) + "\n")

@@ -71,7 +71,13 @@ class Figures(BaseModel):
     rows: list[Figure]
 
 
-def evaluate_model(bundle: Bundle, root: Path, entries: Sequence[Entry], radius_um: float) -> Figures:
+def evaluate_model(
+    bundle: Bundle,
+    root: Path,
+    entries: Sequence[Entry],
+    radius_um: float,
+    splits: Sequence[str] = ("val", "test"),
+) -> Figures:
     """Return a bundle's figures at the thresholds on its card.
 
     Parameters
@@ -81,14 +87,16 @@ def evaluate_model(bundle: Bundle, root: Path, entries: Sequence[Entry], radius_
     root : Path
         What the index's paths are below.
     entries : sequence of Entry
-        The index; its "val" and "test" rows are used.
+        The index.
     radius_um : float
         Greatest distance of a match; 7.5 is MIDOG's, 5 ICPR's.
+    splits : sequence of str
+        Which of the index's splits are judged, each by itself; "" is that of images that belong to none.
     """
     predictor = Predictor(bundle)
     judge = _Judge(bundle, predictor, root, radius_um)
     rows: list[Figure] = []
-    for split in ("val", "test"):
+    for split in splits:
         part = [e for e in entries if e.split == split]
         rows += judge.fields(full_fields(part), split)
         rows += judge.crops(crops_of(part), split)

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import tifffile
 
-from minugan_training.index import Entry, points_text
+from minugan_training.index import Entry, TruthKind, points_text
 from wsi_minugan.errors import DataError
 
 MPP_40X = 0.25
@@ -195,13 +195,13 @@ def import_rgb(root: Path) -> list[Entry]:
 
 def import_shared(root: Path) -> list[Entry]:
     """The folders ``amibr``, ``icpr12``, ``icpr12_unmarked`` and ``monuseg`` of ``../shared/data``, with its rules for honest use."""
-    return [*_amibr(root), *_shared_icpr12(root), *_unmarked(root), *_shared_monuseg(root)]
+    return [e for name, read in SHARED.items() for e in read(root / name)]
 
 
-def _amibr(root: Path) -> Iterator[Entry]:
-    for r in _rows(root / "amibr" / "crops.csv"):
+def _amibr(folder: Path) -> Iterator[Entry]:
+    for r in _rows(folder / "crops.csv"):
         yield Entry(
-            dataset="amibr", image=f"amibr/{r['file']}", width_px=128, height_px=128, mpp=MPP_40X,
+            dataset="amibr", image=f"{folder.name}/{r['file']}", width_px=128, height_px=128, mpp=MPP_40X,
             patient=f"{r['dataset']}-{Path(r['slide']).stem.split('_')[0]}", scanner=r["dataset"], split=r["split"],
             mitoses="known", mitoses_kind="points", mitoses_truth=r["mitoses_px"], nuclei="unknown",
         )  # fmt: skip
@@ -212,35 +212,43 @@ def _split_icpr12(name: str) -> str:
     return "val" if name[1:3] == "01" else "train"
 
 
-def _shared_icpr12(root: Path) -> Iterator[Entry]:
-    for image in sorted((root / "icpr12" / "images").glob("*.jpg")):
+def _shared_icpr12(folder: Path) -> Iterator[Entry]:
+    for image in sorted((folder / "images").glob("*.jpg")):
         yield Entry(
-            dataset="icpr12", image=f"icpr12/images/{image.name}", width_px=2084, height_px=2084, mpp=ICPR12_MPP["A"],
+            dataset="icpr12", image=f"{folder.name}/images/{image.name}", width_px=2084, height_px=2084, mpp=ICPR12_MPP["A"],
             patient=f"icpr12-{image.stem[1:3]}", scanner="Aperio", split=_split_icpr12(image.stem), mitoses="known",
-            mitoses_kind="instances", mitoses_truth=f"icpr12/mitoses/{image.stem}.png", nuclei="unknown",
+            mitoses_kind="instances", mitoses_truth=f"{folder.name}/mitoses/{image.stem}.png", nuclei="unknown",
         )  # fmt: skip
 
 
-def _unmarked(root: Path) -> Iterator[Entry]:
-    for r in _rows(root / "icpr12_unmarked" / "fields.csv"):
+def _unmarked(folder: Path) -> Iterator[Entry]:
+    for r in _rows(folder / "fields.csv"):
         yield Entry(
-            dataset="icpr12_unmarked", image=f"icpr12_unmarked/images/{r['field']}.jpg", width_px=int(r["width_px"]),
+            dataset="icpr12_unmarked", image=f"{folder.name}/images/{r['field']}.jpg", width_px=int(r["width_px"]),
             height_px=int(r["height_px"]), mpp=ICPR12_MPP[r["field"][0]], patient=f"icpr12-{r['slide'][1:3]}",
             scanner=r["scanner"], split=_split_icpr12(r["field"]), mitoses="absent", nuclei="unknown",
-            ignore=f"icpr12_unmarked/unknown/{r['field']}.png",
+            ignore=f"{folder.name}/unknown/{r['field']}.png",
         )  # fmt: skip
 
 
-def _shared_monuseg(root: Path) -> Iterator[Entry]:
-    for r in _rows(root / "monuseg" / "images.csv"):
-        image = next((root / "monuseg" / "images").glob(r["image"] + ".*"))
-        folder = "instances" if r["label"] == "instances" else "foreground"
+def _shared_monuseg(folder: Path) -> Iterator[Entry]:
+    for r in _rows(folder / "images.csv"):
+        image = next((folder / "images").glob(r["image"] + ".*"))
+        kind: TruthKind = "instances" if r["label"] == "instances" else "foreground"
         yield Entry(
-            dataset="monuseg", image=image.relative_to(root).as_posix(), width_px=1000, height_px=1000, mpp=MPP_40X,
+            dataset="monuseg", image=image.relative_to(folder.parent).as_posix(), width_px=1000, height_px=1000, mpp=MPP_40X,
             patient="-".join(r["image"].split("-")[:3]), split=r["split"], mitoses="unknown", nuclei="known",
-            nuclei_kind=folder, nuclei_truth=f"monuseg/{folder}/{r['image']}.png",
+            nuclei_kind=kind, nuclei_truth=f"{folder.name}/{kind}/{r['image']}.png",
         )  # fmt: skip
 
+
+SHARED: dict[str, Callable[[Path], Iterator[Entry]]] = {
+    "amibr": _amibr,
+    "icpr12": _shared_icpr12,
+    "icpr12_unmarked": _unmarked,
+    "monuseg": _shared_monuseg,
+}
+"""The folders of ``../shared/data``; the entries' paths are below the folder that holds them."""
 
 IMPORTERS: dict[str, Callable[[Path], list[Entry]]] = {
     "tupac16": import_tupac16,

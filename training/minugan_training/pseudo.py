@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from minugan_training.detect import score_image
+from minugan_training.index import Entry
+from minugan_training.sampling import Pool
+from minugan_training.settings import Experiment
 from minugan_training.truth import BOUNDARY, NUCLEI, UNKNOWN, Sample
 from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 from wsi_minugan.minugan.predictor import Predictor
 
 SURE = 0.8
 """A pixel is taken as nucleus (or boundary) above this score, as neither below 1 - SURE; between them it stays unknown."""
+
+
+def pool_for(experiment: Experiment, root: Path, entries: Sequence[Entry]) -> Pool:
+    """Return the samples an experiment trains on, with the nuclei that its first model sees, if it has one."""
+    fill = PseudoNuclei(experiment.pseudo_nuclei).fill if experiment.pseudo_nuclei else None
+    return Pool(root, entries, fill)
 
 
 class PseudoNuclei:

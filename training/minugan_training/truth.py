@@ -81,13 +81,22 @@ def mitosis_truth(root: Path, entry: Entry, sample: Sample) -> NDArray[np.float6
         return np.array(entry.points_px, np.float64).reshape(-1, 2) * factor
     if entry.mitoses_kind == "rgb":
         return sample.mitosis_centres() + 0.5
-    path = root / entry.mitoses_truth
-    shape = (entry.y_px + entry.height_px, entry.x_px + entry.width_px)
-    instances = read_pixel_lists(path, shape) if entry.mitoses_kind == "pixel-lists" else _read_mask(path)
-    instances = instances[entry.y_px : shape[0], entry.x_px : shape[1]]
+    instances = mitosis_instances(root, entry)
+    if instances is None:
+        return np.zeros((0, 2))
     numbers = np.unique(instances[instances > 0])
     centres = [np.argwhere(instances == n).mean(axis=0)[::-1] + 0.5 for n in numbers]
     return np.array(centres, np.float64).reshape(-1, 2) * factor
+
+
+def mitosis_instances(root: Path, entry: Entry) -> NDArray[np.integer] | None:
+    """Return an entry's mitoses as an instance map in its own pixels, or None where they are not outlined one by one."""
+    if entry.mitoses != "known" or entry.mitoses_kind in {"points", "rgb"}:
+        return None
+    path = root / entry.mitoses_truth
+    shape = (entry.y_px + entry.height_px, entry.x_px + entry.width_px)
+    instances = read_pixel_lists(path, shape) if entry.mitoses_kind == "pixel-lists" else _read_mask(path)
+    return np.asarray(instances[entry.y_px : shape[0], entry.x_px : shape[1]])
 
 
 def _at_model_resolution(image: NDArray[np.uint8], labels: NDArray[np.uint8], mpp: float) -> Sample:

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
 
-from wsi_minugan.config import PATCH_PX
+from wsi_minugan.config import PATCH_PX, Precision
 from wsi_minugan.errors import DeviceError, ModelError
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.generator import Generator
+from wsi_minugan.minugan.scoring import ScoringNetwork, from_squares
 
 log = logging.getLogger(__name__)
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Predictor:
@@ -37,7 +36,7 @@ class Predictor:
     device : {"auto", "cpu", "cuda"}
         Where to run; "auto" takes CUDA if there is one.
     precision : {"auto", "fp32", "bf16", "fp16"}
-        Arithmetic; "auto" is bf16 on CUDA and on CPUs with bf16 instructions, else fp32.
+        Arithmetic; "auto" is bf16 on CUDA and on CPUs that multiply matrices of it (AMX), else fp32.
     batch_size : int
         Patches per forward pass; halved, and remembered, when a CUDA device runs out of memory.
     threads : int
@@ -64,16 +63,11 @@ class Predictor:
     ) -> None:
         torch.set_num_threads(threads)
         self.device = choose_device(device)
-        self.dtype = choose_dtype(precision, self.device)
+        self.dtype = _DTYPES[settle_precision(precision, self.device)]
         self.batch_size = batch_size
-        self._network = (
-            _load_network(bundle)
-            .to(self.device, self.dtype)
-            .to(  # type: ignore[call-overload]
-                memory_format=torch.channels_last
-            )
-        )
-        self._logits = torch.compile(self._network.logits) if compiled else self._network.logits
+        network = ScoringNetwork(_load_network(bundle)).to(self.device, self.dtype)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._score = torch.compile(network) if compiled else network
 
     def predict(self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Score patches.
@@ -108,13 +102,8 @@ class Predictor:
         host = torch.from_numpy(full)
         if self.device.type == "cuda":
             host = host.pin_memory()  # copied while the GPU still works on what came before
-        pixels = host.to(self.device, non_blocking=True)
-        # A permuted (n, h, w, c) array already is channels-last in memory.
-        x = pixels.permute(0, 3, 1, 2).to(self.dtype).div_(127.5).sub_(1.0)
-        # (tanh(v) + 1) / 2, in half of tanh's time.
-        scores: Tensor = torch.sigmoid(self._logits(x).float().mul_(2.0))
-        quantised = scores.mul_(255.0).round_().to(torch.uint8)
-        return quantised[: len(part)].contiguous().cpu().numpy()
+        squares: Tensor = self._score(host.to(self.device, non_blocking=True))
+        return from_squares(squares.cpu().numpy())[: len(part)]
 
     def _halve_batch(self, error: torch.cuda.OutOfMemoryError) -> None:
         if self.batch_size == 1:
@@ -143,11 +132,11 @@ def choose_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """Return the arithmetic for a setting on a device."""
-    if precision == "auto":
-        precision = "bf16" if device.type == "cuda" or cpu_has_bf16() else "fp32"
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+def settle_precision(precision: Precision, device: torch.device) -> Precision:
+    """Return the arithmetic for a setting on a device: the fastest that keeps the class map, for "auto"."""
+    if precision != "auto":
+        return precision
+    return "bf16" if device.type == "cuda" or cpu_has_bf16() else "fp32"
 
 
 def cpu_has_bf16() -> bool:
@@ -171,19 +160,4 @@ def _load_network(bundle: Bundle) -> Generator:
     missing = [k for k in missing if not k.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise ModelError(f"The weights in {bundle.path} do not fit the architecture on their card.")
-    network.eval()
-    if card.norm == "batch":
-        fold_norms(network)
-    return network
-
-
-def fold_norms(network: nn.Module) -> None:
-    """Fold every batch norm that follows a convolution into it, in place; the network must be in eval mode."""
-    for module in network.modules():
-        if not isinstance(module, nn.Sequential):
-            continue
-        for k in range(len(module) - 1):
-            conv, norm = module[k], module[k + 1]
-            if isinstance(norm, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d | nn.ConvTranspose2d):
-                module[k] = fuse_conv_bn_eval(conv, norm, transpose=isinstance(conv, nn.ConvTranspose2d))
-                module[k + 1] = nn.Identity()
+    return network.eval()

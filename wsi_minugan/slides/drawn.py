@@ -95,13 +95,15 @@ class Drawing:
         haematoxylin = np.zeros((outer.height_px, outer.width_px), np.float32)
         classes = np.zeros(haematoxylin.shape, np.uint8)
         for x, y, rng in self._sites(outer):
-            self._nucleus(haematoxylin, classes, (x - outer.x_px, y - outer.y_px), rng)
+            part, at = _window((x - outer.x_px, y - outer.y_px), haematoxylin.shape)
+            if haematoxylin[part].size:
+                self._nucleus(haematoxylin[part], classes[part], at, rng)
         for k, (x, y) in enumerate(self.mitoses_xy_px):
             if abs(x - outer.x_px - outer.width_px / 2) < outer.width_px / 2 + _REACH_PX and (
                 abs(y - outer.y_px - outer.height_px / 2) < outer.height_px / 2 + _REACH_PX
             ):
-                at = (x - outer.x_px, y - outer.y_px)
-                self._mitosis(haematoxylin, classes, at, np.random.default_rng([self.seed, 2, k]))
+                part, at = _window((x - outer.x_px, y - outer.y_px), haematoxylin.shape)
+                self._mitosis(haematoxylin[part], classes[part], at, np.random.default_rng([self.seed, 2, k]))
         picture = self._stain(haematoxylin, outer)
         inner = box.slices_within(outer)
         return picture[inner], classes[inner]
@@ -188,6 +190,18 @@ class Drawing:
             ]
             out.append(((smooth - smooth.mean()) / smooth.std()).astype(np.float32))
         return out[0], out[1]
+
+
+def _window(
+    at: tuple[float, float], shape: tuple[int, ...]
+) -> tuple[tuple[slice, slice], tuple[float, float]]:
+    """Return the part of an array that a cell at x, y can reach, and its place in that part; parts are many times as fast as the whole."""
+    left, top = (max(0, int(v) - _REACH_PX) for v in at)
+    part = (
+        slice(top, max(0, min(shape[0], int(at[1]) + _REACH_PX + 1))),
+        slice(left, max(0, min(shape[1], int(at[0]) + _REACH_PX + 1))),
+    )
+    return part, (at[0] - left, at[1] - top)
 
 
 def _ellipse(

@@ -1,0 +1,114 @@
+"""The generator as it runs in use: norms folded into convolutions, scores as bytes.
+
+None of this changes what is computed, only how: every sum has the same terms.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from wsi_minugan.minugan.generator import OUT_CHANNELS, Generator
+
+_SIDE = 2
+
+
+class ScoringNetwork(nn.Module):
+    """Patches of bytes in, scores of bytes out.
+
+    Parameters
+    ----------
+    network : Generator
+        In eval mode, and not used elsewhere: it is changed in place.
+    """
+
+    def __init__(self, network: Generator) -> None:
+        super().__init__()
+        fold_norms(network)
+        for module in network.modules():
+            if isinstance(module, nn.ReLU):
+                module.inplace = True
+        last = network.back[-1]
+        if not isinstance(last, nn.Conv2d):
+            raise TypeError("the generator ends in a convolution")
+        self._network = network
+        network.back[-1] = by_squares(last)
+        network.halve = _Halving()  # type: ignore[assignment]  # takes its place
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return 255 times the scores of RGB uint8 ``(n, h, w, 3)``, uint8 ``(n, h / 2, w / 2, 12)``; see `from_squares`."""
+        dtype = next(self._network.parameters()).dtype
+        # A permuted (n, h, w, c) array already is channels-last in memory.
+        x = pixels.permute(0, 3, 1, 2).to(dtype).div_(127.5).sub_(1.0)
+        # (tanh(v) + 1) / 2, in half of tanh's time.
+        squares = torch.sigmoid(self._network.logits(x).float().mul_(2.0))
+        return squares.mul_(255.0).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+class _Halving(nn.Module):
+    """The generator's average pooling, as a convolution: in a fifth of the time where channels are last."""
+
+    _weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("_weight", torch.eye(3)[:, :, None, None].expand(3, 3, 3, 3).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` at half resolution."""
+        out = F.conv2d(x, self._weight, stride=2, padding=1).mul_(1 / 9)
+        # Padding does not count: the first row and column are means of two of the three.
+        out[:, :, 0] *= 1.5
+        out[:, :, :, 0] *= 1.5
+        return out
+
+
+def by_squares(conv: nn.Conv2d) -> nn.Conv2d:
+    """Return a convolution that yields squares of 2x2 pixels as channels; `from_squares` puts them in place.
+
+    A processor computes 16 channels at once, so three waste most of its work: with twelve, of kernels one pixel larger at
+    twice the stride, the last layer takes 40 % of the time. The added weights are zeros.
+
+    Parameters
+    ----------
+    conv : Conv2d
+        Stride 1, no padding; outputs an even height and width.
+    """
+    weight = conv.weight.detach()
+    channels, inputs, h, w = weight.shape
+    wide = weight.new_zeros(channels, _SIDE, _SIDE, inputs, h + 1, w + 1)
+    for y in range(_SIDE):
+        for x in range(_SIDE):
+            wide[:, y, x, :, y : y + h, x : x + w] = weight
+    out = nn.Conv2d(inputs, channels * _SIDE**2, (h + 1, w + 1), _SIDE, bias=conv.bias is not None)
+    out.weight = nn.Parameter(wide.flatten(0, 2), requires_grad=False)
+    if conv.bias is not None:
+        bias = conv.bias.detach().repeat_interleave(_SIDE**2)
+        out.bias = nn.Parameter(bias, requires_grad=False)
+    return out
+
+
+def from_squares(squares: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the scores ``(n, 3, 2 h, 2 w)`` that lie in squares ``(n, h, w, 12)``."""
+    n, h, w, _ = squares.shape
+    out = np.empty((n, OUT_CHANNELS, h, _SIDE, w, _SIDE), np.uint8)
+    # Twelve strided copies take a fifth of the time of one transposition.
+    for k, (channel, y, x) in enumerate(np.ndindex(OUT_CHANNELS, _SIDE, _SIDE)):
+        out[:, channel, :, y, :, x] = squares[..., k]
+    return out.reshape(n, OUT_CHANNELS, h * _SIDE, w * _SIDE)
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Fold every batch norm that follows a convolution into it, in place; the network must be in eval mode."""
+    for module in network.modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        for k in range(len(module) - 1):
+            conv, norm = module[k], module[k + 1]
+            if isinstance(norm, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d | nn.ConvTranspose2d):
+                module[k] = fuse_conv_bn_eval(conv, norm, transpose=isinstance(conv, nn.ConvTranspose2d))
+                module[k + 1] = nn.Identity()

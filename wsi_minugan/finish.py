@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from wsi_minugan.config import RunSettings
 from wsi_minugan.counting.count import Count, count_mitoses
 from wsi_minugan.counting.hotspot import TissueFraction
 from wsi_minugan.errors import OutputError
-from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.outputs import geojson, manifest
 from wsi_minugan.outputs.atomic import remove_partial, write_text
@@ -31,15 +29,15 @@ from wsi_minugan.outputs.overview import Findings, draw_overview
 from wsi_minugan.plan import SlidePlan
 from wsi_minugan.scratch import WORK, Scratch
 from wsi_minugan.segmentation import masks
-from wsi_minugan.segmentation.objects import SlideObjects, label_objects
+from wsi_minugan.segmentation.objects import SlideObjects
 from wsi_minugan.segmentation.outlines import outlines, scaled, to_level0
+from wsi_minugan.segmentation.runs import joined
 from wsi_minugan.slides.analysis import thumbnail
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader
 from wsi_minugan.slides.tissue import TissueMask
 
 _PACKAGES = ("wsi-minugan", "torch", "numpy", "zarr", "openslide-python", "shapely", "opencv-python-headless")
-_TILE_PX, _TILES_KEPT = 512, 64
 _PART_NUCLEI = 20_000
 
 
@@ -152,7 +150,7 @@ def tissue_fraction_of(tissue: TissueMask, scale: float) -> TissueFraction:
 def _write_mitoses(
     plan: SlidePlan, scratch: Scratch, mitoses: SlideObjects, count: Count, work: SlideWork, folder: Path
 ) -> None:
-    shapes = [s for _, part in _shapes(plan, scratch, mitoses, "mitoses", folder) for s in part]
+    shapes = [s for _, part in _shapes(plan, scratch, mitoses, "mitoses") for s in part]
     table, spot = mitoses.table, count.hotspot
     measurements: dict[str, NDArray[Any]] = {
         "Area um2": table["area_px"] * plan.frame.mpp**2,
@@ -171,14 +169,12 @@ def _write_mitoses(
 
 def _write_nuclei(plan: SlidePlan, scratch: Scratch, folder: Path) -> None:
     nuclei = scratch.load_merged("nuclei")
-    write_nuclei(folder / "nuclei.parquet", _nuclei_batches(plan, scratch, nuclei, folder))
+    write_nuclei(folder / "nuclei.parquet", _nuclei_batches(plan, scratch, nuclei))
 
 
-def _nuclei_batches(
-    plan: SlidePlan, scratch: Scratch, nuclei: SlideObjects, folder: Path
-) -> Iterator[dict[str, Any]]:
+def _nuclei_batches(plan: SlidePlan, scratch: Scratch, nuclei: SlideObjects) -> Iterator[dict[str, Any]]:
     centroids, um2 = nuclei.centroids() * plan.frame.scale, plan.frame.mpp**2
-    for start, shapes in _shapes(plan, scratch, nuclei, "nuclei", folder):
+    for start, shapes in _shapes(plan, scratch, nuclei, "nuclei"):
         for a in range(0, len(shapes), _PART_NUCLEI):
             part = shapes[a : a + _PART_NUCLEI]
             rows = slice(start + a, start + a + len(part))
@@ -192,13 +188,12 @@ def _nuclei_batches(
 
 
 def _shapes(
-    plan: SlidePlan, scratch: Scratch, found: SlideObjects, name: str, folder: Path
+    plan: SlidePlan, scratch: Scratch, found: SlideObjects, name: str
 ) -> Iterator[tuple[int, NDArray[np.object_]]]:
     """Yield, for each row of blocks, the first object's index and the outlines of the objects that begin there.
 
     Objects are numbered by their first pixel, so each row of blocks holds one range of numbers.
     """
-    cutter = _Cutter(folder / "masks.zarr", name, plan.frame.box)
     rows = sorted({b.y_px for b in plan.blocks})
     for top in rows:
         bounds = np.searchsorted(found.table["first_y"], [top, top + plan.block_px])
@@ -208,42 +203,26 @@ def _shapes(
                 labels, inner = scratch.load_shapes(k, name)
                 numbers = scratch.load_numbers(name, k)[labels].astype(np.int64)
                 shapes[numbers[numbers > 0] - 1 - bounds[0]] = inner[numbers > 0]
-        for k in np.flatnonzero([s is None for s in shapes]).tolist():
-            shapes[k] = cutter.outline(found, k + int(bounds[0]))
+        crossing = np.flatnonzero([s is None for s in shapes])
+        if len(crossing):
+            shapes[crossing] = _joined_outlines(plan, scratch, found, name, crossing + bounds[0])
         yield int(bounds[0]), shapes
 
 
-class _Cutter:
-    """Outlines objects that cross borders, from the finished masks; tiles once read are kept a while."""
-
-    def __init__(self, store: Path, name: str, frame: Box) -> None:
-        self._store, self._name, self._frame = store, name, frame
-        self._tiles: OrderedDict[tuple[int, int], NDArray[Any]] = OrderedDict()
-
-    def outline(self, found: SlideObjects, index: int) -> shapely.Geometry:
-        """Return the outline of one object in analysis px."""
-        top, left, bottom, right = (int(found.table[c][index]) for c in ("top", "left", "bottom", "right"))
-        box = Box(top, left, bottom - top, right - left)
-        mask = self._read(box) == index + 1
-        return outlines(label_objects(mask), np.ones(1, bool), (top, left))[0]
-
-    def _read(self, box: Box) -> NDArray[Any]:
-        out = np.zeros((box.height_px, box.width_px), np.uint32)
-        for row in range(box.y_px // _TILE_PX, (box.y_end_px - 1) // _TILE_PX + 1):
-            for column in range(box.x_px // _TILE_PX, (box.x_end_px - 1) // _TILE_PX + 1):
-                tile = Box(row * _TILE_PX, column * _TILE_PX, _TILE_PX, _TILE_PX).clipped(self._frame)
-                part = tile.clipped(box)
-                out[part.slices_within(box)] = self._tile(tile)[part.slices_within(tile)]
-        return out
-
-    def _tile(self, box: Box) -> NDArray[Any]:
-        key = (box.y_px, box.x_px)
-        if key not in self._tiles:
-            self._tiles[key] = masks.read_block(self._store, self._name, box)
-            if len(self._tiles) > _TILES_KEPT:
-                self._tiles.popitem(last=False)
-        self._tiles.move_to_end(key)
-        return self._tiles[key]
+def _joined_outlines(
+    plan: SlidePlan, scratch: Scratch, found: SlideObjects, name: str, which: NDArray[np.int64]
+) -> NDArray[np.object_]:
+    """Outline objects that cross borders, by their ascending indices, from their runs in all blocks that they reach."""
+    top, bottom = found.table["top"][which].min(), found.table["bottom"][which].max()
+    parts = []
+    for k, box in enumerate(plan.blocks):
+        if box.y_px < bottom and box.y_end_px > top:
+            runs = scratch.load_runs(k, name, box)
+            owner = scratch.load_numbers(name, k)[runs.labels].astype(np.int64) - 1
+            place = np.minimum(np.searchsorted(which, owner), len(which) - 1)
+            own = which[place] == owner
+            parts.append((box, replace(runs.of(own), labels=(place[own] + 1).astype(np.int32))))
+    return outlines(joined(parts), np.ones(len(which), bool), (0, 0))
 
 
 def _draw(plan: SlidePlan, reader: SlideReader, mitoses: SlideObjects, count: Count, folder: Path) -> None:

@@ -26,8 +26,9 @@ from wsi_minugan.scratch import ClassObjects, Scratch
 from wsi_minugan.segmentation import classes, masks
 from wsi_minugan.segmentation.blend import Blender
 from wsi_minugan.segmentation.grid import PatchGrid
-from wsi_minugan.segmentation.objects import label_objects, measure_objects, merge_objects
+from wsi_minugan.segmentation.objects import measure_objects, merge_objects
 from wsi_minugan.segmentation.outlines import outlines
+from wsi_minugan.segmentation.runs import Runs, find_runs
 from wsi_minugan.slides.analysis import AnalysisView
 from wsi_minugan.slides.reader import SlideReader
 from wsi_minugan.slides.tissue import TissueMask
@@ -137,24 +138,22 @@ def analyse_block(
     score = np.ascontiguousarray(scores[1][inner]) * coverage
     masks.write_block(store, "mitosis_score", box, score)
     masks.write_block(store, "coverage", box, coverage)
-    names = ("mitoses", "nuclei") if nuclei else ("mitoses",)
-    scratch.save_block(
-        index, found_classes, {n: _objects_of(found_classes, score, plan, index, n, cuts) for n in names}
-    )
+    runs = {n: find_runs(found_classes == value) for n, value in CLASS_OF.items()}
+    names = CLASS_OF if nuclei else ("mitoses",)
+    scratch.save_block(index, runs, {n: _objects_of(runs[n], score, plan, index, n, cuts) for n in names})
     area = float(np.count_nonzero(coverage)) * plan.frame.mpp**2 / UM2_PER_MM2
     return BlockReport(len(fresh), len(wanted) - len(fresh), area, forward_s, time.perf_counter() - start)
 
 
 def _objects_of(
-    found: NDArray[np.uint8], score: NDArray[np.uint8], plan: SlidePlan, index: int, name: str, cuts: Cuts
+    found: Runs, score: NDArray[np.uint8], plan: SlidePlan, index: int, name: str, cuts: Cuts
 ) -> ClassObjects:
     box = plan.blocks[index]
-    labels = label_objects(found == CLASS_OF[name])
-    objects = measure_objects(labels, score, box)
+    objects = measure_objects(found, score, box)
     least_px, peak = cuts.of(name, plan.frame.mpp)
     # Outlines of what will be dropped, or is not whole, would be drawn in vain.
     kept = (objects.table["area_px"] >= least_px) & (objects.table["peak"] >= peak)
-    return ClassObjects(objects, outlines(labels, kept & ~objects.crossing, (box.y_px, box.x_px)))
+    return ClassObjects(objects, outlines(found, kept & ~objects.crossing, (box.y_px, box.x_px)))
 
 
 def _shared(plan: SlidePlan, box: Box, patch: tuple[int, int]) -> bool:
@@ -195,7 +194,7 @@ def _predict_into(
 
     def flush() -> float:
         begin = time.perf_counter()
-        scores = predictor.predict(np.stack([p for _, p in pending]))
+        scores = predictor.predict([p for _, p in pending])
         spent = time.perf_counter() - begin
         for (ij, _), patch_scores in zip(pending, scores, strict=True):
             blender.add(*ij, patch_scores)
@@ -271,21 +270,19 @@ def merge_blocks(plan: SlidePlan, cuts: Cuts, folder: Path, nuclei: bool = True)
     return counts
 
 
-def _numbered(labels: NDArray[np.int32], numbers: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Return each label's number; looked up only where there are labels, which is a small part of a block."""
-    out = np.zeros(labels.shape, np.uint32)
-    there = np.flatnonzero(labels)
-    out.ravel()[there] = numbers[labels.ravel()[there]]
-    return out
-
-
 def write_block(plan: SlidePlan, index: int, folder: Path, nuclei: bool = True) -> None:
     """Write a block's final class map and instance numbers; dropped objects become background in both."""
     scratch, store, box = Scratch(folder / ".work"), folder / "masks.zarr", plan.blocks[index]
-    found = scratch.load_classes(index, box).copy()
-    for name in ("mitoses", "nuclei") if nuclei else ("mitoses",):
-        own = found == CLASS_OF[name]
-        numbers = _numbered(label_objects(own), scratch.load_numbers(name, index))
-        masks.write_block(store, name, box, numbers)
-        found[own & (numbers == 0)] = classes.BACKGROUND
+    shape = box.height_px, box.width_px
+    found = np.full(shape, classes.BACKGROUND, np.uint8)
+    for name, value in CLASS_OF.items():
+        runs = scratch.load_runs(index, name, box)
+        if name == "mitoses" or nuclei:
+            numbers = scratch.load_numbers(name, index)[runs.labels]
+            runs, numbers = runs.of(numbers > 0), numbers[numbers > 0]
+            if len(numbers):  # most blocks hold no mitosis, and an empty shard leaves no file
+                image = np.zeros(shape, np.uint32)
+                runs.paint(image, numbers)
+                masks.write_block(store, name, box, image)
+        runs.paint(found, value)
     masks.write_block(store, "classes", box, found)

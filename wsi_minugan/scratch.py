@@ -23,6 +23,7 @@ from wsi_minugan.errors import OutputError
 from wsi_minugan.geometry import Box
 from wsi_minugan.outputs.atomic import write_bytes
 from wsi_minugan.segmentation.objects import BlockObjects, SlideObjects
+from wsi_minugan.segmentation.runs import Runs
 
 WORK = ".work"
 _PATCH_SHAPE = (3, PATCH_PX, PATCH_PX)
@@ -56,26 +57,24 @@ class Scratch:
 
     folder: Path
 
-    def save_block(self, index: int, classes: NDArray[np.uint8], found: Mapping[str, ClassObjects]) -> None:
-        """Write what a block found; `found` maps "mitoses" and "nuclei" to their objects."""
-        arrays: dict[str, NDArray[Any]] = {
-            "classes": np.frombuffer(imagecodecs.zstd_encode(classes.tobytes(), level=1), np.uint8),
-        }
+    def save_block(self, index: int, runs: Mapping[str, Runs], found: Mapping[str, ClassObjects]) -> None:
+        """Write what a block found; `runs` and `found` map "mitoses" and "nuclei" to their pixels and objects."""
+        arrays: dict[str, NDArray[Any]] = {f"{name}.runs": _packed_runs(part) for name, part in runs.items()}
         for name, part in found.items():
             arrays |= {f"{name}.table.{k}": v for k, v in part.objects.table.items()}
             arrays |= {f"{name}.border.{k}": v for k, v in part.objects.borders.items()}
             arrays |= _packed_shapes(name, part.shapes)
-        self._save(f"block-{index:06d}.npz", arrays)
+        self._save(f"objects-{index:06d}.npz", arrays)
 
-    def load_classes(self, index: int, box: Box) -> NDArray[np.uint8]:
-        """Return the class map of a block as it was before small objects were dropped."""
-        with self._open(f"block-{index:06d}.npz") as data:
-            raw = imagecodecs.zstd_decode(data["classes"].tobytes())
-        return np.frombuffer(raw, np.uint8).reshape(box.height_px, box.width_px)
+    def load_runs(self, index: int, name: str, box: Box) -> Runs:
+        """Return a block's pixels of one class as they were before small objects were dropped."""
+        with self._open(f"objects-{index:06d}.npz") as data:
+            raw = imagecodecs.zstd_decode(data[f"{name}.runs"].tobytes())
+        return Runs((box.height_px, box.width_px), *np.frombuffer(raw, np.int32).reshape(4, -1))
 
     def load_objects(self, index: int, box: Box, name: str) -> BlockObjects:
         """Return a block's table and borders of one class."""
-        with self._open(f"block-{index:06d}.npz") as data:
+        with self._open(f"objects-{index:06d}.npz") as data:
             parts: dict[str, dict[str, Any]] = {"table": {}, "border": {}}
             for key in data.files:
                 head, _, rest = key.partition(".")
@@ -86,7 +85,7 @@ class Scratch:
 
     def load_shapes(self, index: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
         """Return the labels and the outlines of a block's inner objects of one class."""
-        with self._open(f"block-{index:06d}.npz") as data:
+        with self._open(f"objects-{index:06d}.npz") as data:
             labels, ends, wkb = data[f"{name}.labels"], data[f"{name}.ends"], data[f"{name}.wkb"].tobytes()
         starts = np.concatenate([[0], ends])[: len(ends)].astype(np.int64)
         return labels, shapely.from_wkb([wkb[a:b] for a, b in zip(starts, ends, strict=True)])
@@ -144,6 +143,11 @@ class Scratch:
             raise OutputError(
                 f"{self.folder / name} cannot be read: {e}. Run the slide again with --overwrite."
             ) from e
+
+
+def _packed_runs(runs: Runs) -> NDArray[np.uint8]:
+    columns = np.stack([runs.rows, runs.starts, runs.ends, runs.labels])
+    return np.frombuffer(imagecodecs.zstd_encode(columns.tobytes(), level=1), np.uint8)
 
 
 def _packed_shapes(name: str, shapes: NDArray[np.object_]) -> dict[str, NDArray[Any]]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import zarr
 from distributed import Worker, WorkerPlugin, get_worker
 
 from minugan_jobs.space import check_space
@@ -25,6 +24,7 @@ from wsi_minugan.outputs.models import SlideState
 from wsi_minugan.pipeline import analyse_block, cuts_of, merge_blocks, prepare_store, write_block
 from wsi_minugan.plan import PLAN_FILE, SlidePlan, fingerprint, load_plan, open_reader, plan_slide, save_plan
 from wsi_minugan.scratch import WORK
+from wsi_minugan.segmentation import masks
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader
 
@@ -125,8 +125,8 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         self._predictor: tuple[Any, Any] | None = None
 
     def setup(self, worker: Worker) -> None:
-        """Keep Zarr from starting threads of its own beside the worker's."""
-        zarr.config.set({"threading.max_workers": 1, "async.concurrency": 1})
+        """Keep Zarr from starting threads of its own beside the worker's, and from comparing slowly."""
+        masks.tune_zarr()
 
     def run(self, stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:
         """Run one stage of a slide; see `StageRunner`."""

@@ -23,3 +23,25 @@ def test_the_pyramid_halves_every_level(tmp_path: Path, block_px: int) -> None:
         found = np.asarray(zarr.open_array(store / "labels" / "nuclei" / str(level), mode="r"))
         assert found.shape == shape
         assert np.array_equal(found, values[:: 2**level, :: 2**level])
+
+
+def test_tuning_zarr_changes_no_byte_and_empty_chunks_stay_absent(tmp_path: Path) -> None:
+    frame = Frame(1536, 1536, 0.25, 1.0, 1536, 1536)
+    box = next(blocks_of(frame, 1536))
+    values = np.zeros((1536, 1536), np.uint32)
+    values[600:900, 20:700] = np.random.default_rng(0).integers(0, 99, (300, 680))
+    written = []
+    for tuned in (False, True):
+        store = tmp_path / str(tuned)
+        with zarr.config.set({"ndbuffer": "zarr.buffer.cpu.NDBuffer", "codec_pipeline.batch_size": 1}):
+            if tuned:
+                masks.tune_zarr()
+            masks.create_store(store, frame, 1536, nuclei=True)
+            masks.write_block(store, "nuclei", box, values)
+            masks.write_block(store, "mitoses", box, np.zeros_like(values))
+        files = [p for p in sorted(store.rglob("*")) if p.is_file()]
+        written.append({str(p.relative_to(store)): p.read_bytes() for p in files})
+    assert written[0] == written[1]
+    assert not any(name.startswith("labels/mitoses/0/c") for name in written[1])
+    # Two of nine chunks hold something; the others cost a mark in the shard's index.
+    assert len(written[1]["labels/nuclei/0/c/0/0"]) < values[512:1024, :1024].nbytes

@@ -17,7 +17,8 @@ from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.blend import Blender
 from wsi_minugan.segmentation.classes import Thresholds, class_map
 from wsi_minugan.segmentation.grid import PatchGrid
-from wsi_minugan.segmentation.objects import centroids_of, label_objects, measure_objects
+from wsi_minugan.segmentation.objects import centroids_of, measure_objects
+from wsi_minugan.segmentation.runs import find_runs
 
 
 def score_image(predictor: Predictor, image: NDArray[np.uint8], stride_px: int = 192) -> NDArray[np.uint8]:
@@ -116,5 +117,5 @@ def mitosis_candidates(scores: NDArray[np.uint8], cut: Thresholds) -> Candidates
     """Return the mitoses of an image's scores; as on slides."""
     classes = class_map(scores, cut)
     box = Box(0, 0, *classes.shape)
-    table = measure_objects(label_objects(classes == 2), scores[1], box).table
+    table = measure_objects(find_runs(classes == 2), scores[1], box).table
     return Candidates(centroids_of(table), table["area_px"], table["peak"])

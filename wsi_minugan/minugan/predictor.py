@@ -7,6 +7,7 @@ filled up), so the arithmetic of a patch is the same whatever its companions.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -68,12 +69,12 @@ class Predictor:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._score = torch.compile(network) if compiled else network
 
-    def predict(self, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def predict(self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Score patches.
 
         Parameters
         ----------
-        patches : ndarray of uint8, shape (n, 256, 256, 3)
+        patches : n ndarrays of uint8, shape (256, 256, 3), or one of all
             RGB at the model's resolution.
 
         Returns
@@ -94,9 +95,10 @@ class Predictor:
         return out
 
     @torch.inference_mode()
-    def _forward(self, part: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _forward(self, part: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
         full = np.zeros((self.batch_size, PATCH_PX, PATCH_PX, 3), np.uint8)
-        full[: len(part)] = part
+        for k, patch in enumerate(part):
+            full[k] = patch
         host = torch.from_numpy(full)
         if self.device.type == "cuda":
             host = host.pin_memory()  # copied while the GPU still works on what came before

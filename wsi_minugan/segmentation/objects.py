@@ -18,6 +18,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from wsi_minugan.geometry import Box
+from wsi_minugan.segmentation.runs import Runs, spread
 
 _COLUMNS = (
     "area_px",
@@ -104,58 +105,59 @@ def label_objects(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     return np.asarray(labels, np.int32)
 
 
-def measure_objects(labels: NDArray[np.int32], score: NDArray[np.uint8], box: Box) -> BlockObjects:
+def measure_objects(found: Runs, score: NDArray[np.uint8], box: Box) -> BlockObjects:
     """Measure the objects of one block.
 
     Parameters
     ----------
-    labels : ndarray of int32, shape (h, w)
-        Result of `label_objects`.
+    found : Runs
+        The block's objects.
     score : ndarray of uint8, shape (h, w)
         Score from which an object's peak and mean are taken.
     box : Box
         The block, analysis px.
     """
-    flat = np.flatnonzero(labels)
-    owner = labels.ravel()[flat]
-    n = int(labels.max(initial=0))
-    width = labels.shape[1]
-    ys, xs = np.divmod(flat, width)
-    values = score.ravel()[flat]
-    first = np.zeros(n + 1, np.int64)
-    first[owner[::-1]] = flat[::-1]  # of several pixels the one assigned last stays: an object's first
+    n, lengths = found.count, found.lengths
 
     def summed(v: NDArray[Any]) -> NDArray[np.int64]:
         # Sums of whole numbers below 2**53 are exact in float64.
-        return np.bincount(owner, v, minlength=n + 1)[1:].astype(np.int64)
+        return np.bincount(found.labels, v, minlength=n + 1)[1:].astype(np.int64)
 
-    def extreme(ufunc: np.ufunc, v: NDArray[Any], start: int) -> NDArray[np.int64]:
-        out = np.full(n + 1, start, np.int64)
-        ufunc.at(out, owner, v.astype(np.int64))
-        return out[1:]
-
-    area = np.bincount(owner, minlength=n + 1)[1:].astype(np.int64)
-    first_y = first[1:] // width + box.y_px
+    area = summed(lengths)
+    values = np.ascontiguousarray(score).reshape(-1)[found.pixels]
+    begins = np.cumsum(lengths) - lengths
+    peak = np.zeros(n + 1, np.int64)
+    if n:
+        np.maximum.at(peak, found.labels, np.maximum.reduceat(values, begins).astype(np.int64))
+    top, left, bottom, right = found.boxes
+    first_y, first_x = found.firsts
     table = {
         "area_px": area,
-        "sum_y": summed(ys) + area * box.y_px,
-        "sum_x": summed(xs) + area * box.x_px,
-        "top": first_y,
-        "left": extreme(np.minimum, xs, width) + box.x_px,
-        "bottom": extreme(np.maximum, ys, -1) + 1 + box.y_px,
-        "right": extreme(np.maximum, xs, -1) + 1 + box.x_px,
-        "first_y": first_y,
-        "first_x": first[1:] % width + box.x_px,
-        "peak": extreme(np.maximum, values, 0),
-        "sum_score": summed(values),
+        "sum_y": summed(found.rows * lengths) + area * box.y_px,
+        "sum_x": summed((found.starts + found.ends - 1) * lengths // 2) + area * box.x_px,
+        "top": top + box.y_px,
+        "left": left + box.x_px,
+        "bottom": bottom + box.y_px,
+        "right": right + box.x_px,
+        "first_y": first_y + box.y_px,
+        "first_x": first_x + box.x_px,
+        "peak": peak[1:],
+        "sum_score": summed(np.add.reduceat(values, begins, dtype=np.int64)) if n else area,
     }
-    borders = {
-        "top": labels[0].copy(),
-        "bottom": labels[-1].copy(),
-        "left": labels[:, 0].copy(),
-        "right": labels[:, -1].copy(),
-    }
-    return BlockObjects(box, table, borders)
+    return BlockObjects(box, table, _borders(found))
+
+
+def _borders(found: Runs) -> dict[str, NDArray[np.int32]]:
+    height, width = found.shape
+    borders = {}
+    for side, row in (("top", 0), ("bottom", height - 1)):
+        on_it = found.of(found.rows == row)
+        borders[side] = np.zeros(width, np.int32)
+        borders[side][spread(on_it.starts, on_it.lengths)] = np.repeat(on_it.labels, on_it.lengths)
+    for side, on_side in (("left", found.starts == 0), ("right", found.ends == width)):
+        borders[side] = np.zeros(height, np.int32)
+        borders[side][found.rows[on_side]] = found.labels[on_side]
+    return borders
 
 
 def merge_objects(blocks: Sequence[BlockObjects], min_area_px: float, min_peak: int = 0) -> SlideObjects:

@@ -10,54 +10,98 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from wsi_minugan.segmentation.runs import Runs, spread
+
 TOLERANCE_PX = 0.5
 """How far an outline may run from its pixels' edges, so that it needs a third of the points."""
 
 GRID_PX = 0.01
 """QuPath keeps coordinates on this grid (design.md, QuPath's import rules)."""
 
+_SHELF_PX = 1024
 
-def outlines(
-    labels: NDArray[np.int32], wanted: NDArray[np.bool_], origin_yx_px: tuple[int, int]
-) -> NDArray[np.object_]:
-    """Return a polygon for each wanted object of a label array.
+
+def outlines(found: Runs, wanted: NDArray[np.bool_], origin_yx_px: tuple[int, int]) -> NDArray[np.object_]:
+    """Return a polygon for each wanted object.
 
     Parameters
     ----------
-    labels : ndarray of int32, shape (h, w)
-        8-connected objects, numbered from 1.
+    found : Runs
+        Objects of a mask.
     wanted : ndarray of bool, shape (n,)
         Which of labels 1..n to outline.
     origin_yx_px : tuple of int
-        Where the array's first pixel lies in the frame.
+        Where the mask's first pixel lies in the frame.
 
     Returns
     -------
     ndarray of shapely geometries, shape (n,)
         Valid polygons in frame pixels, where pixel k spans k to k + 1, nowhere further than `TOLERANCE_PX` from the pixels' outer
-        edges; None where not wanted. The same floats wherever the array begins.
+        edges; None where not wanted. The same floats wherever the mask begins, and whatever lies around an object.
     """
     out = np.full(len(wanted), None, object)
     if not wanted.any():
         return out
-    mask = np.concatenate([[False], wanted])[labels].astype(np.uint8)
-    left, top, width, height = cv2.boundingRect(mask)
-    part = np.s_[top : top + height, left : left + width]
-    labels, mask = labels[part], mask[part]
+    shift = _places(found.boxes, np.flatnonzero(wanted))
+    mask = _moved(found, wanted, shift)
+    contours, parents = _contours(mask)
+    # A contour's first point is the top left corner of its object's first pixel.
+    heads = np.array([contours[k][0, 0] for k in np.flatnonzero(parents < 0).tolist()], np.int64) // 2
+    firsts = (found.firsts + shift)[:, wanted]
+    by_place = np.lexsort(firsts[::-1])
+    owner = np.empty(len(heads), np.int64)
+    owner[np.lexsort(heads.T)] = np.flatnonzero(wanted)[by_place]
+    shapes = _simplified(contours, parents)
+    corners = np.array([origin_yx_px[::-1]]) - shift[::-1, owner].T
+    xy, index = shapely.get_coordinates(shapes, return_index=True)
+    out[owner] = shapely.set_coordinates(shapes, xy + corners[index])
+    return out
+
+
+def _places(boxes: NDArray[np.int64], which: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return by how many rows and columns to move each object so that the wanted ones lie close together, yet apart.
+
+    They are put on shelves by height; where that saves no space, as with rings in rings, they stay as they lie.
+    """
+    top, left, bottom, right = boxes[:, which]
+    height, width = bottom - top, right - left
+    order = np.argsort(-height, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(width[order] + 1)])
+    shelf = starts[:-1] // max(_SHELF_PX, int(width.max()))
+    first, member = np.unique(shelf, return_index=True, return_inverse=True)[1:]
+    tops = np.concatenate([[0], np.cumsum(height[order][first] + 1)])
+    shift = np.zeros((2, boxes.shape[1]), np.int64)
+    shift[:, which[order]] = tops[member] - top[order], starts[:-1] - starts[first][member] - left[order]
+    extent = (boxes[2:] + shift)[:, which].max(axis=1)
+    if extent.prod() < (bottom.max() - top.min()) * (right.max() - left.min()):
+        return shift
+    return np.broadcast_to(-np.array([[top.min()], [left.min()]]), shift.shape)
+
+
+def _moved(found: Runs, wanted: NDArray[np.bool_], shift: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return the mask of the wanted objects, each moved to its place."""
+    runs = found.of(wanted[found.labels - 1])
+    down, right = shift[:, runs.labels - 1]
+    height, width = (found.boxes[2:] + shift)[:, wanted].max(axis=1).tolist()
+    mask = np.zeros((height, width), np.uint8)
+    mask.reshape(-1)[spread((runs.rows + down) * width + runs.starts + right, runs.lengths)] = 1
+    return mask
+
+
+def _contours(mask: NDArray[np.uint8]) -> tuple[Sequence[Any], NDArray[np.int32]]:
+    """Return the contours of a mask in half pixels, and for each hole the contour around it; -1 for the others."""
     found: Any = cv2.findContours(_corners(mask), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    contours: Sequence[Any] = found[0]
-    parents: NDArray[np.int32] = found[1][0][:, 3]
+    return found[0], found[1][0][:, 3]
+
+
+def _simplified(contours: Sequence[Any], parents: NDArray[np.int32]) -> NDArray[np.object_]:
+    """Return the contours' polygons with fewer points, where that leaves them valid."""
     simple = [cv2.approxPolyDP(c, 2 * TOLERANCE_PX, True) for c in contours]
     shapes = _polygons([s if len(s) >= 3 else c for s, c in zip(simple, contours, strict=True)], parents)
     bad = ~shapely.is_valid(shapes)
     if bad.any():
         shapes[bad] = _polygons(contours, parents)[bad]
-    # A contour's first point is the top left corner of its object's first pixel.
-    first = np.array([contours[k][0, 0] for k in np.flatnonzero(parents < 0).tolist()]) // 2
-    corner = np.array([origin_yx_px[1] + left, origin_yx_px[0] + top], np.float64)
-    xy = shapely.get_coordinates(shapes) + corner
-    out[labels[first[:, 1], first[:, 0]] - 1] = shapely.set_coordinates(shapes, xy)
-    return out
+    return shapes
 
 
 def _corners(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

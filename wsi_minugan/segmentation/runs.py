@@ -1,0 +1,132 @@
+"""Objects as runs of pixels: what a mask costs then goes with its objects' edges, not with the area of the block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
+from wsi_minugan.geometry import Box
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The 8-connected objects of a mask, as its rows' runs of pixels in raster order.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        The mask's ``(h, w)``.
+    rows, starts, ends : ndarray of int32, shape (n,)
+        A run is the pixels ``[start, end)`` of a row; a blank pixel or the mask's edge lies before and after it.
+    labels : ndarray of int32, shape (n,)
+        Which object a run belongs to, from 1 on; the same for the same mask everywhere.
+    """
+
+    shape: tuple[int, int]
+    rows: NDArray[np.int32]
+    starts: NDArray[np.int32]
+    ends: NDArray[np.int32]
+    labels: NDArray[np.int32]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Pixels of each run."""
+        return (self.ends - self.starts).astype(np.int64)
+
+    @property
+    def count(self) -> int:
+        """Number of objects."""
+        return int(self.labels.max(initial=0))
+
+    @cached_property
+    def pixels(self) -> NDArray[np.int64]:
+        """All pixels' places in the flattened mask, run by run."""
+        return spread(self.rows.astype(np.int64) * self.shape[1] + self.starts, self.lengths)
+
+    @cached_property
+    def firsts(self) -> NDArray[np.int64]:
+        """Row and column of each object's first pixel in raster order; shape ``(2, count)``."""
+        first = np.zeros(self.count + 1, np.int64)
+        first[self.labels[::-1]] = np.arange(len(self.labels))[::-1]  # what is assigned last stays
+        return np.stack([self.rows[first[1:]], self.starts[first[1:]]]).astype(np.int64)
+
+    @cached_property
+    def boxes(self) -> NDArray[np.int64]:
+        """Each object's top, left, bottom, right (half-open); shape ``(4, count)``."""
+        out = np.empty((4, self.count + 1), np.int64)
+        for side, ufunc, values, least in (
+            (0, np.minimum, self.rows, self.shape[0]),
+            (1, np.minimum, self.starts, self.shape[1]),
+            (2, np.maximum, self.rows + 1, 0),
+            (3, np.maximum, self.ends, 0),
+        ):
+            out[side] = least
+            ufunc.at(out[side], self.labels, values.astype(np.int64))
+        return out[:, 1:]
+
+    def of(self, chosen: NDArray[np.bool_]) -> Runs:
+        """Return some of the runs."""
+        return Runs(
+            self.shape, self.rows[chosen], self.starts[chosen], self.ends[chosen], self.labels[chosen]
+        )
+
+    def paint(self, image: NDArray[Any], values: Any) -> None:
+        """Set the runs' pixels of a contiguous image ``(h, w)`` to a value, or to one value a run."""
+        image.reshape(-1)[self.pixels] = np.repeat(values, self.lengths) if np.ndim(values) else values
+
+
+def spread(starts: NDArray[Any], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the whole numbers from each start on, as many as its length, one start after the other."""
+    ends = np.cumsum(lengths)
+    return np.repeat(starts - (ends - lengths), lengths) + np.arange(ends[-1] if len(ends) else 0)
+
+
+def find_runs(mask: NDArray[np.bool_]) -> Runs:
+    """Return the objects of a mask of shape ``(h, w)``."""
+    height, width = mask.shape
+    pitch = width + 1
+    # A blank pixel before the first row and after each, so that no run goes on in the next row.
+    padded = np.zeros(height * pitch + 1, np.bool_)
+    padded[1:].reshape(height, pitch)[:, :width] = mask
+    edges = np.flatnonzero(padded[1:] != padded[:-1])
+    starts, ends = edges[0::2], edges[1::2]
+    rows = starts // pitch
+    labels = _connected(starts, ends, pitch)
+    starts, ends = starts - rows * pitch, ends - rows * pitch
+    return Runs(mask.shape, rows.astype(np.int32), starts.astype(np.int32), ends.astype(np.int32), labels)
+
+
+def _connected(starts: NDArray[np.int64], ends: NDArray[np.int64], pitch: int) -> NDArray[np.int32]:
+    """Return the object of each run, where those of neighbouring rows touch if a corner does."""
+    if len(starts) == 0:
+        return np.zeros(0, np.int32)
+    first = np.searchsorted(ends, starts + pitch, "left")
+    touching = np.searchsorted(starts, ends + pitch, "right") - first
+    below = spread(first, touching)
+    graph = csr_array(
+        (np.ones(len(below), np.bool_), below, np.concatenate([[0], np.cumsum(touching)])),
+        shape=(len(starts), len(starts)),
+    )
+    labels: NDArray[np.int32] = connected_components(graph, directed=False)[1]
+    return labels + np.int32(1)
+
+
+def joined(parts: Sequence[tuple[Box, Runs]]) -> Runs:
+    """Return the runs of several blocks as those of the frame, by the labels that they have; cut runs become one again."""
+    rows = np.concatenate([r.rows + np.int32(b.y_px) for b, r in parts])
+    starts = np.concatenate([r.starts + np.int32(b.x_px) for b, r in parts])
+    ends = np.concatenate([r.ends + np.int32(b.x_px) for b, r in parts])
+    labels = np.concatenate([r.labels for _, r in parts])
+    order = np.lexsort((starts, rows))
+    rows, starts, ends, labels = (v[order] for v in (rows, starts, ends, labels))
+    begins, stops = np.ones(len(rows), np.bool_), np.ones(len(rows), np.bool_)
+    begins[1:] = stops[:-1] = (rows[1:] != rows[:-1]) | (starts[1:] != ends[:-1])
+    shape = max(b.y_end_px for b, _ in parts), max(b.x_end_px for b, _ in parts)
+    return Runs(shape, rows[begins], starts[begins], ends[stops], labels[begins])

@@ -81,7 +81,9 @@ class Losses(_Frozen):
     focal: float = Field(1.0, ge=0, description="Exponent of the supervised focal term.")
     dice: bool = True
     positive_weight: float = Field(1.0, gt=0, description="Weight of mitosis pixels over others.")
-    boundary_weight: float = Field(1.0, gt=0, description="Weight of pixels between touching nuclei over others.")
+    boundary_weight: float = Field(
+        1.0, gt=0, description="Weight of pixels between touching nuclei over others."
+    )
 
 
 class Experiment(_Frozen):

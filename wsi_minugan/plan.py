@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,12 @@ class SlidePlan:
                 f"{self.broken_tiles} tiles do not decode and were not analysed; areas and counts are without them."
             )
         return tuple(found)
+
+    def nameless(self) -> SlidePlan:
+        """Return the plan without the slide's path, for runs whose results must not show it."""
+        path = Path(self.slide.slide_id)
+        slide = replace(self.slide, path=path, url="")
+        return replace(self, slide=slide, info=replace(self.info, path=path))
 
     def patches_of(self, box: Box) -> list[tuple[int, int]]:
         """Return the patches that reach `box` and see tissue; the second does not depend on the box."""

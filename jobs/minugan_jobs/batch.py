@@ -9,7 +9,6 @@ import math
 import os
 import platform
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,8 +24,9 @@ from types import FrameType
 from minugan_jobs.cluster import open_cluster
 from minugan_jobs.engine import Engine, Event, Observer
 from minugan_jobs.eventlog import EventLog
-from minugan_jobs.ledger import LEDGER, Ledger, SlideRecord
+from minugan_jobs.ledger import Ledger, SlideRecord
 from minugan_jobs.lock import hold
+from minugan_jobs.outfolder import name_slides, prepare_folder, remove_results
 from minugan_jobs.space import check_space, space_warning
 from minugan_jobs.supply import open_supply
 from minugan_jobs.work import Job
@@ -45,8 +45,6 @@ log = logging.getLogger(__name__)
 
 _TABLE_EVERY_S = 10.0
 """The table of a large batch takes seconds to write; after each slide it would take hours in all."""
-
-_KEY_FILE = "pseudonyms.csv"
 
 
 @dataclass(frozen=True)
@@ -114,9 +112,8 @@ def run_batch(
             if text:
                 note(text)
         if settings.overwrite:
-            _remove_results(out)
-        if settings.pseudonyms:
-            slides = _with_pseudonyms(out, slides)
+            remove_results(out)
+        slides = name_slides(out, slides, settings.pseudonyms)
         ledger = Ledger(out)
         try:
             _run(slides, out, settings, bundle, ledger, observe, retry, stop)
@@ -141,7 +138,7 @@ def run_on_finish(command: str, out: Path, result: BatchResult) -> str:
     }
     try:
         ended = subprocess.run(shlex.split(command), env=os.environ | environment, check=False)
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, IndexError) as e:
         return f"The command of --on-finish cannot be run: {e}. Check it; the results are not touched."
     return f"The command of --on-finish ended with status {ended.returncode}."
 
@@ -157,15 +154,19 @@ def _run(
     stop: _Stop,
 ) -> None:
     request = _request(settings, bundle)
-    ledger.add_slides(slides)
+    ledger.add_slides(slides, hidden=settings.pseudonyms)
     ledger.reset("running")
     ledger.note("settings", settings.model_dump_json())
-    wanted = {s.slide_id for s in slides}
-    records = [r for r in ledger.slides() if r.slide.slide_id in wanted and _to_do(r, request, retry)]
+    named = {s.slide_id: s for s in slides}
+    records = [
+        replace(r, slide=named[r.slide.slide_id])
+        for r in ledger.slides()
+        if r.slide.slide_id in named and _to_do(r, request, retry)
+    ]
     started = _now()
     _write_run(out, settings, bundle, ledger, started, None)
     with EventLog(out) as events:
-        watch = _Watch(out, settings, ledger, events, observe)
+        watch = _Watch(out, ledger, events, observe)
         if records:
             run = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:12]
             with (
@@ -203,7 +204,6 @@ class _Watch:
     """Passes events on, and keeps log and table up to date."""
 
     out: Path
-    settings: RunSettings
     ledger: Ledger
     events: EventLog
     observe: Observer
@@ -215,31 +215,17 @@ class _Watch:
                 event.kind, slide_id=event.slide_id, error=event.error or None, details=event.details or None
             )
         if event.kind in {"done", "failed"} and time.monotonic() - self.table_s > _TABLE_EVERY_S:
-            write_slides(self.out / "slides.csv", _public_states(self.ledger, self.settings))
+            write_slides(self.out / "slides.csv", self.ledger.states())
             self.table_s = time.monotonic()
         if event.kind == "started":
             check_space(self.out, 0.0)
         self.observe(event)
 
 
-def _public_states(ledger: Ledger, settings: RunSettings) -> list[SlideState]:
-    """Return the slides' rows, without paths where names are to stay in the key file."""
-    states = ledger.states()
-    if settings.pseudonyms:
-        states = [s.model_copy(update={"path": "", "error": _unnamed(s)}) for s in states]
-    return states
-
-
-def _unnamed(state: SlideState) -> str:
-    """Return a slide's error without its name."""
-    name = state.path.rsplit("/", 1)[-1]
-    return state.error.replace(state.path, state.slide_id).replace(name, state.slide_id)
-
-
 def _write_run(
     out: Path, settings: RunSettings, bundle: Bundle, ledger: Ledger, started: str, ended: str | None
 ) -> None:
-    states = _public_states(ledger, settings)
+    states = ledger.states()
     tally = [s.status for s in states]
     run = RunFile(
         settings=settings.model_dump(mode="json"),
@@ -254,70 +240,16 @@ def _write_run(
     )
     write_text(out / "run.json", run.model_dump_json(indent=2) + "\n")
     write_slides(out / "slides.csv", states)
-    warnings = {s.slide_id: read_manifest(out / s.slide_id).warnings for s in states if s.status == "done"}
+    warnings = {s.slide_id: _warnings(out / s.slide_id) for s in states if s.status == "done"}
     write_report(out / "report.html", run, states, warnings)
 
 
-def prepare_folder(out: Path, slides: Sequence[SlideInput], overwrite: bool) -> None:
-    """Make the output folder, or check that it is this batch's.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written, is a file, is nobody's run, or is another batch's.
-    """
+def _warnings(folder: Path) -> list[str]:
+    """Return a finished slide's warnings; that its results are gone since is one too, and no reason to stop."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        there = [p for p in out.iterdir() if not p.name.startswith(".")]
-        probe = out / f".probe.{os.getpid()}"
-        probe.write_bytes(b"wsi-minugan")
-        probe.unlink()
-    except OSError as e:
-        raise OutputError(
-            f"The output folder {out} cannot be used: {e.strerror or e}. Choose a folder you may write to, on a disk with space."
-        ) from e
-    if not (out / LEDGER).exists():
-        if {p.name for p in there} & {s.slide_id for s in slides}:
-            raise OutputError(
-                f"{out} holds files that are not of a run of this program. Choose an empty folder."
-            )
-        return
-    if overwrite:
-        return
-    ledger = Ledger(out)
-    try:
-        known = {r.slide.source for r in ledger.slides()}
-    finally:
-        ledger.close()
-    if known and not {s.source for s in slides} & known:
-        raise OutputError(
-            f"{out} holds the results of another run ({len(known)} slides, none of these). "
-            "Choose another folder, or replace them with --overwrite."
-        )
-
-
-def _remove_results(out: Path) -> None:
-    """Remove a run's ledger, and the folders of the slides it names."""
-    if not (out / LEDGER).exists():
-        return
-    ledger = Ledger(out)
-    folders = [out / r.slide.slide_id for r in ledger.slides()]
-    ledger.close()
-    for folder in folders:
-        if folder.parent == out:
-            shutil.rmtree(folder, ignore_errors=True)
-    for suffix in ("", "-wal", "-shm"):
-        (out / (LEDGER + suffix)).unlink(missing_ok=True)
-
-
-def _with_pseudonyms(out: Path, slides: Sequence[SlideInput]) -> tuple[SlideInput, ...]:
-    named = tuple(replace(s, slide_id=f"slide-{k:04d}") for k, s in enumerate(slides, start=1))
-    rows = [SlideState(slide_id=s.slide_id, path=s.source, status="pending") for s in named]
-    write_text(
-        out / _KEY_FILE,
-        "slide_id,path\n" + "".join(f'{r.slide_id},"{r.path.replace(chr(34), chr(34) * 2)}"\n' for r in rows),
-    )
-    return named
+        return read_manifest(folder).warnings
+    except OutputError as e:
+        return [str(e)]
 
 
 def _check_device(settings: RunSettings) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 from distributed import Client, Future, KilledWorker
 
 from minugan_jobs.ledger import Ledger, SlideRecord
+from minugan_jobs.outfolder import unnamed
 from minugan_jobs.supply import Supply
 from minugan_jobs.work import Job, Outcome, Stage, run_stage
 from wsi_minugan.errors import MinuganError
@@ -238,6 +239,8 @@ class Engine:
         self._observe(Event("done", slide.slide_id, outcome=outcome))
 
     def _fail(self, slide: _SlideRun, error: str, details: str) -> None:
+        if slide.job.settings.pseudonyms:
+            error, details = (unnamed(text, slide.job.slide) for text in (error, details))
         for future in slide.running.values():
             future.cancel()
         self._active.remove(slide)

@@ -107,9 +107,9 @@ class Ledger:
         with self._readable():
             self._db.execute(statement, values)
 
-    def add_slides(self, slides: Sequence[SlideInput]) -> None:
-        """Enter a batch's slides; those known keep their state."""
-        rows = [(s.slide_id, k, s.source, s.mpp) for k, s in enumerate(slides)]
+    def add_slides(self, slides: Sequence[SlideInput], hidden: bool = False) -> None:
+        """Enter a batch's slides, `hidden` without their paths; those known keep their state."""
+        rows = [(s.slide_id, k, "" if hidden else s.source, s.mpp) for k, s in enumerate(slides)]
         with self._readable():
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(
@@ -195,7 +195,13 @@ class Ledger:
         self._write(
             "UPDATE slides SET status = 'done', error = '', ended_s = ?, seconds = seconds + ?, row = coalesce(?, row) "
             "WHERE slide_id = ?",
-            (time.time(), seconds, row.model_dump_json() if row else None, slide_id),
+            # The path stands in a column of its own, or must not stand here at all.
+            (
+                time.time(),
+                seconds,
+                row.model_copy(update={"path": ""}).model_dump_json() if row else None,
+                slide_id,
+            ),
         )
         self._write("DELETE FROM blocks WHERE slide_id = ?", (slide_id,))
 

@@ -166,7 +166,7 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         plan = plan_slide(job.slide, self._reader(job), settings, bundle.card.mpp)
         check_space(job.folder.parent, plan.tissue_mm2)
         prepare_store(plan, job.folder, job.settings.nuclei)
-        save_plan(job.folder / WORK, plan)
+        save_plan(job.folder / WORK, plan.nameless() if settings.pseudonyms else plan)
         return Planned(key, len(plan.blocks), "new")
 
     def _plan(self, job: Job) -> tuple[SlidePlan, SlideWork]:

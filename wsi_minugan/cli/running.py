@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -117,11 +118,14 @@ def _duration(seconds: float) -> str:
 def retry(out: Path) -> int:
     """Take the failed slides of a run again, with the settings of that run."""
     from minugan_jobs.ledger import Ledger
+    from minugan_jobs.outfolder import slides_of
 
+    slides = slides_of(out)
     ledger = Ledger(out, read_only=True)
-    slides = [r.slide for r in ledger.slides()]
-    settings = RunSettings.model_validate_json(ledger.fact("settings") or "{}")
-    ledger.close()
+    try:
+        settings = load_settings(None, json.loads(ledger.fact("settings") or "{}"))
+    finally:
+        ledger.close()
     return run_slides(slides, out, settings.model_copy(update={"overwrite": False}), retry=True)
 
 

@@ -178,12 +178,11 @@ def _from_row(table: Path, line: int, row: dict[str, str]) -> SlideInput:
 def _told_apart(slides: list[SlideInput]) -> tuple[SlideInput, ...]:
     counts = Counter(s.slide_id.casefold() for s in slides)
     return tuple(
-        replace(s, slide_id=f"{s.slide_id}-{_short_hash(s.source)}")
-        if counts[s.slide_id.casefold()] > 1
-        else s
+        replace(s, slide_id=hashed_id(s.slide_id, s.source)) if counts[s.slide_id.casefold()] > 1 else s
         for s in slides
     )
 
 
-def _short_hash(source: str) -> str:
-    return hashlib.sha256(source.encode()).hexdigest()[:8]
+def hashed_id(slide_id: str, source: str) -> str:
+    """Return the name of a slide that shares its own with another: with a short hash of its source."""
+    return f"{slide_id}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"

@@ -154,3 +154,23 @@ def test_slides_are_watched_until_they_have_settled(tmp_path: Path) -> None:
     clock[0] = 18
     assert [s.slide_id for s in arrivals.settled()] == ["a"]
     assert arrivals.settled() == ()
+
+
+def test_a_slide_of_several_files_has_settled_when_all_of_them_have(tmp_path: Path) -> None:
+    from minugan_jobs.arrivals import Arrivals
+
+    clock = [0.0]
+    arrivals = Arrivals(tmp_path, 10, lambda: clock[0])
+    (tmp_path / "a.mrxs").write_bytes(b"1")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "series").mkdir()
+    (tmp_path / "series" / "1.dcm").write_bytes(b"1")
+    assert arrivals.settled() == ()
+    clock[0] = 8
+    (tmp_path / "a" / "Data0001.dat").write_bytes(b"2")
+    (tmp_path / "series" / "2.dcm").write_bytes(b"2")
+    assert arrivals.settled() == ()
+    clock[0] = 17
+    assert arrivals.settled() == ()
+    clock[0] = 18
+    assert [s.slide_id for s in arrivals.settled()] == ["a", "series"]

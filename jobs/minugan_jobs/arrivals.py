@@ -27,7 +27,7 @@ class Arrivals:
         self._folder = folder
         self._settle_s = settle_s
         self._now = now
-        self._seen: dict[Path, tuple[tuple[int, int], float]] = {}
+        self._seen: dict[Path, tuple[tuple[int, int, int], float]] = {}
         self._told: frozenset[Path] = frozenset()
 
     def settled(self) -> tuple[SlideInput, ...]:
@@ -45,10 +45,22 @@ class Arrivals:
 
     def _is_still(self, path: Path) -> bool:
         try:
-            stat = path.stat()
+            mark = _mark(path)
         except OSError:
             return False
-        mark = (stat.st_size, stat.st_mtime_ns)
         if path not in self._seen or self._seen[path][0] != mark:
             self._seen[path] = (mark, self._now())
         return self._now() - self._seen[path][1] >= self._settle_s
+
+
+def _mark(path: Path) -> tuple[int, int, int]:
+    """Return number, size and latest change of a slide's files; some formats keep theirs in a folder."""
+    suffix = path.suffix.lower()
+    files = [path] if path.is_file() else []
+    beside = {".mrxs": path.with_suffix(""), ".dcm": path.parent, ".zarr": path}.get(suffix)
+    if beside is not None and beside.is_dir():
+        files += [p for p in beside.rglob("*") if p.is_file()]
+    stats = [p.stat() for p in files]
+    if not stats:
+        raise FileNotFoundError(path)
+    return len(stats), sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)

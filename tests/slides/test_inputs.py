@@ -1,5 +1,6 @@
 """From names to slides."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,36 @@ def test_a_bad_table_is_an_error(tmp_path: Path, text: str) -> None:
         expand_inputs([str(table)])
 
 
+def test_what_is_no_slide_of_the_users_in_a_folder_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a.svs").touch()
+    (tmp_path / "._a.svs").touch()
+    (tmp_path / "folder.tif").mkdir()
+    (tmp_path / "out" / "a" / "masks.zarr").mkdir(parents=True)
+    (tmp_path / "ngff.zarr" / "0").mkdir(parents=True)
+    (tmp_path / "ngff.zarr" / "0" / "label.tif").touch()
+    assert [s.slide_id for s in expand_inputs([str(tmp_path)])] == ["a", "ngff"]
+
+
+def test_each_dicom_series_of_a_folder_is_a_slide(tmp_path: Path) -> None:
+    for name, series in (("1", b"1.2.3\0"), ("2", b"1.2.4\0"), ("3", b"1.2.3\0")):
+        tag = b"\x20\x00\x0e\x00UI" + len(series).to_bytes(2, "little")
+        (tmp_path / f"{name}.dcm").write_bytes(b"\0" * 128 + b"DICM" + tag + series)
+    found = expand_inputs([str(tmp_path)])
+    assert [s.path.name for s in found] == ["1.dcm", "2.dcm"]
+    assert len({s.slide_id for s in found}) == 2
+
+
+def test_a_slide_named_as_a_file_of_the_run_gets_another_name(tmp_path: Path) -> None:
+    (tmp_path / "Run.json.svs").touch()
+    assert [s.slide_id for s in expand_inputs([str(tmp_path)])] == ["Run.json-slide"]
+
+
+def test_a_file_name_that_is_no_utf8_can_be_written_everywhere(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller.svs"))
+    (found,) = expand_inputs([str(path)])
+    assert "M\\xfcller" in found.source.encode().decode()
+
+
 @given(st.text(max_size=300))
 def test_a_name_is_one_folder_inside_the_output(text: str) -> None:
     name = safe_name(text)
@@ -50,3 +81,4 @@ def test_a_name_is_one_folder_inside_the_output(text: str) -> None:
     assert name not in {".", ".."}
     assert not name.startswith(".")
     assert len(name) <= 120
+    assert len(name.encode()) <= 200

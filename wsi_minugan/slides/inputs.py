@@ -35,6 +35,26 @@ SLIDE_SUFFIXES = frozenset(
     ]
 )
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
+RUN_FILES = frozenset(
+    [
+        "run.json",
+        "slides.csv",
+        "report.html",
+        "log.jsonl",
+        "pseudonyms.csv",
+        "ledger.sqlite",
+        "ledger.sqlite-wal",
+        "ledger.sqlite-shm",
+    ]
+)
+"""Names in an output folder that no slide's folder may have."""
+
+MASKS = "masks.zarr"
+"""Our own result, which is no slide: an output folder may lie inside the folder of slides."""
+
+_NAME_BYTES = 200
+_SERIES_TAG = b"\x20\x00\x0e\x00UI"
+_DICOM_HEAD_BYTES = 2**16
 _UNSAFE = re.compile(r"[^\w.\- ()\[\]',+@]", re.UNICODE)
 
 
@@ -122,27 +142,59 @@ def _expand(source: str) -> list[SlideInput]:
 
 
 def _slides_in(folder: Path) -> list[SlideInput]:
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SLIDE_SUFFIXES)
-    # A DICOM series is a folder of files that open as one slide: its first file stands for it.
     kept, series = [], set()
-    for path in paths:
+    for path in sorted(p for p in folder.rglob("*") if _may_be_slide(p.relative_to(folder), p)):
         if path.suffix.lower() == ".dcm":
-            if path.parent in series:
+            # Files of one DICOM series open as one slide: the first of them stands for it.
+            mark = (path.parent, series_of(path))
+            if mark in series:
                 continue
-            series.add(path.parent)
+            series.add(mark)
         kept.append(_slide(path))
     return kept
 
 
+def _may_be_slide(name: Path, path: Path) -> bool:
+    """Return whether a file in a folder counts as a slide; hidden ones (macOS's ``._name.svs``) and our own masks do not."""
+    if path.suffix.lower() not in SLIDE_SUFFIXES or path.name == MASKS:
+        return False
+    if any(part.startswith(".") for part in name.parts):
+        return False
+    if any(part.lower().endswith(".zarr") for part in name.parts[:-1]):
+        return False
+    return path.suffix.lower() == ".zarr" or not path.is_dir()
+
+
+def series_of(path: Path) -> bytes:
+    """Return the identifier of a DICOM file's series; empty where it is not found."""
+    try:
+        with path.open("rb") as f:
+            head = f.read(_DICOM_HEAD_BYTES)
+    except OSError:
+        return b""
+    at = head.find(_SERIES_TAG)
+    if at < 0:
+        return b""
+    start = at + len(_SERIES_TAG) + 2
+    length = int.from_bytes(head[start - 2 : start], "little")
+    return head[start : start + length].rstrip(b"\0 ")
+
+
 def _slide(path: Path, slide_id: str | None = None, mpp: float | None = None) -> SlideInput:
     stem = path.parent.name if path.suffix.lower() == ".dcm" and slide_id is None else path.stem
-    return SlideInput(safe_name(slide_id or stem), path, mpp)
+    return SlideInput(safe_name(slide_id or stem), _in_utf8(path), mpp)
+
+
+def _in_utf8(path: Path) -> Path:
+    """Return a path that every file and table takes; a name that is no UTF-8 then fails as a slide of its own, and is shown."""
+    return Path(str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
 def safe_name(text: str) -> str:
-    """Return a name that is one folder inside OUT: no separators, no leading dot, not empty."""
-    name = _UNSAFE.sub("_", text).strip().lstrip(".")[:120].rstrip(" .")
-    return name or "slide"
+    """Return a name that is one folder inside OUT: no separators, no leading dot, not empty, not a file of the run."""
+    name = _UNSAFE.sub("_", text).strip().lstrip(".")[:120]
+    name = name.encode()[:_NAME_BYTES].decode("utf-8", "ignore").rstrip(" .") or "slide"
+    return f"{name}-slide" if name.casefold() in RUN_FILES else name
 
 
 def _from_csv(path: Path) -> list[SlideInput]:

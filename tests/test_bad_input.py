@@ -198,7 +198,28 @@ def test_flags_win_over_the_configuration(tmp_path: Path) -> None:
     assert (settings.stride_px, settings.workers) == (224, 1)
 
 
-@pytest.mark.parametrize("text", ["unknown: 1", "- a list", "a: [", "!!python/object:os.system x"])
+def test_a_configuration_may_name_settings_like_the_flags(tmp_path: Path) -> None:
+    from wsi_minugan.config import load_settings
+
+    path = tmp_path / "c.yaml"
+    path.write_text("stride: 224\nbatch-size: 4\nhpf_diameter_mm: 0.6\n")
+    settings = load_settings(path, {})
+    assert (settings.stride_px, settings.batch_size, settings.hpf_diameter_mm) == (224, 4, 0.6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "unknown: 1",
+        "- a list",
+        "a: [",
+        "!!python/object:os.system x",
+        "{1: 2}",
+        "a: 2020-13-45",
+        "hotspot_mm2: .inf",
+        "stall_s: 1e12",
+    ],
+)
 def test_a_bad_configuration_is_refused(tmp_path: Path, text: str) -> None:
     from wsi_minugan.config import load_settings
     from wsi_minugan.errors import SettingsError

@@ -134,6 +134,32 @@ def test_counting_a_geojson_needs_its_resolution(finished: Path, tmp_path: Path,
     assert json.loads((tmp_path / "c.json").read_text())["hotspot"]["area_mm2"] == 2.0
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--mpp", "nan"], "--mpp"),
+        (["--mpp", "0"], "--mpp"),
+        (["--area-mm2", "nan"], "--area-mm2"),
+        (["--area-mm2", "inf"], "--area-mm2"),
+        (["--hpf-diameter-mm", "-1"], "--hpf-diameter-mm"),
+        (["--hpf-diameter-mm", "nan"], "--hpf-diameter-mm"),
+    ],
+)
+def test_a_number_that_makes_no_count_is_refused(
+    finished: Path, run_command, flags: list[str], words: str
+) -> None:
+    done = run_command("count", finished / ID, *flags)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert words in done.stderr
+
+
+def test_counting_a_whole_batch_says_to_name_a_slide(finished: Path, run_command) -> None:
+    done = run_command("count", finished)
+    assert done.returncode == 2
+    assert "one slide" in done.stderr
+
+
 def test_running_again_does_nothing_again(finished: Path, slide: Path, run_command) -> None:
     before = (finished / ID / "manifest.json").stat().st_mtime_ns
     done = run_command("run", slide, "-o", finished, "--workers", "2", "--block", "512")

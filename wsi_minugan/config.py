@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from wsi_minugan.errors import SettingsError
 
 PATCH_PX = 256
+HPF_MIN_MM, HPF_MAX_MM = 0.1, 2.0
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 M = TypeVar("M", bound=BaseModel)
 
@@ -22,13 +23,17 @@ _HOW = (
 """Settings that say how results are made, and do not shape them."""
 
 
+FLAGS = {"stride_px": "stride", "block_px": "block"}
+"""Flags that are shorter than their fields."""
+
+
 class RunSettings(BaseModel):
     """Settings of `wsi-minugan run`.
 
     The first group decides the results (its digest is part of a slide's key); the second only how they are made.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: str = Field("default", description="Name of a bundled model, or a bundle's folder.")
     precision: Precision = Field("auto", description="Arithmetic of the network.")
@@ -42,7 +47,9 @@ class RunSettings(BaseModel):
     nuclei: bool = Field(True, description="Write nuclei.parquet and the nuclei mask.")
     mitosis_threshold: float | None = Field(None, gt=0, lt=1, description="Instead of the model card's.")
     hotspot_mm2: float | None = Field(None, gt=0, description="Area of the hot spot; default ten fields.")
-    hpf_diameter_mm: float = Field(0.5, gt=0.1, lt=2.0, description="Diameter of one high-power field.")
+    hpf_diameter_mm: float = Field(
+        0.5, gt=HPF_MIN_MM, lt=HPF_MAX_MM, description="Diameter of one high-power field."
+    )
     pseudonyms: bool = Field(False, description="Name results by number; the key goes to pseudonyms.csv.")
     tolerate_tiles: int = Field(
         0, ge=0, description="Leave out up to so many tiles of a slide that do not decode."
@@ -55,7 +62,9 @@ class RunSettings(BaseModel):
     block_px: int = Field(
         4096, ge=512, multiple_of=512, description="Side of a block (a shard), analysis px."
     )
-    stall_s: float = Field(60.0, gt=0, description="Longest wait for one read of a slide, seconds.")
+    stall_s: float = Field(
+        60.0, gt=0, le=86_400, description="Longest wait for one read of a slide, seconds."
+    )
     scheduler: str | None = Field(None, description="Address of a Dask scheduler; default a local cluster.")
     cluster: str = Field("local", description="'local', or a YAML file of a cluster (jobs/clusters).")
     stage_dir: Path | None = Field(
@@ -100,18 +109,24 @@ def load_settings(config: Path | None, flags: dict[str, Any]) -> RunSettings:
     if config is not None:
         try:
             loaded = yaml.safe_load(config.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as e:
             raise SettingsError(
                 f"The configuration {config} cannot be read: {e}. Give a YAML file of settings."
             ) from e
         if loaded is not None and not isinstance(loaded, dict):
-            raise SettingsError(f"The configuration {config} is not a list of 'setting: value' lines.")
-        values |= loaded or {}
+            raise SettingsError(f"The configuration {config} must hold lines of 'setting: value'.")
+        values |= {_field(k): v for k, v in (loaded or {}).items()}
     values |= {k: v for k, v in flags.items() if v is not None}
     try:
-        return RunSettings(**values)
+        return RunSettings.model_validate(values)
     except ValidationError as e:
         raise SettingsError(f"Settings do not fit: {problems_in(e)}. See 'wsi-minugan run --help'.") from e
+
+
+def _field(key: object) -> str:
+    """Return the field that a key of a YAML file names, also where it is written like the flag."""
+    name = str(key).removeprefix("--").replace("-", "_")
+    return next((field for field, flag in FLAGS.items() if flag == name), name)
 
 
 def read_yaml(path: Path, model: type[M], what: str) -> M:
@@ -133,10 +148,10 @@ def read_yaml(path: Path, model: type[M], what: str) -> M:
     """
     try:
         return model.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
-        raise SettingsError(f"The {what} {path} cannot be read: {e}.") from e
     except ValidationError as e:
         raise SettingsError(f"The {what} {path} does not fit: {problems_in(e)}.") from e
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as e:
+        raise SettingsError(f"The {what} {path} cannot be read: {e}.") from e
 
 
 def problems_in(error: ValidationError) -> str:

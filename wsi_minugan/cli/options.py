@@ -8,17 +8,15 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 
-from wsi_minugan.config import RunSettings
+from wsi_minugan.config import FLAGS, RunSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_FLAGS = {"stride_px": "--stride", "block_px": "--block"}
 
 
 def setting_options(command: F) -> F:
     """Add one option to a click command for each field of `RunSettings`; options not given are None."""
     for name, field in reversed(RunSettings.model_fields.items()):
-        flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
+        flag = "--" + FLAGS.get(name, name).replace("_", "-")
         kind = _plain_type(field.annotation)
         text = field.description or ""
         if kind is bool:

@@ -9,6 +9,7 @@ import gzip
 import json
 import uuid
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ _COLOURS = {MITOSIS: (0, 200, 60), HOTSPOT: (255, 170, 0)}
 _NAMESPACE = uuid.UUID("6f2c1f0e-6a0e-5a57-9d4c-2f6f3f1f9a10")
 _GRID_PX = 0.01
 MAX_READ_BYTES = 2 * 2**30
+MAX_COORDINATE_PX = 1e8
 
 
 class _Strict(BaseModel):
@@ -157,20 +159,34 @@ def circle(x_px: float, y_px: float, radius_px: float) -> shapely.Geometry:
     return shapely.buffer(shapely.Point(x_px, y_px), radius_px, quad_segs=64)
 
 
-def read_points(path: Path) -> NDArray[np.float64]:
+@dataclass(frozen=True)
+class Marks:
+    """What a GeoJSON holds, ours or one corrected in QuPath.
+
+    Attributes
+    ----------
+    points_px : ndarray of float, shape (n, 2)
+        x, y of the mitoses, in the file's pixels.
+    left_out : mapping of str to int
+        How many features of other classes there are, by class.
+    unclassed : int
+        How many features without a class were counted.
+    """
+
+    points_px: NDArray[np.float64]
+    left_out: Mapping[str, int]
+    unclassed: int
+
+
+def read_marks(path: Path) -> Marks:
     """Read the centroids of the mitoses in a GeoJSON, ours or any other.
 
     Parameters
     ----------
     path : Path
         ``.geojson`` or ``.json``, also with ``.gz``. Points, multipoints (each point counts) and polygons; where features
-        have classes, those whose name starts with "mitosis" or "mitotic figure" count (without regard to case), and
-        those without a class.
-
-    Returns
-    -------
-    ndarray of float, shape (n, 2)
-        x, y in the file's pixels.
+        have classes, those whose name starts with "mitosis", "mitoses" or "mitotic figure" count (without regard to case, and but
+        for look-alikes), and those without a class.
 
     Raises
     ------
@@ -184,15 +200,21 @@ def read_points(path: Path) -> NDArray[np.float64]:
             f"{path} is not a GeoJSON FeatureCollection. Export the objects from QuPath as GeoJSON."
         )
     points: list[tuple[float, float]] = []
+    left_out: Counter[str] = Counter()
+    unclassed = 0
     for k, feature in enumerate(features):
-        if isinstance(feature, dict) and _counts(feature):
-            points += _centres(path, k, feature.get("geometry"))
-    return np.array(points, np.float64).reshape(-1, 2)
+        label = _label(feature)
+        if label and not _is_mitosis(label):
+            left_out[label] += 1
+            continue
+        unclassed += not label
+        points += _centres(path, k, feature.get("geometry") if isinstance(feature, dict) else None)
+    return Marks(np.array(points, np.float64).reshape(-1, 2), left_out, unclassed)
 
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        if path.suffix == ".gz":
+        if path.suffix.lower() == ".gz":
             with gzip.open(path) as f:
                 data = f.read(MAX_READ_BYTES + 1)
         else:
@@ -201,28 +223,43 @@ def _load(path: Path) -> dict[str, Any]:
         if len(data) > MAX_READ_BYTES:
             raise InputError(f"{path} is larger than 2 GB; that is no list of mitoses.")
         content = json.loads(data)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as e:
+    except FileNotFoundError as e:
+        raise InputError(f"There is no file {path}. Check the name.") from e
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as e:
         raise InputError(f"{path} cannot be read as GeoJSON: {e}. Export it again.") from e
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a GeoJSON object. Export it again.")
     return content
 
 
-def _counts(feature: Mapping[str, Any]) -> bool:
-    properties = feature.get("properties") or {}
-    classification = properties.get("classification") if isinstance(properties, dict) else None
-    name = classification.get("name", "") if isinstance(classification, dict) else (classification or "")
-    lowered = str(name).casefold()
-    return not lowered or lowered.startswith(("mitosis", "mitotic figure"))
+def _label(feature: Any) -> str:
+    """Return the name of a feature's class, in the ways QuPath's versions write it; empty where it has none."""
+    properties = feature.get("properties") if isinstance(feature, dict) else None
+    if not isinstance(properties, dict):
+        return ""
+    classification = properties.get("classification")
+    if isinstance(classification, dict):
+        names = classification.get("names")
+        classification = classification.get("name") or (": ".join(map(str, names)) if names else "")
+    if not classification and str(properties.get("name") or "").startswith(HOTSPOT):
+        return HOTSPOT  # ours, whose class was taken away
+    return str(classification or "")
+
+
+def _is_mitosis(label: str) -> bool:
+    lowered = label.casefold()
+    return lowered.startswith(("mitosis", "mitoses", "mitotic figure")) and "like" not in lowered
 
 
 def _centres(path: Path, index: int, geometry: Any) -> list[tuple[float, float]]:
     try:
         figure = shape(geometry)
         parts = shapely.get_parts(figure) if figure.geom_type == "MultiPoint" else [figure]
-        centres = [p.centroid for p in parts]
-        return [(float(c.x), float(c.y)) for c in centres]
+        centres = [(float(p.centroid.x), float(p.centroid.y)) for p in parts]
     except (AttributeError, TypeError, ValueError, KeyError, IndexError, shapely.errors.ShapelyError) as e:
         raise InputError(
-            f"{path}: feature {index + 1} has no geometry that can be read ({e}). Export it again."
+            f"{path}: feature {index + 1} has no geometry that can be read ({str(e).strip()}). Export it again."
         ) from e
+    if not all(abs(v) < MAX_COORDINATE_PX for xy in centres for v in xy):
+        raise InputError(f"{path}: feature {index + 1} lies outside of any slide. Export it again.")
+    return centres

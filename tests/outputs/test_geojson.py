@@ -1,0 +1,107 @@
+"""Reading mitoses back, as QuPath's versions and other programs write them."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wsi_minugan.errors import InputError
+from wsi_minugan.outputs.geojson import Marks, read_marks
+
+SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 4], [0, 4], [0, 0]]]}
+POINT = {"type": "Point", "coordinates": [10, 20]}
+
+
+def feature(classification: Any = None, geometry: Any = POINT, **properties: Any) -> dict[str, Any]:
+    """Return a feature; a class given as a word is written as QuPath does."""
+    if isinstance(classification, str):
+        classification = {"name": classification, "color": [1, 2, 3]}
+    if classification is not None:
+        properties["classification"] = classification
+    return {"type": "Feature", "geometry": geometry, "properties": {"objectType": "annotation"} | properties}
+
+
+def read(folder: Path, *features: Any, name: str = "m.geojson") -> Marks:
+    text = json.dumps({"type": "FeatureCollection", "features": features})
+    path = folder / name
+    path.write_bytes(gzip.compress(text.encode()) if name.lower().endswith(".gz") else text.encode())
+    return read_marks(path)
+
+
+@pytest.mark.parametrize(
+    "classification",
+    [
+        "Mitosis",
+        "mitosis",
+        "Mitosis: confirmed",
+        "Mitotic figure",
+        {"names": ["Mitosis", "sure"], "color": [1, 2, 3]},
+        None,
+        {"name": None},
+    ],
+)
+def test_mitoses_and_what_has_no_class_count(tmp_path: Path, classification: Any) -> None:
+    assert len(read(tmp_path, feature(classification)).points_px) == 1
+
+
+@pytest.mark.parametrize(
+    "classification",
+    [
+        "Tumor",
+        "Hot spot",
+        "Non-mitosis",
+        "Mitosis-like",
+        "Mitotic figure look-alike",
+        "Ignore*",
+        {"names": ["Tumor"], "color": [1, 2, 3]},
+    ],
+)
+def test_other_classes_do_not_count_and_are_told(tmp_path: Path, classification: Any) -> None:
+    marks = read(tmp_path, feature(classification), feature("Mitosis"))
+    assert len(marks.points_px) == 1
+    assert sum(marks.left_out.values()) == 1
+
+
+def test_our_hot_spot_is_no_mitosis_even_without_its_class(tmp_path: Path) -> None:
+    spot = feature(None, SQUARE, name="Hot spot: 3 mitoses in 2.00 mm2")
+    assert len(read(tmp_path, spot, feature("Mitosis")).points_px) == 1
+
+
+def test_points_multipoints_and_polygons_count_by_their_centres(tmp_path: Path) -> None:
+    several = {"type": "MultiPoint", "coordinates": [[1, 2], [3, 4]]}
+    marks = read(tmp_path, feature("Mitosis", several), feature("Mitosis", SQUARE), feature(None))
+    assert marks.points_px.tolist() == [[1, 2], [3, 4], [2, 2], [10, 20]]
+    assert marks.unclassed == 1
+
+
+@pytest.mark.parametrize("name", ["m.json", "m.geojson.gz", "m.GeoJSON.GZ"])
+def test_files_may_be_packed(tmp_path: Path, name: str) -> None:
+    assert len(read(tmp_path, feature("Mitosis"), name=name).points_px) == 1
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        None,
+        [1, 2],
+        {"type": "Polygon", "coordinates": []},
+        {"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]},
+        {"type": "Point", "coordinates": [float("nan"), 1]},
+        {"type": "Point", "coordinates": [float("inf"), 1]},
+        {"type": "Point", "coordinates": [1e300, 1]},
+    ],
+)
+def test_a_feature_without_a_place_is_named(tmp_path: Path, geometry: Any) -> None:
+    with pytest.raises(InputError, match="feature 2"):
+        read(tmp_path, feature("Mitosis"), feature("Mitosis", geometry))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "5", "[" * 100_000, '{"type": "FeatureCollection"}', '{"a": ' + "9" * 5000 + "}"]
+)
+def test_what_is_no_geojson_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "marks.json").write_text(text)
+    with pytest.raises(InputError, match="marks"):
+        read_marks(tmp_path / "marks.json")

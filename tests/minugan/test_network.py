@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from wsi_minugan.errors import DeviceError, ModelError
-from wsi_minugan.minugan.bundle import find_bundle, load_bundle, save_bundle
+from wsi_minugan.minugan.bundle import CARD, find_bundle, load_bundle, save_bundle
 from wsi_minugan.minugan.generator import Generator
 from wsi_minugan.minugan.predictor import Predictor, choose_device
 from wsi_minugan.minugan.scoring import by_squares, from_squares
@@ -134,3 +134,11 @@ def test_an_unknown_model_is_named_with_those_there_are() -> None:
 def test_cuda_without_a_device_is_refused() -> None:
     with pytest.raises(DeviceError, match="cpu"):
         choose_device("cuda")
+
+
+def test_a_path_is_never_taken_for_a_bundled_model_of_the_same_name(tmp_path: Path) -> None:
+    own = tmp_path / "default"
+    own.mkdir()
+    (own / CARD).touch()
+    assert find_bundle(str(own)) == own
+    assert find_bundle("default") != own

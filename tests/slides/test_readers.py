@@ -176,3 +176,22 @@ def test_a_drawn_slides_pyramid_shows_the_same_at_every_level(tmp_path: Path) ->
     full = reader.read_level(0, Box(0, 0, 2200, 2400)).astype(float)
     reduced = full.reshape(275, 8, 300, 8, 3).mean(axis=(1, 3))
     assert np.abs(small - reduced).mean() < 4
+
+
+def with_tag(slide: Path, folder: Path, tag: str, value: int) -> Path:
+    path = folder / "damaged.tiff"
+    path.write_bytes(slide.read_bytes())
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        tif.pages.first.tags[tag].overwrite(value)
+    return path
+
+
+def test_a_header_with_tiles_of_gigabytes_is_refused_before_anything_is_read(
+    tmp_path: Path, slide: Path
+) -> None:
+    with pytest.raises(SlideUnreadableError, match="damaged"):
+        open_slide(with_tag(slide, tmp_path, "TileLength", 15_532_288))
+
+
+def test_a_header_with_more_tiles_than_there_are_is_left_to_openslide(tmp_path: Path, slide: Path) -> None:
+    assert isinstance(open_slide(with_tag(slide, tmp_path, "ImageLength", 63_100)), OpenSlideReader)

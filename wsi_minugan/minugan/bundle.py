@@ -95,7 +95,9 @@ def find_bundle(model: str) -> Path:
     ModelError
         If neither exists.
     """
-    for path in (BUNDLED / Path(model).name, Path(model)):
+    # Only a bare name is a bundled model: of /models/default, the user's own is meant.
+    bundled = [BUNDLED / model] if Path(model).name == model else []
+    for path in (*bundled, Path(model)):
         if (path / CARD).is_file():
             return path
     names = ", ".join(p.name for p in list_bundles()) or "none"

@@ -16,6 +16,7 @@ from wsi_minugan.geometry import Box
 from wsi_minugan.slides.reader import Level, SlideInfo
 
 CACHE_BYTES = 64 * 2**20
+MAX_TILE_AREA_PX = 2**28
 _UM_PER_UNIT = {"centimeter": 1e4, "inch": 25400.0}
 
 
@@ -75,8 +76,21 @@ def _opened(path: Path) -> openslide.OpenSlide:
             f"{path} cannot be opened as a slide ({e}). It may be truncated, still being copied, or not a slide; "
             "copy it again, or convert it to a format that OpenSlide opens."
         ) from e
+    _refuse_huge_tiles(path, slide)
     slide.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
     return slide
+
+
+def _refuse_huge_tiles(path: Path, slide: openslide.OpenSlide) -> None:
+    """Refuse a damaged header before OpenSlide asks for terabytes, which ends the whole process."""
+    for level in range(slide.level_count):
+        key = f"openslide.level[{level}].tile-"
+        sides = [_number(slide.properties.get(key + s)) or 0 for s in ("width", "height")]
+        if sides[0] * sides[1] > MAX_TILE_AREA_PX:
+            slide.close()
+            raise SlideUnreadableError(
+                f"{path} says that its tiles have {sides[0]:.0f} x {sides[1]:.0f} px: it is damaged. Copy or scan the slide again."
+            )
 
 
 def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:

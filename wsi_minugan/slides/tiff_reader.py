@@ -23,6 +23,7 @@ from wsi_minugan.slides.reader import SlideInfo
 
 CACHE_BYTES = 64 * 2**20
 PROBE_TILES = 3
+MAX_TILE_PX = 4096
 _COLORSPACES = {tifffile.PHOTOMETRIC.RGB: "RGB", tifffile.PHOTOMETRIC.YCBCR: "YCBCR"}
 
 
@@ -42,6 +43,13 @@ class _TiledLevel:
     @property
     def tiles_across(self) -> int:
         return -(-self.width_px // self.tile_width_px)
+
+    @property
+    def plausible(self) -> bool:
+        """Whether the header is whole and its tiles can be held; a damaged one claims tiles of gigabytes, or has too few."""
+        tiles = self.tiles_across * -(-self.height_px // self.tile_height_px)
+        sides = (self.tile_width_px, self.tile_height_px)
+        return max(sides) <= MAX_TILE_PX and len(self.offsets) == len(self.byte_counts) == tiles
 
 
 class TiffReader:
@@ -168,7 +176,9 @@ def _tiled_levels(path: Path, info: SlideInfo) -> dict[int, _TiledLevel]:
                     continue
                 colorspace = _COLORSPACES.get(page.photometric)
                 if colorspace is not None and page.samplesperpixel == 3 and page.planarconfig == 1:
-                    found[level] = _level_of(page, colorspace)
+                    tiled = _level_of(page, colorspace)
+                    if tiled.plausible:
+                        found[level] = tiled
     except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, AttributeError):
         return {}
     return found

@@ -41,7 +41,9 @@ class RunSettings(BaseModel):
     stride_px: int = Field(
         192, ge=128, le=PATCH_PX, multiple_of=2, description="Distance of patches, analysis px."
     )
-    mpp: float | None = Field(None, gt=0, description="um/px of level 0, for slides that do not say.")
+    mpp: float | None = Field(
+        None, gt=0, description="um/px of level 0, for slides that say nothing plausible."
+    )
     reader: Literal["auto", "openslide", "tiatoolbox"] = Field("auto", description="What opens the slides.")
     tissue: bool = Field(True, description="Analyse tissue only, or everything.")
     nuclei: bool = Field(True, description="Write nuclei.parquet and the nuclei mask.")

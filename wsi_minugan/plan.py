@@ -113,7 +113,7 @@ def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, mo
         If there is nothing to analyse.
     """
     info = reader.info
-    mpp, source = resolve_mpp(info, slide.mpp or settings.mpp)
+    mpp, source = resolve_mpp(info, slide.mpp, settings.mpp)
     frame = analysis_frame(info.width_px, info.height_px, mpp, model_mpp)
     tissue, broken = find_tissue(reader, frame) if settings.tissue else everything(frame), 0
     if isinstance(reader, TolerantReader):

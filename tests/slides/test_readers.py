@@ -95,6 +95,14 @@ def test_the_users_resolution_wins() -> None:
     assert resolve_mpp(info(0.5, 0.5), 0.25) == (0.25, "given by the user")
 
 
+def test_the_resolution_for_all_slides_is_only_for_those_that_say_nothing_plausible() -> None:
+    assert resolve_mpp(info(0.5, 0.5), None, 0.25) == (0.5, "vendor property")
+    for silent in (info(None, None), info(12.0, 12.0), info(0.25, 0.30)):
+        assert resolve_mpp(silent, None, 0.25) == (0.25, "given by the user")
+    with pytest.raises(MppError, match="--mpp"):
+        resolve_mpp(info(None, None), None, 3.0)
+
+
 @pytest.mark.parametrize(("x", "y"), [(None, None), (0.0001, 0.0001), (12.0, 12.0), (0.25, 0.30)])
 def test_no_plausible_resolution_is_an_error_that_names_the_option(x: float | None, y: float | None) -> None:
     with pytest.raises(MppError, match="--mpp"):

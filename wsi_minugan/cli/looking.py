@@ -29,7 +29,7 @@ def inspect(path: Path, mpp: float | None, reader_name: str, png: Path | None) -
 
     reader = open_slide(path, reader_name)
     _print_info(reader.info)
-    resolved, source = resolve_mpp(reader.info, mpp)
+    resolved, source = resolve_mpp(reader.info, None, mpp)
     frame = analysis_frame(reader.info.width_px, reader.info.height_px, resolved, MODEL_MPP)
     tissue = find_tissue(reader, frame)
     click.echo(f"resolution  {resolved:.4f} um/px ({source})")

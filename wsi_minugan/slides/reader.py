@@ -140,7 +140,7 @@ def open_slide(path: Path, reader: str = "auto") -> SlideReader:
     return slide
 
 
-def resolve_mpp(info: SlideInfo, given: float | None) -> tuple[float, str]:
+def resolve_mpp(info: SlideInfo, given: float | None, otherwise: float | None = None) -> tuple[float, str]:
     """Return um/px of level 0 and where it came from.
 
     Parameters
@@ -148,20 +148,29 @@ def resolve_mpp(info: SlideInfo, given: float | None) -> tuple[float, str]:
     info : SlideInfo
         The slide.
     given : float, optional
-        The user's value, which wins.
+        The user's value for this slide, which wins.
+    otherwise : float, optional
+        The user's value for slides that say nothing plausible; it must not turn a 20x slide among others into a 40x one.
 
     Raises
     ------
     MppError
         If no plausible value is known (0.05 to 2 um/px, both axes within 2 %).
     """
+    if given is None:
+        try:
+            return _own_mpp(info)
+        except MppError:
+            if otherwise is None:
+                raise
+            given = otherwise
+    if not MPP_MIN <= given <= MPP_MAX:
+        raise MppError(f"{given} um/px, given for {info.path}, is not plausible (0.05 to 2). Check --mpp.")
+    return given, "given by the user"
+
+
+def _own_mpp(info: SlideInfo) -> tuple[float, str]:
     hint = "Give the resolution with --mpp, or in the column mpp of a CSV of slides."
-    if given is not None:
-        if not MPP_MIN <= given <= MPP_MAX:
-            raise MppError(
-                f"{given} um/px, given for {info.path}, is not plausible (0.05 to 2). Check --mpp."
-            )
-        return given, "given by the user"
     if info.mpp_x is None or info.mpp_y is None:
         raise MppError(f"{info.path} does not say its resolution. {hint}")
     if not all(MPP_MIN <= v <= MPP_MAX for v in (info.mpp_x, info.mpp_y)):

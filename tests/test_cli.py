@@ -55,6 +55,18 @@ def test_a_dry_run_writes_nothing(run_command, slide: Path, tmp_path: Path) -> N
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+def test_a_dry_run_tells_bad_slides_as_a_run_does(run_command, slide: Path, tmp_path: Path) -> None:
+    (tmp_path / "a text.svs").write_text("no image")
+    done = run_command(
+        "run", slide, tmp_path / "a text.svs", "s3://bucket/far.svs", "-o", tmp_path / "o", "--dry-run"
+    )
+    assert done.returncode == 1
+    assert "1 slide would fail" in done.stderr
+    assert "cannot be opened as a slide" in re.sub(r"[\s│]+", " ", done.stderr)
+    assert "far" in done.stdout
+    assert "a text" not in done.stdout
+
+
 def test_models_are_listed_shown_and_verified(run_command) -> None:
     assert "default" in run_command("models", "list").stdout
     assert json.loads(run_command("models", "show").stdout)["architecture"]["ngf"] == 8
@@ -65,6 +77,21 @@ def test_the_doctor_finds_nothing_to_fix(run_command) -> None:
     done = run_command("doctor")
     assert "OpenSlide" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("torch", "torch does not load"), ("openslide", "OpenSlide does not load")]
+)
+def test_the_doctor_names_what_does_not_load(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, words: str
+) -> None:
+    import sys
+
+    from wsi_minugan.cli import looking
+
+    monkeypatch.setitem(sys.modules, name, None)
+    assert looking.doctor() == 1
+    assert f"FIX  {words}" in capsys.readouterr().out
 
 
 def test_status_and_verify_tell_of_a_finished_run(run_command, finished: Path) -> None:

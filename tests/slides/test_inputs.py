@@ -20,6 +20,12 @@ def test_files_folders_patterns_and_tables_name_each_slide_once(tmp_path: Path) 
     assert [(s.slide_id, s.mpp) for s in found] == [("first", 0.25), ("b", None)]
 
 
+def test_a_table_with_semicolons_and_decimal_commas_is_read(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path;slide_id;mpp\na.svs;first;0,25\n")
+    (found,) = expand_inputs([str(tmp_path / "list.csv")])
+    assert (found.slide_id, found.mpp) == ("first", 0.25)
+
+
 def test_the_same_stem_gets_a_hash_each(tmp_path: Path) -> None:
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()

@@ -78,13 +78,16 @@ def _check_python() -> tuple[bool, str]:
 def _check_openslide() -> tuple[bool, str]:
     try:
         import openslide
-    except ImportError as e:
+    except (ImportError, OSError) as e:
         return False, f"OpenSlide does not load ({e}). Do: pip install openslide-python openslide-bin"
     return True, f"OpenSlide {openslide.__library_version__}"
 
 
 def _check_torch() -> tuple[bool, str]:
-    import torch
+    try:
+        import torch
+    except (ImportError, OSError) as e:
+        return False, f"torch does not load ({e}). Do: pip install --force-reinstall torch"
 
     if torch.cuda.is_available():
         return True, f"torch {torch.__version__}, CUDA device {torch.cuda.get_device_name(0)}"

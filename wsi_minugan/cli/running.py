@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,9 @@ from wsi_minugan.cli.progress import Progress
 from wsi_minugan.config import RunSettings, load_settings
 from wsi_minugan.errors import MinuganError
 from wsi_minugan.slides.inputs import SlideInput, expand_inputs
+
+if TYPE_CHECKING:
+    from wsi_minugan.plan import SlidePlan
 
 _SECONDS_PER_PATCH = 0.05
 DEMO_SIDE_PX, DEMO_SLIDE = 3000, "demo.tiff"
@@ -44,20 +48,19 @@ def run_slides(slides: Sequence[SlideInput], out: Path, settings: RunSettings, r
         f"{done} of {len(result.slides)} slides done, {len(failed)} failed. Results: {out / 'report.html'}"
     )
     if failed:
-        _print_failures(failed)
+        _print_failures(failed, f"{_plural(len(failed))} failed")
+        click.echo(f"Failed slides are taken again with: wsi-minugan retry {shlex.quote(str(out))}", err=True)
     if result.signal is not None:
         click.echo("Stopped. The same command goes on from here.", err=True)
     return result.exit_status
 
 
-def _print_failures(failed: Sequence[tuple[str, str]]) -> None:
+def _print_failures(failed: Sequence[tuple[str, str]], title: str) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        "slide", "what happened, and what to do", title=f"{len(failed)} failed", title_justify="left"
-    )
+    table = Table("slide", "what happened, and what to do", title=title, title_justify="left")
     for slide_id, why in failed:
         table.add_row(Text(slide_id, overflow="fold"), Text(why, overflow="fold"))
     Console(stderr=True).print(table)
@@ -70,38 +73,49 @@ def _dry_run(slides: Sequence[SlideInput], settings: RunSettings) -> int:
     from rich.text import Text
 
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
-    from wsi_minugan.plan import open_reader, plan_slide
 
-    bundle = load_bundle(find_bundle(settings.model))
+    model_mpp = load_bundle(find_bundle(settings.model)).card.mpp
+    workers, total_s, bad = worker_count(settings), 0.0, []
     table = Table(
         "slide", "mpp", "from", "tissue mm2", "patches", "about", title="Dry run: nothing is written"
     )
-    total_s, bad = 0.0, 0
     for slide in slides:
-        try:
-            reader = open_reader(slide.path, settings)
-            plan = plan_slide(slide, reader, settings, bundle.card.mpp)
-        except MinuganError as e:
-            bad += 1
-            table.add_row(Text(slide.slide_id), "", Text(str(e), style="red"), "", "", "")
+        name = Text(slide.slide_id, overflow="fold")
+        if slide.url:
+            table.add_row(name, "", "known once it is copied here")
             continue
-        patches = len(plan.patches_of(plan.frame.box))
-        seconds = patches * _SECONDS_PER_PATCH / worker_count(settings)
+        try:
+            plan, patches = _looked_at(slide, settings, model_mpp)
+        except MinuganError as e:
+            bad.append((slide.slide_id, str(e)))
+            continue
+        seconds = patches * _SECONDS_PER_PATCH / workers
         total_s += seconds
-        cells = (
-            f"{plan.frame.level0_mpp:.4f}",
-            plan.mpp_source,
-            f"{plan.tissue_mm2:.1f}",
-            str(patches),
-            _duration(seconds),
-        )
-        table.add_row(Text(slide.slide_id), *cells)
-        reader.close()
+        cells = (f"{plan.frame.level0_mpp:.4f}", plan.mpp_source, f"{plan.tissue_mm2:.2f}", str(patches))
+        table.add_row(name, *cells, _duration(seconds))
     Console().print(table)
     click.echo(
-        f"{len(slides) - bad} slides, about {_duration(total_s)} on {worker_count(settings)} workers (CPU, ngf 8)."
+        f"{_plural(len(slides) - len(bad))}, about {_duration(total_s)} on {workers} workers (CPU, ngf 8)."
     )
+    if bad:
+        _print_failures(bad, f"{_plural(len(bad))} would fail")
     return 1 if bad else 0
+
+
+def _looked_at(slide: SlideInput, settings: RunSettings, model_mpp: float) -> tuple[SlidePlan, int]:
+    """Return a slide's plan and its number of patches."""
+    from wsi_minugan.plan import open_reader, plan_slide
+
+    reader = open_reader(slide.path, settings)
+    try:
+        plan = plan_slide(slide, reader, settings, model_mpp)
+        return plan, len(plan.patches_of(plan.frame.box))
+    finally:
+        reader.close()
+
+
+def _plural(slides: int) -> str:
+    return f"{slides} slide{'' if slides == 1 else 's'}"
 
 
 def _duration(seconds: float) -> str:

@@ -200,7 +200,11 @@ def safe_name(text: str) -> str:
 def _from_csv(path: Path) -> list[SlideInput]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as f:
-            rows = list(csv.DictReader(f))
+            head = f.readline()
+            f.seek(0)
+            # Spreadsheets write semicolons where the comma is the decimal sign.
+            semicolons = ";" in head and "," not in head
+            rows = list(csv.DictReader(f, delimiter=";" if semicolons else ","))
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise InputError(
             f"The table {path} cannot be read: {e}. Give a CSV in UTF-8 with a column path."
@@ -216,7 +220,7 @@ def _from_row(table: Path, line: int, row: dict[str, str]) -> SlideInput:
         raise InputError(f"The table {table}, line {line}, has no path.")
     text = (row.get("mpp") or "").strip()
     try:
-        mpp = float(text) if text else None
+        mpp = float(text.replace(",", ".")) if text else None
     except ValueError as e:
         raise InputError(f"The table {table}, line {line}: mpp '{text}' is not a number.") from e
     if _URL.match(name):

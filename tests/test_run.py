@@ -105,7 +105,8 @@ def test_any_block_size_and_worker_count_give_the_same_result(
             for o in (finished, tmp_path / "o")
         )
         assert np.array_equal(a, b), name
-    assert (tmp_path / "o" / ID / "count.json").read_bytes() == (finished / ID / "count.json").read_bytes()
+    for name in ("count.json", "mitoses.geojson"):
+        assert (tmp_path / "o" / ID / name).read_bytes() == (finished / ID / name).read_bytes(), name
     a, b = (geopandas.read_parquet(o / ID / "nuclei.parquet") for o in (finished, tmp_path / "o"))
     assert (a.nucleus == b.nucleus).all()
     assert a.geometry.geom_equals(b.geometry).all()

@@ -27,7 +27,7 @@ from minugan_jobs.eventlog import EventLog
 from minugan_jobs.ledger import Ledger, SlideRecord
 from minugan_jobs.lock import hold
 from minugan_jobs.outfolder import name_slides, prepare_folder, remove_results
-from minugan_jobs.space import check_space, space_warning
+from minugan_jobs.space import space_warning
 from minugan_jobs.supply import open_supply
 from minugan_jobs.work import Job
 from wsi_minugan.config import RunSettings
@@ -217,8 +217,6 @@ class _Watch:
         if event.kind in {"done", "failed"} and time.monotonic() - self.table_s > _TABLE_EVERY_S:
             write_slides(self.out / "slides.csv", self.ledger.states())
             self.table_s = time.monotonic()
-        if event.kind == "started":
-            check_space(self.out, 0.0)
         self.observe(event)
 
 

@@ -31,7 +31,7 @@ from wsi_minugan.slides.reader import SlideReader
 log = logging.getLogger(__name__)
 
 Stage = Literal["plan", "analyse", "merge", "write", "finish"]
-RESULTS_VERSION = 3
+RESULTS_VERSION = 4
 """Raised when the same inputs would give other results, so that old work is not taken for new."""
 
 _KEPT = 2
@@ -135,6 +135,8 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
             planned = self._make_plan(job, previous_key)
             row = slide_state(job.slide, job.folder) if planned.state == "done" else None
             return Outcome(time.perf_counter() - start, planned=planned, row=row)
+        # Before the disk is full to the last byte: the ledger must still take what became of this slide.
+        check_space(job.folder.parent, 0.0)
         plan, work = self._plan(job)
         nuclei = job.settings.nuclei
         if stage == "analyse":
@@ -162,6 +164,7 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
             return Planned(key, 0, "done")
         if key == previous_key and (job.folder / WORK / PLAN_FILE).is_file():
             return Planned(key, len(load_plan(job.folder / WORK).blocks), "resumed")
+        check_space(job.folder.parent, 0.0)
         _remove(job.folder)
         plan = plan_slide(job.slide, self._reader(job), settings, bundle.card.mpp)
         check_space(job.folder.parent, plan.tissue_mm2)
@@ -174,7 +177,7 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
             bundle, mark = self._bundle(job), fingerprint(job.slide.path)
             plan = load_plan(job.folder / WORK)
             settings = job.settings.model_copy(update={"precision": plan.precision})
-            work = SlideWork(settings, bundle, mark, work_key(job, settings, mark, bundle))
+            work = SlideWork(settings, bundle, mark, results_key(job, settings, mark, bundle))
             _keep(self._plans, job.folder, (plan, work))
         self._plans.move_to_end(job.folder)
         return self._plans[job.folder]
@@ -232,17 +235,26 @@ def _remove(folder: Path) -> None:
         raise OutputError(f"{folder} cannot be replaced: {e.strerror or e}. Remove it by hand.") from e
 
 
+def results_key(job: Job, settings: RunSettings, mark: str, bundle: Bundle) -> str:
+    """Return the digest of all that decides a slide's results; `settings` with their arithmetic settled."""
+    return _digest(
+        {
+            "version": RESULTS_VERSION,
+            "slide": mark,
+            "slide_id": job.slide.slide_id,
+            "mpp": job.slide.mpp,
+            "settings": settings.results_key(),
+            "model": bundle.digest,
+        }
+    )
+
+
 def work_key(job: Job, settings: RunSettings, mark: str, bundle: Bundle) -> str:
-    """Return the digest of all that decides a slide's results, and of how its scratch is cut; `settings` with their arithmetic settled."""
-    content = {
-        "version": RESULTS_VERSION,
-        "slide": mark,
-        "slide_id": job.slide.slide_id,
-        "mpp": job.slide.mpp,
-        "settings": settings.results_key(),
-        "block_px": settings.block_px,
-        "model": bundle.digest,
-    }
+    """Return the digest of what decides a slide's results, and of how its scratch is cut."""
+    return _digest({"results": results_key(job, settings, mark, bundle), "block_px": settings.block_px})
+
+
+def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -20,6 +20,7 @@ from minugan_jobs.ledger import SlideRecord
 from minugan_jobs.space import check_space, space_warning
 from minugan_jobs.supply import Staged, open_supply
 
+from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import OutputError, SettingsError
 from wsi_minugan.slides.drawn import Drawing, write_slide
 from wsi_minugan.slides.inputs import SlideInput
@@ -201,6 +202,24 @@ def test_a_slide_that_will_not_fit_is_refused_before_it_begins(tmp_path: Path) -
     with pytest.raises(OutputError, match="GB are needed"):
         check_space(tmp_path, 1e9)
     check_space(tmp_path, 0.01)
+
+
+def test_a_disk_that_fills_up_fails_the_slides_and_the_ledger_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import minugan_jobs.space
+    from minugan_jobs.batch import failures, run_batch
+    from minugan_jobs.cluster import Client, LocalCluster
+
+    path = tmp_path / "s.tiff"
+    write_slide(path, Drawing(300, 300, mitoses=1))
+    monkeypatch.setattr(minugan_jobs.space, "KEPT_FREE_BYTES", 10**18)
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster, Client(cluster):
+        run = RunSettings(scheduler=cluster.scheduler_address)
+        result = run_batch([SlideInput("s", path)], tmp_path / "o", run, lambda event: None)
+    assert result.exit_status == 1
+    assert "GB are needed" in failures(result)[0][1]
+    assert "GB are needed" in (tmp_path / "o" / "slides.csv").read_text()
 
 
 def test_a_batch_that_will_not_fit_is_told(tmp_path: Path) -> None:

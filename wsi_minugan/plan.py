@@ -16,7 +16,7 @@ from wsi_minugan.errors import NoTissueError, SlideUnreadableError
 from wsi_minugan.geometry import Box, Frame, analysis_frame, blocks_of
 from wsi_minugan.outputs.atomic import write_bytes
 from wsi_minugan.segmentation.grid import PatchGrid
-from wsi_minugan.slides.guarded import GuardedReader
+from wsi_minugan.slides.guarded import GuardedReader, within
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideInfo, SlideReader, open_slide, resolve_mpp
 from wsi_minugan.slides.tissue import TissueMask, everything, find_tissue
@@ -139,7 +139,8 @@ def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, mo
 
 def open_reader(path: Path, settings: RunSettings) -> SlideReader:
     """Open a slide as a run does: reads that hang are given up, and broken tiles left out where that is allowed."""
-    reader: SlideReader = GuardedReader(open_slide(path, settings.reader), settings.stall_s)
+    opened = within(settings.stall_s, path, lambda: open_slide(path, settings.reader))
+    reader: SlideReader = GuardedReader(opened, settings.stall_s)
     return TolerantReader(reader) if settings.tolerate_tiles else reader
 
 

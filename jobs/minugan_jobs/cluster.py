@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -36,6 +38,10 @@ _DASK = {
 # Dask has glibc give back memory at every chance, which costs a worker 40 % of its time in page faults (docs/performance.md):
 # activations of up to 64 MiB stay, whole blocks still go back.
 MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(256 * 2**20), "MALLOC_MMAP_THRESHOLD_": str(64 * 2**20)}
+
+
+_GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+_ADDRESS = re.compile(r"inproc://\S+|(\w+://)?\S+:\d+/?")
 
 
 @contextmanager
@@ -83,7 +89,7 @@ def _local(settings: RunSettings, scratch: str) -> LocalCluster:
             scheduler_kwargs={"dashboard": False},
             local_directory=scratch,
             memory_limit=0,
-            resources={"GPU": 1} if settings.device == "cuda" else None,
+            resources={"GPU": 1} if uses_gpu(settings) else None,
         )
 
 
@@ -91,12 +97,29 @@ def worker_count(settings: RunSettings) -> int:
     """Return how many workers a local cluster gets: as set, one for a GPU, or one for each core this process may use."""
     if settings.workers:
         return settings.workers
-    if settings.device == "cuda":
+    if uses_gpu(settings):
         return 1
     return max(1, len(os.sched_getaffinity(0)) // settings.threads)
 
 
+def uses_gpu(settings: RunSettings) -> bool:
+    """Return whether workers on this machine run the network on a GPU; more than one process would share its memory."""
+    return settings.device == "cuda" or (settings.device == "auto" and _has_gpu())
+
+
+@functools.cache
+def _has_gpu() -> bool:
+    # Torch takes seconds to import: without a driver's device file it need not be asked.
+    if not any(Path(p).exists() for p in _GPU_FILES):
+        return False
+    from wsi_minugan.minugan.predictor import choose_device
+
+    return choose_device("auto").type == "cuda"
+
+
 def _connected(address: str) -> Client:
+    if not _ADDRESS.fullmatch(address):
+        raise InputError(f"{address} is no address of a Dask scheduler. Give one like tcp://HOST:8786.")
     try:
         return Client(address, timeout=20, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as e:

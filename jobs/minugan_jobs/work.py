@@ -25,6 +25,7 @@ from wsi_minugan.pipeline import analyse_block, cuts_of, merge_blocks, prepare_s
 from wsi_minugan.plan import PLAN_FILE, SlidePlan, fingerprint, load_plan, open_reader, plan_slide, save_plan
 from wsi_minugan.scratch import WORK
 from wsi_minugan.segmentation import masks
+from wsi_minugan.slides.guarded import within
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader
 
@@ -156,7 +157,7 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
 
     def _make_plan(self, job: Job, previous_key: str) -> Planned:
         self._forget(job)
-        bundle, mark = self._bundle(job), fingerprint(job.slide.path)
+        bundle, mark = self._bundle(job), _mark(job)
         settings = _settled(job.settings)
         key = work_key(job, settings, mark, bundle)
         if key == previous_key and (job.folder / MANIFEST).is_file():
@@ -174,7 +175,7 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
 
     def _plan(self, job: Job) -> tuple[SlidePlan, SlideWork]:
         if job.folder not in self._plans:
-            bundle, mark = self._bundle(job), fingerprint(job.slide.path)
+            bundle, mark = self._bundle(job), _mark(job)
             plan = load_plan(job.folder / WORK)
             settings = job.settings.model_copy(update={"precision": plan.precision})
             work = SlideWork(settings, bundle, mark, results_key(job, settings, mark, bundle))
@@ -210,6 +211,11 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         reader = self._readers.pop(job.folder, None)
         if reader is not None:
             reader.close()
+
+
+def _mark(job: Job) -> str:
+    path = job.slide.path
+    return within(job.settings.stall_s, path, lambda: fingerprint(path))
 
 
 def _settled(settings: RunSettings) -> RunSettings:

@@ -9,19 +9,24 @@ import threading
 from functools import partial
 from pathlib import Path
 
+import minugan_jobs.cluster
+import minugan_jobs.space
 import numpy as np
 import pytest
 import tifffile
 import zarr
+from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from minugan_jobs.batch import failures, run_batch
+from minugan_jobs.cluster import open_cluster, uses_gpu, worker_count
 from minugan_jobs.clusterfile import load_cluster, start_cluster
 from minugan_jobs.ledger import SlideRecord
 from minugan_jobs.space import check_space, space_warning
 from minugan_jobs.supply import Staged, open_supply
 
 from wsi_minugan.config import RunSettings
-from wsi_minugan.errors import OutputError, SettingsError
+from wsi_minugan.errors import InputError, OutputError, SettingsError
 from wsi_minugan.slides.drawn import Drawing, write_slide
 from wsi_minugan.slides.inputs import SlideInput
 
@@ -198,6 +203,24 @@ def test_the_command_at_the_end_gets_folder_and_tally_and_no_shell(tmp_path: Pat
     assert "cannot be run" in nothing.stderr
 
 
+@pytest.mark.parametrize("address", ["foo", "tcp://host", "tcp://host:port"])
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with (
+        pytest.raises(InputError, match="no address"),
+        open_cluster(RunSettings(scheduler=address)),
+    ):
+        pass
+
+
+def test_one_process_has_the_gpu_that_auto_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(minugan_jobs.cluster, "_has_gpu", lambda: True)
+    assert worker_count(RunSettings()) == 1
+    assert worker_count(RunSettings(workers=3)) == 3
+    assert worker_count(RunSettings(device="cpu")) >= 1
+    assert uses_gpu(RunSettings())
+    assert not uses_gpu(RunSettings(device="cpu"))
+
+
 def test_a_slide_that_will_not_fit_is_refused_before_it_begins(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="GB are needed"):
         check_space(tmp_path, 1e9)
@@ -207,10 +230,6 @@ def test_a_slide_that_will_not_fit_is_refused_before_it_begins(tmp_path: Path) -
 def test_a_disk_that_fills_up_fails_the_slides_and_the_ledger_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import minugan_jobs.space
-    from minugan_jobs.batch import failures, run_batch
-    from minugan_jobs.cluster import Client, LocalCluster
-
     path = tmp_path / "s.tiff"
     write_slide(path, Drawing(300, 300, mitoses=1))
     monkeypatch.setattr(minugan_jobs.space, "KEPT_FREE_BYTES", 10**18)

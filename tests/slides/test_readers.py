@@ -174,6 +174,19 @@ def test_a_read_that_hangs_is_given_up(tmp_path: Path) -> None:
     reader.close()
 
 
+def test_opening_a_file_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
+    import os
+
+    from wsi_minugan.config import RunSettings
+    from wsi_minugan.plan import open_reader
+
+    path = tmp_path / "stalled.svs"
+    os.mkfifo(path)  # opening it waits for a writer that never comes
+    with pytest.raises(SlideUnreadableError, match="did not answer"):
+        open_reader(path, RunSettings(stall_s=0.2))
+    os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+
+
 def test_a_drawn_slides_pyramid_shows_the_same_at_every_level(tmp_path: Path) -> None:
     path = tmp_path / "pyramid.tiff"
     drawing = Drawing(2400, 2200, seed=5)

@@ -1,9 +1,12 @@
-"""A reader that gives up on a share that hangs."""
+"""Giving up on a share that hangs."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +15,49 @@ from wsi_minugan.errors import SlideUnreadableError
 from wsi_minugan.geometry import Box
 from wsi_minugan.slides.reader import SlideInfo, SlideReader
 
+T = TypeVar("T")
+
+
+def within(stall_s: float, path: Path, work: Callable[[], T]) -> T:
+    """Do what reads a file in a thread, and raise where it takes too long; a hanging read cannot be stopped, only left behind.
+
+    Parameters
+    ----------
+    stall_s : float
+        Longest time it may take.
+    path : Path
+        The file, for the message.
+    work : callable
+        What to do.
+
+    Raises
+    ------
+    SlideUnreadableError
+        If the file does not answer in time.
+    """
+    result: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as e:  # noqa: BLE001 - handed on to the waiting thread, whatever it is
+            result.set_exception(e)
+
+    # A daemon: a read that never returns must not keep the process from ending.
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return result.result(stall_s)
+    except TimeoutError as e:
+        if result.done():
+            raise  # the work's own
+        raise SlideUnreadableError(
+            f"{path} did not answer for {stall_s:g} s. Check the network share or drive, then "
+            "take the failed slides again with: wsi-minugan retry OUT"
+        ) from e
+
 
 class GuardedReader:
-    """Reads in a thread, and raises where a read takes too long; a hanging read cannot be stopped, only left behind.
+    """Gives up a read that hangs; see `within`.
 
     Parameters
     ----------
@@ -41,22 +84,7 @@ class GuardedReader:
         SlideUnreadableError
             If the file does not answer in time.
         """
-        result: Future[NDArray[np.uint8]] = Future()
-        # A daemon: a read that never returns must not keep the process from ending.
-        threading.Thread(target=self._read, args=(level, box, result), daemon=True).start()
-        try:
-            return result.result(self._stall_s)
-        except TimeoutError as e:
-            raise SlideUnreadableError(
-                f"{self.info.path} did not answer for {self._stall_s:g} s. Check the network share or drive, then "
-                "take the failed slides again with: wsi-minugan retry OUT"
-            ) from e
-
-    def _read(self, level: int, box: Box, result: Future[NDArray[np.uint8]]) -> None:
-        try:
-            result.set_result(self._reader.read_level(level, box))
-        except BaseException as e:  # noqa: BLE001 - handed on to the reading thread, whatever it is
-            result.set_exception(e)
+        return within(self._stall_s, self.info.path, lambda: self._reader.read_level(level, box))
 
     def close(self) -> None:
         """Release the file."""

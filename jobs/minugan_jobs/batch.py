@@ -170,7 +170,7 @@ def _run(
         if records:
             run = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:12]
             with (
-                open_supply(records, settings.stage_dir, run, settings.stage_gb) as supply,
+                open_supply(records, settings.stage_dir, run, settings.stage_gb, settings.stall_s) as supply,
                 open_cluster(settings) as client,
             ):
                 model = bundle.path.absolute()

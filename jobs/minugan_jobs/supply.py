@@ -17,6 +17,7 @@ import fsspec
 from minugan_jobs.ledger import SlideRecord
 from wsi_minugan.errors import InputError, MinuganError
 from wsi_minugan.outputs.atomic import atomic_path
+from wsi_minugan.slides.guarded import within
 
 log = logging.getLogger(__name__)
 
@@ -90,10 +91,14 @@ class Staged:
         Where copies go; a folder of this run's own, which workers can read. What lies in it is removed.
     limit_bytes : float
         Most that lies there; a larger slide is copied when nothing else is there.
+    stall_s : float
+        Longest wait for one answer of a slide's source.
     """
 
-    def __init__(self, records: Sequence[SlideRecord], folder: Path, limit_bytes: float) -> None:
-        self._folder, self._limit = folder, limit_bytes
+    def __init__(
+        self, records: Sequence[SlideRecord], folder: Path, limit_bytes: float, stall_s: float
+    ) -> None:
+        self._folder, self._limit, self._stall_s = folder, limit_bytes, stall_s
         self._ready: deque[Supplied] = deque()
         self._sizes: dict[str, int] = {}
         self._left = len(records)
@@ -156,7 +161,7 @@ class Staged:
             return Supplied(record)
         target = self._folder / slide.slide_id / slide.path.name
         files, path = fsspec.core.url_to_fs(slide.source)
-        size = files.info(path)["size"]
+        size = within(self._stall_s, Path(path), lambda: files.info(path)["size"])
         self._wait_for_room(slide.slide_id, int(size or 0))
         self._copy(files, path, target)
         copied = target.stat().st_size
@@ -172,14 +177,19 @@ class Staged:
             self._sizes[slide_id] = size
 
     def _copy(self, files: fsspec.AbstractFileSystem, path: str, target: Path) -> None:
-        with atomic_path(target) as temporary, files.open(path, "rb") as source, temporary.open("wb") as copy:
-            while not self._stopped and (data := source.read(_CHUNK_BYTES)):
+        # One slide that does not come must not keep those behind it.
+        source = within(self._stall_s, Path(path), lambda: files.open(path, "rb"))
+        with atomic_path(target) as temporary, temporary.open("wb") as copy:
+            while not self._stopped and (
+                data := within(self._stall_s, Path(path), lambda: source.read(_CHUNK_BYTES))
+            ):
                 copy.write(data)
+        source.close()
 
 
 @contextmanager
 def open_supply(
-    records: Sequence[SlideRecord], stage_dir: Path | None, run: str, gb: float
+    records: Sequence[SlideRecord], stage_dir: Path | None, run: str, gb: float, stall_s: float = 60.0
 ) -> Iterator[Supply]:
     """Yield the supply that a run's settings ask for.
 
@@ -193,11 +203,13 @@ def open_supply(
         Name of the run's own folder in `stage_dir`.
     gb : float
         Most that lies there.
+    stall_s : float
+        Longest wait for one answer of a slide's source.
     """
     if stage_dir is None:
         yield InPlace(records)
         return
-    staged = Staged(records, stage_dir / f"wsi-minugan-{run}", gb * 1e9)
+    staged = Staged(records, stage_dir / f"wsi-minugan-{run}", gb * 1e9, stall_s)
     try:
         yield staged
     finally:

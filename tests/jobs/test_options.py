@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import shutil
 import struct
 import sys
@@ -81,6 +82,18 @@ def test_a_slide_that_cannot_be_copied_is_told_and_the_next_one_comes(tmp_path: 
             pass
         assert "cannot be copied" in first.error
         assert taken(staged) is not None
+
+
+def test_a_source_that_does_not_answer_is_given_up_and_the_next_one_comes(tmp_path: Path) -> None:
+    batch = records(tmp_path, [5, 5])
+    (tmp_path / "s0.svs").unlink()
+    os.mkfifo(tmp_path / "s0.svs")  # opening it waits for a writer that never comes
+    with open_supply(batch, tmp_path / "copies", "run", 1, stall_s=0.2) as staged:
+        while (first := staged.take()) is None:
+            pass
+        assert "did not answer" in first.error
+        assert taken(staged) is not None
+    os.close(os.open(tmp_path / "s0.svs", os.O_RDWR | os.O_NONBLOCK))
 
 
 @pytest.mark.slow

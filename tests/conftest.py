@@ -52,9 +52,21 @@ def slide(tmp_path_factory: pytest.TempPathFactory, drawing: Drawing) -> Path:
     return path
 
 
-def command(*arguments: object, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+def without_rights() -> list[str]:
+    """Return what goes before a command so that it obeys the rights of files, also where the tests run as root."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("root may write anywhere, and there is no setpriv")
+    return ["setpriv", "--bounding-set", "-dac_override,-dac_read_search,-fowner", "--inh-caps", "-all"]
+
+
+def command(
+    *arguments: object, timeout: float = 280, obey_rights: bool = False
+) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
     call = [sys.executable, "-c", "from wsi_minugan.cli.main import main; main()", *map(str, arguments)]
+    call = [*(without_rights() if obey_rights else []), *call]
     env = os.environ | {"COLUMNS": "80", "OMP_NUM_THREADS": "1"}
     return subprocess.run(call, capture_output=True, text=True, timeout=timeout, env=env, check=False)
 

@@ -124,10 +124,14 @@ def test_an_output_that_is_a_file_is_refused(tmp_path: Path, good: Path, run_com
     refused(run_command("run", good, "-o", tmp_path / "o"), "cannot be used")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_output_is_refused(tmp_path: Path, good: Path, run_command) -> None:
     (tmp_path / "o").mkdir(mode=0o500)
-    refused(run_command("run", good, "-o", tmp_path / "o"), "cannot be used")
+    refused(run_command("run", good, "-o", tmp_path / "o", obey_rights=True), "cannot be used")
+
+
+def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, run_command) -> None:
+    (tmp_path / "slides").mkdir(mode=0o000)
+    refused(run_command("run", tmp_path / "slides", "-o", tmp_path / "o", obey_rights=True), "cannot be read")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

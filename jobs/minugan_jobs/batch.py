@@ -186,6 +186,8 @@ def _run(
 
                 Engine(client, ledger, supply, make_job, watch, stop.asked).run()
                 events.write("stopped" if stop.asked() else "ended")
+    # Slides that a signal stopped on their way wait; table and report must not say that they run.
+    ledger.reset("running")
     _write_run(out, settings, bundle, ledger, started, _now())
 
 

@@ -80,7 +80,7 @@ class Ledger:
             if read_only:
                 if not self.path.is_file():
                     raise OutputError(f"{out} holds no run (no {LEDGER}). Name the output folder of a run.")
-                self._db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
+                self._db = _looking_on(self.path)
             else:
                 self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
                 self._db.execute("PRAGMA journal_mode = WAL")
@@ -232,3 +232,18 @@ class Ledger:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _looking_on(path: Path) -> sqlite3.Connection:
+    """Open a ledger for reading, also in a folder that must not be written to."""
+    address = path.absolute().as_uri()
+    db = sqlite3.connect(f"{address}?mode=ro", uri=True, timeout=30)
+    try:
+        db.execute("SELECT value FROM meta").fetchone()
+    except sqlite3.OperationalError:
+        # SQLite wants files of its own beside the ledger; where no run left any, the file is whole without them.
+        if path.with_name(path.name + "-wal").exists():
+            raise
+        db.close()
+        db = sqlite3.connect(f"{address}?immutable=1", uri=True)
+    return db

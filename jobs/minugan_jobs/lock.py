@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -63,17 +64,19 @@ def hold(out: Path) -> Iterator[str | None]:
 
 
 def held(out: Path) -> bool:
-    """Return whether a live process holds an output folder."""
-    if not (out / LOCK).exists():
-        return False
-    lock = filelock.FileLock(out / LOCK)
+    """Return whether a live process holds an output folder; needs no more than to read it."""
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
+        descriptor = os.open(out / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
     except OSError:
         return False
-    lock.release()
+    finally:
+        os.close(descriptor)
     return False
 
 

@@ -13,10 +13,15 @@ from wsi_minugan.outputs.models import StatusFile
 
 
 def status_of(out: Path) -> StatusFile:
-    """Return the state of a run, running or not."""
+    """Return the state of a run, running or not; a slide that a dead run left behind waits for the next one."""
     ledger = Ledger(out, read_only=True)
     try:
-        return StatusFile(running=held(out), slides=ledger.states(), blocks_done=ledger.blocks_done())
+        running, slides = held(out), ledger.states()
+        if not running:
+            slides = [
+                s.model_copy(update={"status": "pending"}) if s.status == "running" else s for s in slides
+            ]
+        return StatusFile(running=running, slides=slides, blocks_done=ledger.blocks_done())
     finally:
         ledger.close()
 

@@ -1,7 +1,9 @@
 """The ledger tells the truth, and one run holds a folder."""
 
+import json
 import multiprocessing
 import sqlite3
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from minugan_jobs.ledger import Ledger
 from minugan_jobs.lock import OWNER, held, hold
+from minugan_jobs.look import status_of
 
 from wsi_minugan.errors import LockedError, OutputError
 from wsi_minugan.outputs.models import SlideState
@@ -100,3 +103,31 @@ def test_one_run_holds_a_folder_and_a_dead_ones_lock_is_taken_over(tmp_path: Pat
         assert note is not None
         assert "taken over" in note
     assert not (tmp_path / OWNER).exists()
+
+
+def test_no_slide_is_said_to_run_when_nobody_runs_it(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.add_slides(SLIDES)
+    ledger.begin("s1", "r")
+    with hold(tmp_path):
+        assert [s.status for s in status_of(tmp_path).slides] == ["pending", "running", "pending"]
+    assert [s.status for s in status_of(tmp_path).slides] == ["pending"] * 3
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_who_may_only_read_a_run_sees_its_state(tmp_path: Path, run_command, running: bool) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.add_slides(SLIDES)
+    with hold(tmp_path):
+        if not running:
+            ledger.close()
+    with hold(tmp_path) if running else nullcontext():
+        for path in (*tmp_path.iterdir(), tmp_path):
+            path.chmod(0o555)
+        done = run_command("status", tmp_path, "--json", obey_rights=True)
+        tmp_path.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    state = json.loads(done.stdout)
+    assert state["running"] is running
+    assert len(state["slides"]) == len(SLIDES)
+    ledger.close()

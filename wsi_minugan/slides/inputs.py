@@ -142,6 +142,12 @@ def _expand(source: str) -> list[SlideInput]:
 
 
 def _slides_in(folder: Path) -> list[SlideInput]:
+    try:
+        next(folder.iterdir(), None)
+    except OSError as e:
+        raise InputError(
+            f"The folder {folder} cannot be read: {e.strerror or e}. Check who may read it."
+        ) from e
     kept, series = [], set()
     for path in sorted(p for p in folder.rglob("*") if _may_be_slide(p.relative_to(folder), p)):
         if path.suffix.lower() == ".dcm":

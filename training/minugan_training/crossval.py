@@ -11,11 +11,12 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from minugan_training.fit import Progress, build_network, fit
+from minugan_training.fit import Progress, fit
 from minugan_training.index import Entry
 from minugan_training.patchscore import PatchScore, score_patches
 from minugan_training.sampling import Place, Pool
 from minugan_training.settings import Experiment
+from minugan_training.state import build_network
 from wsi_minugan.errors import DataError
 from wsi_minugan.outputs.atomic import write_text
 

@@ -7,7 +7,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,45 +33,16 @@ from minugan_training.mining import mine
 from minugan_training.parallel import join, local_device, share_buffers, share_gradients
 from minugan_training.sampling import Pool, Sampler, dark_places
 from minugan_training.settings import Experiment
-from minugan_training.unet import UNet
+from minugan_training.state import TrainingState, average, build_network, start, weights_to_use
 from minugan_training.validation import validation_figure
 from wsi_minugan.errors import TrainingError
-from wsi_minugan.minugan.discriminator import MultiscaleDiscriminator
-from wsi_minugan.minugan.generator import Generator
 
 log = logging.getLogger(__name__)
 
 BEST = "best.safetensors"
-_MOMENTUM = 0.05
 _LEAST_RATE = 1e-3
 Progress = Callable[[int, float, float], None]
 """Called with step, loss, and seconds left."""
-
-
-@dataclass
-class _State:
-    """What training changes."""
-
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    judge: nn.Module | None
-    judge_optimizer: torch.optim.Optimizer | None
-    ema: dict[str, Tensor]
-    step: int = 0
-    seconds: float = 0.0
-    running: dict[str, float] = field(default_factory=dict)
-    best: float = -math.inf
-    best_step: int = 0
-    rank: int = 0
-    world: int = 1
-
-
-def build_network(experiment: Experiment) -> nn.Module:
-    """Return an untrained network of an experiment; seeded."""
-    torch.manual_seed(experiment.seed)
-    if experiment.network == "unet":
-        return UNet(2 * experiment.ngf)
-    return Generator(experiment.ngf, experiment.norm)
 
 
 def fit(
@@ -108,14 +78,14 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     rank, world = join(device)
     device = local_device(device)
-    state = _start(experiment, torch.device(device))
+    state = start(experiment, torch.device(device))
     state.rank, state.world = rank, world
     sampler = Sampler(pool, experiment)
     _resume(folder, experiment, state, sampler)
     end = min(experiment.steps, until_step or experiment.steps)
     _to_training(state.network, experiment)
     while state.step < end:
-        start = time.perf_counter()
+        begun = time.perf_counter()
         _mine_if_due(experiment, pool, sampler, state)
         try:
             losses = _step(experiment, sampler, state, torch.device(device))
@@ -123,7 +93,7 @@ def fit(
             raise TrainingError(
                 "Memory ran out. Use a smaller batch with 'accumulate', or a smaller ngf."
             ) from e
-        state.seconds += time.perf_counter() - start
+        state.seconds += time.perf_counter() - begun
         over = _validate(experiment, folder, state, pool)
         if state.rank == 0:
             _note(experiment, folder, state, losses, progress)
@@ -144,12 +114,12 @@ def _to_training(network: nn.Module, experiment: Experiment) -> None:
             module.eval()
 
 
-def _validate(experiment: Experiment, folder: Path, state: _State, pool: Pool) -> bool:
+def _validate(experiment: Experiment, folder: Path, state: TrainingState, pool: Pool) -> bool:
     """Keep the best weights so far, and return whether training has gone on too long without better ones."""
     wanted = experiment.validation
     if wanted is None or state.step % wanted.every_steps:
         return False
-    weights = _weights_to_use(state)
+    weights = weights_to_use(state)
     value = validation_figure(experiment, wanted, build_network(experiment), weights, pool)
     state.running["validation"] = value
     if value > state.best:
@@ -159,9 +129,9 @@ def _validate(experiment: Experiment, folder: Path, state: _State, pool: Pool) -
     return state.step - state.best_step >= wanted.patience * wanted.every_steps
 
 
-def _best_weights(folder: Path, state: _State) -> dict[str, Tensor]:
+def _best_weights(folder: Path, state: TrainingState) -> dict[str, Tensor]:
     if state.best_step == 0:
-        return _weights_to_use(state)
+        return weights_to_use(state)
     from safetensors.torch import load_file
 
     best: dict[str, Tensor] = load_file(folder / BEST)
@@ -178,37 +148,7 @@ def save_weights(folder: Path, weights: dict[str, Tensor], name: str = "weights.
         save_file({k: v.contiguous() for k, v in weights.items()}, temporary)
 
 
-def _start(experiment: Experiment, device: torch.device) -> _State:
-    network = build_network(experiment)
-    if experiment.start_from:
-        from safetensors.torch import load_file
-
-        network.load_state_dict(load_file(experiment.start_from), strict=False)
-    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = _MOMENTUM
-    judge = (
-        MultiscaleDiscriminator(experiment.losses.discriminators, 8 * experiment.ngf).to(device)
-        if experiment.losses.adversarial
-        else None
-    )
-    return _State(
-        network,
-        _optimizer(network, experiment),
-        judge,
-        _optimizer(judge, experiment) if judge is not None else None,
-        {k: v.detach().clone().float() for k, v in network.state_dict().items()} if experiment.ema else {},
-    )
-
-
-def _optimizer(module: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(
-        module.parameters(), experiment.learning_rate, experiment.betas, weight_decay=experiment.weight_decay
-    )
-
-
-def _resume(folder: Path, experiment: Experiment, state: _State, sampler: Sampler) -> None:
+def _resume(folder: Path, experiment: Experiment, state: TrainingState, sampler: Sampler) -> None:
     loaded = load_checkpoint(folder)
     if loaded is None:
         return
@@ -227,7 +167,7 @@ def _resume(folder: Path, experiment: Experiment, state: _State, sampler: Sample
     log.info("Going on from step %d of %s.", state.step, folder)
 
 
-def _save(folder: Path, experiment: Experiment, state: _State, sampler: Sampler) -> None:
+def _save(folder: Path, experiment: Experiment, state: TrainingState, sampler: Sampler) -> None:
     optimizer, optimizer_rest = flatten_optimizer("optimizer", state.optimizer)
     tensors = (
         module_tensors("network", state.network) | optimizer | {f"ema.{k}": v for k, v in state.ema.items()}
@@ -246,12 +186,7 @@ def _save(folder: Path, experiment: Experiment, state: _State, sampler: Sampler)
         judge, rest["judge_optimizer"] = flatten_optimizer("judge_optimizer", state.judge_optimizer)
         tensors |= module_tensors("judge", state.judge) | judge
     save_checkpoint(folder, tensors, rest)
-    save_weights(folder, _weights_to_use(state))
-
-
-def _weights_to_use(state: _State) -> dict[str, Tensor]:
-    found = state.ema or state.network.state_dict()
-    return {k: v.detach().cpu().clone() for k, v in found.items()}
+    save_weights(folder, weights_to_use(state))
 
 
 def learning_rate(experiment: Experiment, step: int) -> float:
@@ -266,7 +201,9 @@ def learning_rate(experiment: Experiment, step: int) -> float:
     return experiment.learning_rate * warm * max(_LEAST_RATE, factor)
 
 
-def _step(experiment: Experiment, sampler: Sampler, state: _State, device: torch.device) -> dict[str, float]:
+def _step(
+    experiment: Experiment, sampler: Sampler, state: TrainingState, device: torch.device
+) -> dict[str, float]:
     rate = learning_rate(experiment, state.step)
     for optimizer in (state.optimizer, state.judge_optimizer):
         for group in optimizer.param_groups if optimizer is not None else ():
@@ -289,12 +226,12 @@ def _step(experiment: Experiment, sampler: Sampler, state: _State, device: torch
         )
     state.optimizer.step()
     state.step += 1
-    _average(experiment, state)
+    average(experiment, state)
     return losses
 
 
 def _backward(
-    experiment: Experiment, state: _State, images: Tensor, labels: Tensor, offsets_px: Tensor
+    experiment: Experiment, state: TrainingState, images: Tensor, labels: Tensor, offsets_px: Tensor
 ) -> dict[str, Tensor]:
     weights = experiment.losses
     with torch.autocast(images.device.type, torch.bfloat16, enabled=experiment.precision == "bf16"):
@@ -321,7 +258,7 @@ def _backward(
 
 def _adversarial(
     experiment: Experiment,
-    state: _State,
+    state: TrainingState,
     judge: nn.Module,
     optimizer: torch.optim.Optimizer,
     images: Tensor,
@@ -346,19 +283,7 @@ def _adversarial(
     return weights.adversarial * (adversarial + weights.feature_matching * matching), judged
 
 
-@torch.no_grad()
-def _average(experiment: Experiment, state: _State) -> None:
-    if not experiment.ema:
-        return
-    keep = min(experiment.ema, (1 + state.step) / (10 + state.step))
-    for name, value in state.network.state_dict().items():
-        if value.is_floating_point():
-            state.ema[name].mul_(keep).add_(value.float(), alpha=1 - keep)
-        else:
-            state.ema[name] = value.clone().float()
-
-
-def _mine_if_due(experiment: Experiment, pool: Pool, sampler: Sampler, state: _State) -> None:
+def _mine_if_due(experiment: Experiment, pool: Pool, sampler: Sampler, state: TrainingState) -> None:
     """Renew the hard negatives at steps that depend on the settings alone."""
     if experiment.mining is None:
         return
@@ -366,14 +291,18 @@ def _mine_if_due(experiment: Experiment, pool: Pool, sampler: Sampler, state: _S
     if state.step == 0 or not sampler.hard:
         sampler.hard = [p for s in sources for p in dark_places(pool, s, experiment.mining.dark_per_image)]
     elif state.step % experiment.mining.every_steps == 0:
-        found = [p for s in sources for p in mine(experiment, pool, s, _weights_to_use(state), state.step)]
+        found = [p for s in sources for p in mine(experiment, pool, s, weights_to_use(state), state.step)]
         log.info("Step %d: %d places look like mitoses and are none.", state.step, len(found))
         # New ones count more; older ones stay, so that they are not unlearnt.
         sampler.hard = found * 2 + sampler.hard[: max(800, len(found))]
 
 
 def _note(
-    experiment: Experiment, folder: Path, state: _State, losses: dict[str, float], progress: Progress | None
+    experiment: Experiment,
+    folder: Path,
+    state: TrainingState,
+    losses: dict[str, float],
+    progress: Progress | None,
 ) -> None:
     for name, value in losses.items():
         before = state.running.get(name, value)

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from minugan_training.augment import cut_patch
 from minugan_training.crossval import CrossValidation
-from minugan_training.fit import build_network
 from minugan_training.metrics import Detections, bootstrap_interval, pooled
 from minugan_training.patchscore import PatchScore, classes_of
 from minugan_training.sampling import Pool
 from minugan_training.settings import Augmentation
+from minugan_training.state import build_network
 from minugan_training.truth import MITOSES, NUCLEI
 from wsi_minugan.errors import DataError
 from wsi_minugan.outputs.atomic import atomic_path

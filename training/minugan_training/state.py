@@ -1,0 +1,93 @@
+"""The state of a training run: networks, optimisers, moving averages."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from minugan_training.settings import Experiment
+from minugan_training.unet import UNet
+from wsi_minugan.minugan.discriminator import MultiscaleDiscriminator
+from wsi_minugan.minugan.generator import Generator
+
+_MOMENTUM = 0.05
+
+
+@dataclass
+class TrainingState:
+    """What training changes, step by step."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    judge: nn.Module | None
+    judge_optimizer: torch.optim.Optimizer | None
+    ema: dict[str, Tensor]
+    step: int = 0
+    seconds: float = 0.0
+    running: dict[str, float] = field(default_factory=dict)
+    best: float = -math.inf
+    best_step: int = 0
+    rank: int = 0
+    world: int = 1
+
+
+def build_network(experiment: Experiment) -> nn.Module:
+    """Return an untrained network of an experiment; seeded."""
+    torch.manual_seed(experiment.seed)
+    if experiment.network == "unet":
+        return UNet(2 * experiment.ngf)
+    return Generator(experiment.ngf, experiment.norm)
+
+
+def start(experiment: Experiment, device: torch.device) -> TrainingState:
+    """Return the state before the first step."""
+    network = build_network(experiment)
+    if experiment.start_from:
+        from safetensors.torch import load_file
+
+        network.load_state_dict(load_file(experiment.start_from), strict=False)
+    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = _MOMENTUM
+    judge = (
+        MultiscaleDiscriminator(experiment.losses.discriminators, 8 * experiment.ngf).to(device)
+        if experiment.losses.adversarial
+        else None
+    )
+    return TrainingState(
+        network,
+        optimizer_of(network, experiment),
+        judge,
+        optimizer_of(judge, experiment) if judge is not None else None,
+        {k: v.detach().clone().float() for k, v in network.state_dict().items()} if experiment.ema else {},
+    )
+
+
+def optimizer_of(module: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
+    """Return the optimiser of a network or of its discriminators."""
+    return torch.optim.AdamW(
+        module.parameters(), experiment.learning_rate, experiment.betas, weight_decay=experiment.weight_decay
+    )
+
+
+def weights_to_use(state: TrainingState) -> dict[str, Tensor]:
+    """Return the weights that are saved: moving averages, if there are any."""
+    found = state.ema or state.network.state_dict()
+    return {k: v.detach().cpu().clone() for k, v in found.items()}
+
+
+@torch.no_grad()
+def average(experiment: Experiment, state: TrainingState) -> None:
+    """Bring the moving averages of the weights up to date, in place."""
+    if not experiment.ema:
+        return
+    keep = min(experiment.ema, (1 + state.step) / (10 + state.step))
+    for name, value in state.network.state_dict().items():
+        if value.is_floating_point():
+            state.ema[name].mul_(keep).add_(value.float(), alpha=1 - keep)
+        else:
+            state.ema[name] = value.clone().float()

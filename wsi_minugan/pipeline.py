@@ -203,8 +203,8 @@ def _predict_into(
         pending.clear()
         return spent
 
-    # A GPU must not wait for decoding; a CPU's one thread has nothing to gain.
-    ahead = _STRIPS_AHEAD if predictor.device.type == "cuda" else 0
+    # A GPU must not wait for decoding; beside a CPU's one thread another core may be idle.
+    ahead = _STRIPS_AHEAD if predictor.device.type == "cuda" else 1
     for row, (strip_box, strip) in _strips(plan.grid, _rows(wanted), view, ahead):
         for ij in row:
             pending.append((ij, strip[plan.grid.box(*ij).slices_within(strip_box)]))
@@ -228,10 +228,6 @@ def _strips(
     grid: PatchGrid, rows: list[list[tuple[int, int]]], view: AnalysisView, ahead: int
 ) -> Iterator[tuple[list[tuple[int, int]], tuple[Box, NDArray[np.uint8]]]]:
     """Yield each row of patches with its pixels; up to `ahead` rows are read in a thread meanwhile, in order."""
-    if ahead == 0:
-        for row in rows:
-            yield row, _read_strip(grid, row, view)
-        return
     with ThreadPoolExecutor(1, "decode") as decoder:
         coming = deque(decoder.submit(_read_strip, grid, row, view) for row in rows[:ahead])
         for k, row in enumerate(rows):

@@ -1,6 +1,6 @@
 """Peak memory of a run's whole process tree, for a small and a large drawn slide with the same share of tissue.
 
-python tests/benchmarks/memory.py [--sides 10000 60000] [--tissue 0.1]
+python tests/benchmarks/memory.py [SLIDE ...] [--sides 10000 60000] [--tissue 0.1]
 """
 
 import argparse
@@ -40,19 +40,26 @@ def peak_mb(slide: Path, out: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    from wsi_minugan.slides.drawn import Drawing, write_slide
-
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("slides", type=Path, nargs="*", help="slides to run instead of drawn ones")
     parser.add_argument("--sides", type=int, nargs="+", default=[10_000, 60_000])
     parser.add_argument("--tissue", type=float, default=0.1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="memory-") as folder:
-        for side in arguments.sides:
-            path = Path(folder) / f"{side}.tiff"
-            write_slide(path, Drawing(side, side, tissue_fraction=arguments.tissue, mitoses=50))
-            peak, seconds = peak_mb(path, Path(folder) / f"out-{side}")
-            sys.stdout.write(f"{side} x {side} px: peak {peak:.0f} MB, {seconds:.0f} s\n")
+        slides = arguments.slides or [drawn(Path(folder), side, arguments.tissue) for side in arguments.sides]
+        for k, path in enumerate(slides):
+            peak, seconds = peak_mb(path, Path(folder) / f"out-{k}")
+            sys.stdout.write(f"{path.name}: peak {peak:.0f} MB, {seconds:.0f} s\n")
             sys.stdout.flush()
+
+
+def drawn(folder: Path, side: int, tissue: float) -> Path:
+    """Draw a slide; one of 60,000 px takes minutes."""
+    from wsi_minugan.slides.drawn import Drawing, write_slide
+
+    path = folder / f"{side}.tiff"
+    write_slide(path, Drawing(side, side, tissue_fraction=tissue, mitoses=50))
+    return path
 
 
 if __name__ == "__main__":

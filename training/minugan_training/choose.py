@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +21,24 @@ from minugan_training.detect import (
 )
 from minugan_training.index import Entry
 from minugan_training.matching import match
-from minugan_training.metrics import Detections, pooled
-from minugan_training.truth import MITOSES, UNKNOWN, Sample, load_sample, mitosis_truth
+from minugan_training.metrics import Detections, dice, pooled
+from minugan_training.truth import (
+    BOUNDARY,
+    MITOSES,
+    NUCLEI,
+    UNKNOWN,
+    Sample,
+    load_sample,
+    mitosis_truth,
+)
 from wsi_minugan.errors import DataError
 from wsi_minugan.geometry import UM2_PER_MM2
 from wsi_minugan.minugan.predictor import Predictor
-from wsi_minugan.segmentation.classes import Thresholds
+from wsi_minugan.segmentation.classes import Thresholds, class_map
 
 PIXEL_CUTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
 PEAKS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97)
+NUCLEUS_CUTS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 AREAS_UM2 = (8.0, 12.0, 16.0, 20.0, 24.0, 28.0, 32.0, 40.0)
 
 
@@ -97,6 +107,30 @@ def choose(predictor: Predictor, root: Path, entries: Sequence[Entry], radius_um
             )
             choices.append(Choice(cut, peak, area, counts, recalled.recall if crops else None))
     return sorted(choices, key=lambda c: (-c.found.f1, c.found.fp))
+
+
+def choose_nuclei(predictor: Predictor, root: Path, entries: Sequence[Entry]) -> list[tuple[float, float]]:
+    """Return every cut on the nuclei's scores with the mean Dice it reaches, best first.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model.
+    root : Path
+        What the index's paths are below.
+    entries : sequence of Entry
+        Images with labelled nuclei of the "train" split are used, no others: no set of nuclei is there to choose on alone.
+    """
+    wanted = [e for e in entries if e.split == "train" and e.nuclei == "known"]
+    found = defaultdict(list)
+    for sample in (load_sample(root, e) for e in wanted):
+        scores = score_image(predictor, sample.image)
+        # A boundary parts two nuclei, and belongs to both.
+        truth = (sample.labels[..., NUCLEI] == 1) | (sample.labels[..., BOUNDARY] == 1)
+        for cut in NUCLEUS_CUTS:
+            found[cut].append(dice(class_map(scores, Thresholds(1.0, cut, 0.5)) > 0, truth))
+    means = [(cut, float(np.mean(values))) for cut, values in found.items()]
+    return sorted(means, key=lambda m: -m[1])
 
 
 def _candidates(field: _Field, cut: float) -> Candidates:

@@ -201,22 +201,29 @@ def export(experiment: Path, weights: tuple[Path, ...], out: Path, card: Path, s
     help="Leave out settings that recall less on crops.",
 )
 def choose(model: str, index: Path, root: Path, radius_um: float, show: int, crop_recall: float) -> None:
-    """Print the cuts that do best on the full fields of the split "val", among those that recall enough on its crops."""
+    """Print the cuts that do best on the full fields of the split "val", among those that recall enough on its crops.
+
+    And, where nuclei are labelled, the cuts on their scores by Dice on the split "train".
+    """
     from rich.console import Console
     from rich.table import Table
 
     from minugan_training.choose import choose as search
+    from minugan_training.choose import choose_nuclei
     from minugan_training.index import read_index
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
     from wsi_minugan.minugan.predictor import Predictor
 
     table = Table("pixel cut", "peak", "area um2", "F1", "precision", "recall", "FP per mm2", "crop recall")
-    found = search(Predictor(load_bundle(find_bundle(model))), root, read_index(index), radius_um)
+    predictor, entries = Predictor(load_bundle(find_bundle(model))), read_index(index)
+    found = search(predictor, root, entries, radius_um)
     for c in [c for c in found if (c.crop_recall or 0.0) >= crop_recall][:show]:
         d = c.found
         figures = (d.f1, d.precision, d.recall, d.fp_per_mm2, c.crop_recall or 0.0)
         table.add_row(f"{c.mitosis:g}", f"{c.peak:g}", f"{c.min_area_um2:g}", *(f"{v:.3f}" for v in figures))
     Console().print(table)
+    for cut, value in choose_nuclei(predictor, root, entries):
+        click.echo(f"nucleus cut {cut:g}: Dice {value:.3f}")
 
 
 @app.command()

@@ -182,3 +182,30 @@ def test_some_drawn_mitoses_are_found_and_little_else(finished: Path, drawing: D
 def test_the_manifest_names_the_arithmetic_that_all_blocks_had(finished: Path) -> None:
     manifest = json.loads((finished / ID / "manifest.json").read_text())
     assert manifest["settings"]["precision"] in {"fp32", "bf16"}
+
+
+@pytest.mark.slow
+def test_with_bounds_offset_the_export_and_the_manifest_record_it_and_counting_goes_on(
+    finished: Path, slide: Path, tmp_path: Path, run_command
+) -> None:
+    flags = ("--workers", "1", "--block", "512", "--bounds-offset")
+    done = run_command("run", slide, "-o", tmp_path / "o", *flags)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "o" / ID
+    assert json.loads((folder / "mitoses.geojson").read_text())["origin_px"] == [0, 0]
+    sealed = json.loads((folder / "manifest.json").read_text())
+    assert (sealed["settings"]["bounds_offset"], sealed["geojson_origin_px"]) == (True, [0, 0])
+    # A slide that QuPath crops: as the run would have written it, with bounds at 300, 200.
+    content = json.loads((folder / "mitoses.geojson").read_text())
+    for feature in content["features"]:
+        moved = shapely.from_geojson(json.dumps(feature["geometry"]))
+        moved = shapely.transform(moved, lambda xy: xy - [300, 200])
+        feature["geometry"] = json.loads(shapely.to_geojson(moved))
+    (folder / "mitoses.geojson").write_text(json.dumps(content | {"origin_px": [300, 200]}))
+    for source in ([folder], [folder / "mitoses.geojson", "--mpp", "0.25"]):
+        done = run_command("count", *source, "-o", tmp_path / "c.json")
+        assert done.returncode == 0, done.stderr
+        spot = json.loads((tmp_path / "c.json").read_text())["hotspot"]
+        before = json.loads((finished / ID / "count.json").read_text())["hotspot"]
+        assert spot["center_x_px"] == pytest.approx(before["center_x_px"], abs=2)
+        assert spot["mitoses"] == before["mitoses"]

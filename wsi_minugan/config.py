@@ -53,6 +53,10 @@ class RunSettings(BaseModel):
         0.5, gt=HPF_MIN_MM, lt=HPF_MAX_MM, description="Diameter of one high-power field."
     )
     pseudonyms: bool = Field(False, description="Name results by number; the key goes to pseudonyms.csv.")
+    bounds_offset: bool = Field(
+        False,
+        description="Count mitoses.geojson from the corner of the slide's bounds, where QuPath crops to them.",
+    )
     tolerate_tiles: int = Field(
         0, ge=0, description="Leave out up to so many tiles of a slide that do not decode."
     )

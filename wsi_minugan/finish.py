@@ -162,8 +162,9 @@ def _write_mitoses(
     if spot.center_x_px is not None and spot.center_y_px is not None:
         circle = geojson.circle(spot.center_x_px, spot.center_y_px, spot.radius_px)
     words = f"Hot spot: {spot.mitoses} mitoses in {spot.area_mm2:.2f} mm2"
+    origin = plan.info.bounds_px if work.settings.bounds_offset else None
     geojson.write_geojson(
-        folder / "mitoses.geojson", geojson.Mitoses(polygons, measurements, work.key), circle, words
+        folder / "mitoses.geojson", geojson.Mitoses(polygons, measurements, work.key, origin), circle, words
     )
 
 
@@ -265,6 +266,7 @@ def _manifest(plan: SlidePlan, work: SlideWork, folder: Path) -> Manifest:
             plan.tissue.any_in(grid.box(i, j)) for i in range(grid.shape[0]) for j in range(grid.shape[1])
         ),
         tiles_not_analysed=plan.broken_tiles,
+        geojson_origin_px=info.bounds_px if work.settings.bounds_offset else (0, 0),
         warnings=list(plan.warnings),
         files=manifest.digests(folder),
     )

@@ -25,8 +25,8 @@ def recount(
     from wsi_minugan.outputs.geojson import read_marks
 
     hotspot_mm2 = _hotspot_mm2(area_mm2, hpf_diameter_mm)
-    path, known_mpp, analysed_mm2, tissue = _open(source)
-    marks = read_marks(path)
+    path, origin_px, known_mpp, analysed_mm2, tissue = _open(source)
+    marks = read_marks(path, origin_px)
     _tell(marks)
     count = count_mitoses(
         marks.points_px,
@@ -47,17 +47,20 @@ def recount(
     )
 
 
-def _open(source: Path) -> tuple[Path, float | None, float | None, TissueFraction | None]:
-    """Return the file of mitoses, and of a result folder its resolution, analysed area and tissue."""
+def _open(
+    source: Path,
+) -> tuple[Path, tuple[int, int], float | None, float | None, TissueFraction | None]:
+    """Return the file of mitoses, and of a result folder what its file counts from, its resolution, analysed area and tissue."""
     from wsi_minugan.outputs.manifest import read_manifest
     from wsi_minugan.recount import area_of, tissue_of_results
 
     if not source.is_dir():
-        return source, None, None, None
+        return source, (0, 0), None, None, None
     if (source / "slides.csv").is_file():
         raise InputError(f"{source} holds a whole batch. Name the folder of one slide in it: {source}/SLIDE.")
-    mpp = read_manifest(source).slide.mpp
-    return source / "mitoses.geojson", mpp, area_of(source), tissue_of_results(source)
+    sealed = read_manifest(source)
+    path, origin_px = source / "mitoses.geojson", sealed.geojson_origin_px
+    return path, origin_px, sealed.slide.mpp, area_of(source), tissue_of_results(source)
 
 
 def _hotspot_mm2(area_mm2: float | None, hpf_diameter_mm: float) -> float:

@@ -209,3 +209,18 @@ def test_with_bounds_offset_the_export_and_the_manifest_record_it_and_counting_g
         before = json.loads((finished / ID / "count.json").read_text())["hotspot"]
         assert spot["center_x_px"] == pytest.approx(before["center_x_px"], abs=2)
         assert spot["mitoses"] == before["mitoses"]
+
+
+def test_a_hot_spot_mostly_off_the_tissue_is_told_in_manifest_and_report(finished: Path) -> None:
+    # The drawing is smaller than the hot spot.
+    (warning,) = json.loads((finished / ID / "count.json").read_text())["warnings"]
+    assert "of the hot spot's 1.96 mm2 was analysed tissue" in warning
+    assert warning in json.loads((finished / ID / "manifest.json").read_text())["warnings"]
+    assert warning.split("'")[0] in (finished / "report.html").read_text()
+
+
+def test_the_report_shows_the_hot_spots_tissue_and_both_scores(finished: Path) -> None:
+    html = (finished / "report.html").read_text()
+    count = json.loads((finished / ID / "count.json").read_text())
+    assert "<th>Nottingham</th><th>TUPAC16</th>" in html
+    assert f"<td>{100 * count['hotspot']['tissue_fraction']:.0f} %</td>" in html

@@ -75,7 +75,7 @@ def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: 
     _draw(plan, reader, mitoses, count, folder)
     masks.build_pyramid(folder / "masks.zarr", plan.frame)
     remove_partial(folder)
-    manifest.write_manifest(folder, _manifest(plan, work, folder))
+    manifest.write_manifest(folder, _manifest(plan, work, count.warnings, folder))
     # Scratch goes last: a slide killed before its manifest goes on from it.
     shutil.rmtree(folder / WORK)
     return slide_state(plan.slide, folder)
@@ -111,6 +111,8 @@ def slide_state(slide: SlideInput, folder: Path) -> SlideState:
         hotspot_mitoses=count.hotspot.mitoses,
         hotspot_area_mm2=round(count.hotspot.area_mm2, 4),
         nottingham_score=count.scores.nottingham,
+        hotspot_tissue_fraction=count.hotspot.tissue_fraction,
+        tupac16_score=count.scores.tupac16,
     )
 
 
@@ -237,7 +239,7 @@ def _draw(plan: SlidePlan, reader: SlideReader, mitoses: SlideObjects, count: Co
     draw_overview(folder / "overview.png", thumbnail(reader, OVERVIEW_PX), plan.info.width_px, found)
 
 
-def _manifest(plan: SlidePlan, work: SlideWork, folder: Path) -> Manifest:
+def _manifest(plan: SlidePlan, work: SlideWork, warnings: tuple[str, ...], folder: Path) -> Manifest:
     info, frame = plan.info, plan.frame
     grid = plan.grid
     return Manifest(
@@ -267,7 +269,7 @@ def _manifest(plan: SlidePlan, work: SlideWork, folder: Path) -> Manifest:
         ),
         tiles_not_analysed=plan.broken_tiles,
         geojson_origin_px=info.bounds_px if work.settings.bounds_offset else (0, 0),
-        warnings=list(plan.warnings),
+        warnings=[*plan.warnings, *warnings],
         files=manifest.digests(folder),
     )
 

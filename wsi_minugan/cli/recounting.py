@@ -36,6 +36,8 @@ def recount(
         analysed_mm2,
         tissue,
     )
+    for warning in count.warnings:
+        click.echo(warning, err=True)
     text = count.model_dump_json(indent=2)
     if out is None:
         click.echo(text)

@@ -81,6 +81,8 @@ class SlideState(_Frozen):
     hotspot_area_mm2: float | None = None
     nottingham_score: int | None = None
     seconds: float | None = None
+    hotspot_tissue_fraction: float | None = None
+    tupac16_score: int | None = None
 
 
 class StatusFile(_Frozen):

@@ -41,6 +41,7 @@ def write_report(
         warnings=warnings,
         pictures={s.slide_id: _picture(path.parent / s.slide_id / "overview.png") for s in slides},
         number=_number,
+        percent=lambda share: "–" if share is None else f"{100 * share:.0f} %",
     )
     write_text(path, html)
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import geopandas
@@ -15,6 +16,7 @@ from ome_zarr_models.v05 import Image
 from ome_zarr_models.v05.image_label import ImageLabel
 
 from wsi_minugan import schemas
+from wsi_minugan.minugan.bundle import BUNDLED
 from wsi_minugan.outputs.manifest import verify
 from wsi_minugan.slides.drawn import Drawing
 
@@ -182,6 +184,21 @@ def test_some_drawn_mitoses_are_found_and_little_else(finished: Path, drawing: D
 def test_the_manifest_names_the_arithmetic_that_all_blocks_had(finished: Path) -> None:
     manifest = json.loads((finished / ID / "manifest.json").read_text())
     assert manifest["settings"]["precision"] in {"fp32", "bf16"}
+
+
+@pytest.mark.slow
+def test_ids_stay_when_the_hot_spots_area_or_the_models_place_change(
+    finished: Path, slide: Path, tmp_path: Path, run_command
+) -> None:
+    shutil.copytree(BUNDLED / "default", tmp_path / "model")
+    flags = ("--workers", "1", "--block", "1024", "--hotspot-mm2", "0.05", "--model", tmp_path / "model")
+    done = run_command("run", slide, "-o", tmp_path / "o", *flags)
+    assert done.returncode == 0, done.stderr
+    before, again = (
+        json.loads((o / ID / "mitoses.geojson").read_text())["features"] for o in (finished, tmp_path / "o")
+    )
+    assert before[0]["geometry"] != again[0]["geometry"]
+    assert [f["id"] for f in before] == [f["id"] for f in again]
 
 
 @pytest.mark.slow

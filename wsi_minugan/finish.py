@@ -52,15 +52,12 @@ class SlideWork:
     bundle : Bundle
         The model.
     fingerprint : str
-        The slide's.
-    key : str
-        Digest of slide, settings and model; ids are made from it.
+        The slide's; ids are made from it.
     """
 
     settings: RunSettings
     bundle: Bundle
     fingerprint: str
-    key: str
 
 
 def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: Path) -> SlideState:
@@ -165,9 +162,9 @@ def _write_mitoses(
         circle = geojson.circle(spot.center_x_px, spot.center_y_px, spot.radius_px)
     words = f"Hot spot: {spot.mitoses} mitoses in {spot.area_mm2:.2f} mm2"
     origin = plan.info.bounds_px if work.settings.bounds_offset else None
-    geojson.write_geojson(
-        folder / "mitoses.geojson", geojson.Mitoses(polygons, measurements, work.key, origin), circle, words
-    )
+    first_px = np.stack([table["first_x"], table["first_y"]], axis=1)
+    found = geojson.Mitoses(polygons, measurements, first_px, work.fingerprint, origin)
+    geojson.write_geojson(folder / "mitoses.geojson", found, circle, words)
 
 
 def _write_nuclei(plan: SlidePlan, scratch: Scratch, folder: Path) -> None:

@@ -114,7 +114,8 @@ SPOT = shapely.box(1000, 2000, 1100, 2100)
 
 def write(path: Path, origin: tuple[int, int] | None) -> Path:
     mitosis = np.array([shapely.box(1010, 2020, 1014, 2024)], object)
-    write_geojson(path, Mitoses(mitosis, {"Area um2": np.array([1.0])}, "d", origin), SPOT)
+    first = np.array([[1010, 2020]])
+    write_geojson(path, Mitoses(mitosis, {"Area um2": np.array([1.0])}, first, "d", origin), SPOT)
     return path
 
 
@@ -147,3 +148,16 @@ def test_an_offset_that_is_none_is_told(tmp_path: Path, origin: Any) -> None:
     )
     with pytest.raises(InputError, match="origin_px"):
         read_marks(tmp_path / "m.json")
+
+
+def test_an_objects_id_is_that_of_the_slide_and_the_place_whatever_else_is_found(tmp_path: Path) -> None:
+    squares = np.array([shapely.box(0, 0, 2, 2), shapely.box(10, 20, 12, 22)], object)
+    first = np.array([[0, 0], [10, 20]])
+    ids = {}
+    for name, kept, origin in (("both", [0, 1], None), ("second", [1], (5, 5))):
+        path = tmp_path / f"{name}.geojson"
+        area = {"Area um2": np.ones(len(kept))}
+        write_geojson(path, Mitoses(squares[kept], area, first[kept], "slide", origin), None)
+        ids[name] = [f["id"] for f in json.loads(path.read_text())["features"]]
+    assert ids["second"] == ids["both"][1:]
+    assert len(set(ids["both"])) == 2

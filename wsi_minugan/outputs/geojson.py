@@ -89,15 +89,18 @@ class Mitoses:
         Valid polygons in level-0 px.
     measurements : mapping of str to ndarray, each of shape (n,)
         Numbers per mitosis.
-    digest : str
-        Digest of the slide's work, from which the ids are made.
+    first_px : ndarray of int, shape (n, 2)
+        x, y of each one's first pixel (raster order, analysis px): no two objects share it, and no setting moves it.
+    slide_digest : str
+        The slide's fingerprint; with `first_px` it makes the ids.
     origin_px : tuple of int, optional
         x, y of the level-0 pixel that the file's coordinates count from; it is recorded in the file.
     """
 
     shapes: NDArray[np.object_]
     measurements: Mapping[str, NDArray[np.float64]]
-    digest: str
+    first_px: NDArray[np.int64]
+    slide_digest: str
     origin_px: tuple[int, int] | None = None
 
 
@@ -128,10 +131,11 @@ def write_geojson(path: Path, mitoses: Mitoses, hotspot: shapely.Geometry | None
 
 def _features(mitoses: Mitoses, hotspot: shapely.Geometry | None, name: str) -> Iterator[str]:
     if hotspot is not None:
-        yield _feature(hotspot, mitoses.digest, "hotspot", HOTSPOT, "annotation", {}, name)
+        yield _feature(hotspot, mitoses.slide_digest, "hotspot", HOTSPOT, "annotation", {}, name)
     for k, polygon in enumerate(mitoses.shapes):
         numbers = {m: round(float(v[k]), 4) for m, v in mitoses.measurements.items()}
-        yield _feature(polygon, mitoses.digest, f"mitosis {k + 1}", MITOSIS, "detection", numbers)
+        key = "mitosis {} {}".format(*mitoses.first_px[k])
+        yield _feature(polygon, mitoses.slide_digest, key, MITOSIS, "detection", numbers)
 
 
 def _from_origin(

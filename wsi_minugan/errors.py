@@ -12,6 +12,10 @@ class InputError(MinuganError):
     """An input path, table or option that cannot be used."""
 
 
+class NoSlidesError(InputError):
+    """A folder or pattern that holds no slides, or none yet."""
+
+
 class SettingsError(MinuganError):
     """A setting, or a configuration file, that does not fit the model of settings."""
 
@@ -50,6 +54,10 @@ class DeviceError(MinuganError):
 
 class OutputError(MinuganError):
     """The output folder cannot be used: unreadable, read-only, full, or of another run."""
+
+
+class DiskFullError(OutputError):
+    """There is no room left to write: no wrong use, and the same command goes on once there is some."""
 
 
 class LockedError(OutputError):

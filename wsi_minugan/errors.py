@@ -3,6 +3,9 @@
 A message says what happened, where, and what to do. The command line prints it as it is, without a traceback.
 """
 
+RETRY = "wsi-minugan retry OUT"
+"""The command as a message writes it that does not know the output folder; who tells the user fills it in."""
+
 
 class MinuganError(Exception):
     """Base of all errors of this project; its text is a sentence for the user."""

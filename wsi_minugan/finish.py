@@ -36,6 +36,7 @@ from wsi_minugan.slides.analysis import thumbnail
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader
 from wsi_minugan.slides.tissue import TissueMask
+from wsi_minugan.words import counted
 
 _PACKAGES = ("wsi-minugan", "torch", "numpy", "zarr", "openslide-python", "shapely", "opencv-python-headless")
 _PART_NUCLEI = 20_000
@@ -160,7 +161,7 @@ def _write_mitoses(
     circle = None
     if spot.center_x_px is not None and spot.center_y_px is not None:
         circle = geojson.circle(spot.center_x_px, spot.center_y_px, spot.radius_px)
-    words = f"Hot spot: {spot.mitoses} mitoses in {spot.area_mm2:.2f} mm2"
+    words = f"Hot spot: {counted(spot.mitoses, 'mitosis', 'mitoses')} in {spot.area_mm2:.2f} mm2"
     origin = plan.info.bounds_px if work.settings.bounds_offset else None
     first_px = np.stack([table["first_x"], table["first_y"]], axis=1)
     found = geojson.Mitoses(polygons, measurements, first_px, work.fingerprint, origin)

@@ -10,6 +10,7 @@ import click
 
 from wsi_minugan.config import HPF_MAX_MM, HPF_MIN_MM
 from wsi_minugan.errors import InputError
+from wsi_minugan.words import counted
 
 if TYPE_CHECKING:
     from wsi_minugan.counting.hotspot import TissueFraction
@@ -45,7 +46,7 @@ def recount(
     write_text(out, text + "\n")
     spot = count.hotspot
     click.echo(
-        f"{count.mitoses} mitoses; {spot.mitoses} in the hot spot of {spot.area_mm2:.2f} mm2. Written: {out}"
+        f"{counted(count.mitoses, 'mitosis', 'mitoses')}; {spot.mitoses} in the hot spot of {spot.area_mm2:.2f} mm2. Written: {out}"
     )
 
 
@@ -94,6 +95,6 @@ def _tell(marks: Marks) -> None:
         click.echo(f"Not counted, by class: {', '.join(others)}.", err=True)
     if 0 < marks.unclassed < len(marks.points_px):
         click.echo(
-            f"{marks.unclassed} objects have no class and were counted. If some are no mitoses, give them a class in QuPath.",
+            f"Counted without a class: {counted(marks.unclassed, 'object')}. What is no mitosis needs a class in QuPath.",
             err=True,
         )

@@ -46,7 +46,7 @@ def run_slides(slides: Sequence[SlideInput], out: Path, settings: RunSettings, r
     done = sum(s.status == "done" for s in result.slides)
     failed = failures(result)
     click.echo(
-        f"{done} of {len(result.slides)} slides done, {len(failed)} failed. Results: {out / 'report.html'}"
+        f"{done} of {_plural(len(result.slides))} done, {len(failed)} failed. Results: {out / 'report.html'}"
     )
     if failed:
         _print_failures(failed, f"{_plural(len(failed))} failed")

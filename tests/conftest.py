@@ -61,6 +61,12 @@ def without_rights() -> list[str]:
     return ["setpriv", "--bounding-set", "-dac_override,-dac_read_search,-fowner", "--inh-caps", "-all"]
 
 
+@pytest.fixture
+def obeying() -> list[str]:
+    """Return what goes before a command so that it obeys the rights of files."""
+    return without_rights()
+
+
 def command(
     *arguments: object, timeout: float = 280, obey_rights: bool = False
 ) -> subprocess.CompletedProcess[str]:

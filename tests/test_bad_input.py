@@ -1,7 +1,9 @@
 """Bad input gets a sentence, never a traceback; the other slides go on."""
 
 import csv
+import errno
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -136,11 +138,11 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, run_command) -> N
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
-    from wsi_minugan.errors import OutputError
+    from wsi_minugan.errors import DiskFullError
     from wsi_minugan.outputs.atomic import write_bytes
 
     (tmp_path / "f").symlink_to("/dev/full")
-    with pytest.raises(OutputError, match="disk not full"), (tmp_path / "f").open("wb", buffering=0):
+    with pytest.raises(DiskFullError, match="Free some space"), (tmp_path / "f").open("wb", buffering=0):
         (tmp_path / f".x.{os.getpid()}.partial").symlink_to("/dev/full")
         write_bytes(tmp_path / "x", b"0" * 100)
 
@@ -231,3 +233,20 @@ def test_a_bad_configuration_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(SettingsError):
         load_settings(tmp_path / "c.yaml", {})
+
+
+@pytest.mark.parametrize(("code", "status"), [("ENOSPC", 1), ("EACCES", 2)])
+def test_a_full_disk_is_no_wrong_use_and_ends_with_status_1(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, good: Path, code: str, status: int
+) -> None:
+    from wsi_minugan.cli import main
+
+    def refuse(path: Path, data: bytes) -> None:
+        number = getattr(errno, code)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(sys, "argv", ["wsi-minugan", "run", str(good), "-o", str(tmp_path / "o")])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == status

@@ -51,6 +51,7 @@ def test_a_dry_run_writes_nothing(run_command, slide: Path, tmp_path: Path) -> N
     done = run_command("run", slide, "-o", tmp_path / "o", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "patches" in done.stdout
+    assert re.search(r"Reckoned from one batch .* \d+ ms a patch .* \d+ workers?\.", done.stdout, re.DOTALL)
     assert not (tmp_path / "o").exists()
     assert max(map(len, done.stdout.splitlines())) <= 80
 
@@ -201,3 +202,22 @@ def test_a_slide_of_several_files_has_settled_when_all_of_them_have(tmp_path: Pa
     assert arrivals.settled() == ()
     clock[0] = 18
     assert [s.slide_id for s in arrivals.settled()] == ["a", "series"]
+
+
+def test_one_mitosis_of_one_slide_is_told_as_one(
+    run_command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from minugan_jobs.engine import Event
+    from minugan_jobs.work import Outcome
+
+    from wsi_minugan.cli.progress import Progress
+    from wsi_minugan.outputs.models import SlideState
+
+    mark = '{"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}, "properties": {}}'
+    (tmp_path / "m.geojson").write_text(mark)
+    done = run_command("count", tmp_path / "m.geojson", "--mpp", "0.25", "-o", tmp_path / "c.json")
+    assert done.stdout.startswith("1 mitosis; 1 in the hot spot")
+    row = SlideState(slide_id="s", path="s", status="done", mitoses=1, hotspot_mitoses=1)
+    with Progress(1, quiet=False) as progress:
+        progress(Event("done", "s", outcome=Outcome(1.0, row=row)))
+    assert "1 mitosis in" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import geopandas
@@ -15,6 +16,7 @@ from ome_zarr_models.v05 import Image
 from ome_zarr_models.v05.image_label import ImageLabel
 
 from wsi_minugan import schemas
+from wsi_minugan.minugan.bundle import BUNDLED
 from wsi_minugan.outputs.manifest import verify
 from wsi_minugan.slides.drawn import Drawing
 
@@ -182,3 +184,60 @@ def test_some_drawn_mitoses_are_found_and_little_else(finished: Path, drawing: D
 def test_the_manifest_names_the_arithmetic_that_all_blocks_had(finished: Path) -> None:
     manifest = json.loads((finished / ID / "manifest.json").read_text())
     assert manifest["settings"]["precision"] in {"fp32", "bf16"}
+
+
+@pytest.mark.slow
+def test_ids_stay_when_the_hot_spots_area_or_the_models_place_change(
+    finished: Path, slide: Path, tmp_path: Path, run_command
+) -> None:
+    shutil.copytree(BUNDLED / "default", tmp_path / "model")
+    flags = ("--workers", "1", "--block", "1024", "--hotspot-mm2", "0.05", "--model", tmp_path / "model")
+    done = run_command("run", slide, "-o", tmp_path / "o", *flags)
+    assert done.returncode == 0, done.stderr
+    before, again = (
+        json.loads((o / ID / "mitoses.geojson").read_text())["features"] for o in (finished, tmp_path / "o")
+    )
+    assert before[0]["geometry"] != again[0]["geometry"]
+    assert [f["id"] for f in before] == [f["id"] for f in again]
+
+
+@pytest.mark.slow
+def test_with_bounds_offset_the_export_and_the_manifest_record_it_and_counting_goes_on(
+    finished: Path, slide: Path, tmp_path: Path, run_command
+) -> None:
+    flags = ("--workers", "1", "--block", "512", "--bounds-offset")
+    done = run_command("run", slide, "-o", tmp_path / "o", *flags)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "o" / ID
+    assert json.loads((folder / "mitoses.geojson").read_text())["origin_px"] == [0, 0]
+    sealed = json.loads((folder / "manifest.json").read_text())
+    assert (sealed["settings"]["bounds_offset"], sealed["geojson_origin_px"]) == (True, [0, 0])
+    # A slide that QuPath crops: as the run would have written it, with bounds at 300, 200.
+    content = json.loads((folder / "mitoses.geojson").read_text())
+    for feature in content["features"]:
+        moved = shapely.from_geojson(json.dumps(feature["geometry"]))
+        moved = shapely.transform(moved, lambda xy: xy - [300, 200])
+        feature["geometry"] = json.loads(shapely.to_geojson(moved))
+    (folder / "mitoses.geojson").write_text(json.dumps(content | {"origin_px": [300, 200]}))
+    for source in ([folder], [folder / "mitoses.geojson", "--mpp", "0.25"]):
+        done = run_command("count", *source, "-o", tmp_path / "c.json")
+        assert done.returncode == 0, done.stderr
+        spot = json.loads((tmp_path / "c.json").read_text())["hotspot"]
+        before = json.loads((finished / ID / "count.json").read_text())["hotspot"]
+        assert spot["center_x_px"] == pytest.approx(before["center_x_px"], abs=2)
+        assert spot["mitoses"] == before["mitoses"]
+
+
+def test_a_hot_spot_mostly_off_the_tissue_is_told_in_manifest_and_report(finished: Path) -> None:
+    # The drawing is smaller than the hot spot.
+    (warning,) = json.loads((finished / ID / "count.json").read_text())["warnings"]
+    assert "of the hot spot's 1.96 mm2 was analysed tissue" in warning
+    assert warning in json.loads((finished / ID / "manifest.json").read_text())["warnings"]
+    assert warning.split("'")[0] in (finished / "report.html").read_text()
+
+
+def test_the_report_shows_the_hot_spots_tissue_and_both_scores(finished: Path) -> None:
+    html = (finished / "report.html").read_text()
+    count = json.loads((finished / ID / "count.json").read_text())
+    assert "<th>Nottingham</th><th>TUPAC16</th>" in html
+    assert f"<td>{100 * count['hotspot']['tissue_fraction']:.0f} %</td>" in html

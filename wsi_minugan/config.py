@@ -16,11 +16,13 @@ HPF_MIN_MM, HPF_MAX_MM = 0.1, 2.0
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 M = TypeVar("M", bound=BaseModel)
 
-_HOW = (
+_NOT_IN_KEY = (
+    # Digests hold the model's own: the same one may be named and found in several ways.
+    "model",
     *("device", "workers", "threads", "batch_size", "block_px", "stall_s", "scheduler", "cluster"),
     *("stage_dir", "stage_gb", "on_finish", "overwrite", "quiet"),
 )
-"""Settings that say how results are made, and do not shape them."""
+"""Settings that say how results are made, and do not shape them, and the model as it was typed."""
 
 
 FLAGS = {"stride_px": "stride", "block_px": "block"}
@@ -53,6 +55,10 @@ class RunSettings(BaseModel):
         0.5, gt=HPF_MIN_MM, lt=HPF_MAX_MM, description="Diameter of one high-power field."
     )
     pseudonyms: bool = Field(False, description="Name results by number; the key goes to pseudonyms.csv.")
+    bounds_offset: bool = Field(
+        False,
+        description="Count mitoses.geojson from the corner of the slide's bounds, where QuPath crops to them.",
+    )
     tolerate_tiles: int = Field(
         0, ge=0, description="Leave out up to so many tiles of a slide that do not decode."
     )
@@ -85,11 +91,8 @@ class RunSettings(BaseModel):
         return self.hotspot_mm2 or 10 * math.pi * (self.hpf_diameter_mm / 2) ** 2
 
     def results_key(self) -> dict[str, Any]:
-        """Return the settings that decide the results, for digests."""
-        return self.model_dump(
-            mode="json",
-            exclude=set(_HOW),
-        )
+        """Return the settings that, with the slide and the model, decide the results; for digests and manifests."""
+        return self.model_dump(mode="json", exclude=set(_NOT_IN_KEY))
 
 
 def load_settings(config: Path | None, flags: dict[str, Any]) -> RunSettings:

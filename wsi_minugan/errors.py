@@ -3,6 +3,9 @@
 A message says what happened, where, and what to do. The command line prints it as it is, without a traceback.
 """
 
+RETRY = "wsi-minugan retry OUT"
+"""The command as a message writes it that does not know the output folder; who tells the user fills it in."""
+
 
 class MinuganError(Exception):
     """Base of all errors of this project; its text is a sentence for the user."""
@@ -10,6 +13,10 @@ class MinuganError(Exception):
 
 class InputError(MinuganError):
     """An input path, table or option that cannot be used."""
+
+
+class NoSlidesError(InputError):
+    """A folder or pattern that holds no slides, or none yet."""
 
 
 class SettingsError(MinuganError):
@@ -50,6 +57,10 @@ class DeviceError(MinuganError):
 
 class OutputError(MinuganError):
     """The output folder cannot be used: unreadable, read-only, full, or of another run."""
+
+
+class DiskFullError(OutputError):
+    """There is no room left to write: no wrong use, and the same command goes on once there is some."""
 
 
 class LockedError(OutputError):

@@ -36,6 +36,7 @@ from wsi_minugan.slides.analysis import thumbnail
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader
 from wsi_minugan.slides.tissue import TissueMask
+from wsi_minugan.words import counted
 
 _PACKAGES = ("wsi-minugan", "torch", "numpy", "zarr", "openslide-python", "shapely", "opencv-python-headless")
 _PART_NUCLEI = 20_000
@@ -52,15 +53,12 @@ class SlideWork:
     bundle : Bundle
         The model.
     fingerprint : str
-        The slide's.
-    key : str
-        Digest of slide, settings and model; ids are made from it.
+        The slide's; ids are made from it.
     """
 
     settings: RunSettings
     bundle: Bundle
     fingerprint: str
-    key: str
 
 
 def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: Path) -> SlideState:
@@ -75,7 +73,7 @@ def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: 
     _draw(plan, reader, mitoses, count, folder)
     masks.build_pyramid(folder / "masks.zarr", plan.frame)
     remove_partial(folder)
-    manifest.write_manifest(folder, _manifest(plan, work, folder))
+    manifest.write_manifest(folder, _manifest(plan, work, count.warnings, folder))
     # Scratch goes last: a slide killed before its manifest goes on from it.
     shutil.rmtree(folder / WORK)
     return slide_state(plan.slide, folder)
@@ -111,6 +109,8 @@ def slide_state(slide: SlideInput, folder: Path) -> SlideState:
         hotspot_mitoses=count.hotspot.mitoses,
         hotspot_area_mm2=round(count.hotspot.area_mm2, 4),
         nottingham_score=count.scores.nottingham,
+        hotspot_tissue_fraction=count.hotspot.tissue_fraction,
+        tupac16_score=count.scores.tupac16,
     )
 
 
@@ -161,10 +161,11 @@ def _write_mitoses(
     circle = None
     if spot.center_x_px is not None and spot.center_y_px is not None:
         circle = geojson.circle(spot.center_x_px, spot.center_y_px, spot.radius_px)
-    words = f"Hot spot: {spot.mitoses} mitoses in {spot.area_mm2:.2f} mm2"
-    geojson.write_geojson(
-        folder / "mitoses.geojson", geojson.Mitoses(polygons, measurements, work.key), circle, words
-    )
+    words = f"Hot spot: {counted(spot.mitoses, 'mitosis', 'mitoses')} in {spot.area_mm2:.2f} mm2"
+    origin = plan.info.bounds_px if work.settings.bounds_offset else None
+    first_px = np.stack([table["first_x"], table["first_y"]], axis=1)
+    found = geojson.Mitoses(polygons, measurements, first_px, work.fingerprint, origin)
+    geojson.write_geojson(folder / "mitoses.geojson", found, circle, words)
 
 
 def _write_nuclei(plan: SlidePlan, scratch: Scratch, folder: Path) -> None:
@@ -236,7 +237,7 @@ def _draw(plan: SlidePlan, reader: SlideReader, mitoses: SlideObjects, count: Co
     draw_overview(folder / "overview.png", thumbnail(reader, OVERVIEW_PX), plan.info.width_px, found)
 
 
-def _manifest(plan: SlidePlan, work: SlideWork, folder: Path) -> Manifest:
+def _manifest(plan: SlidePlan, work: SlideWork, warnings: tuple[str, ...], folder: Path) -> Manifest:
     info, frame = plan.info, plan.frame
     grid = plan.grid
     return Manifest(
@@ -265,7 +266,8 @@ def _manifest(plan: SlidePlan, work: SlideWork, folder: Path) -> Manifest:
             plan.tissue.any_in(grid.box(i, j)) for i in range(grid.shape[0]) for j in range(grid.shape[1])
         ),
         tiles_not_analysed=plan.broken_tiles,
-        warnings=list(plan.warnings),
+        geojson_origin_px=info.bounds_px if work.settings.bounds_offset else (0, 0),
+        warnings=[*plan.warnings, *warnings],
         files=manifest.digests(folder),
     )
 

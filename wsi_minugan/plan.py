@@ -21,6 +21,7 @@ from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideInfo, SlideReader, open_slide, resolve_mpp
 from wsi_minugan.slides.tissue import TissueMask, everything, find_tissue
 from wsi_minugan.slides.tolerant import TolerantReader, without_broken_tiles
+from wsi_minugan.words import counted
 
 UPSAMPLED_BELOW = 0.9
 PLAN_FILE = "plan.npz"
@@ -85,8 +86,10 @@ class SlidePlan:
                 "fine detail that the network was trained on is missing, so counts are less certain."
             )
         if self.broken_tiles:
+            one = self.broken_tiles == 1
             found.append(
-                f"{self.broken_tiles} tiles do not decode and were not analysed; areas and counts are without them."
+                f"{counted(self.broken_tiles, 'tile')} {'does' if one else 'do'} not decode and {'was' if one else 'were'} not analysed; "
+                f"areas and counts are without {'it' if one else 'them'}."
             )
         return tuple(found)
 

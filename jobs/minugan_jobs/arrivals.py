@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from wsi_minugan.errors import InputError
+from wsi_minugan.errors import InputError, NoSlidesError
 from wsi_minugan.slides.inputs import SlideInput, expand_inputs
+
+log = logging.getLogger(__name__)
 
 
 class Arrivals:
@@ -21,27 +24,53 @@ class Arrivals:
         How long a file's size and time must not have changed.
     now : callable
         The clock, in seconds.
+    tell : callable
+        Takes a sentence where the folder, or one below it, cannot be read; each once until it can be read again.
     """
 
-    def __init__(self, folder: Path, settle_s: float, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settle_s: float,
+        now: Callable[[], float] = time.monotonic,
+        tell: Callable[[str], None] = log.warning,
+    ) -> None:
         self._folder = folder
         self._settle_s = settle_s
         self._now = now
         self._seen: dict[Path, tuple[tuple[int, int, int], float]] = {}
         self._told: frozenset[Path] = frozenset()
+        self._before: frozenset[Path] = frozenset()
+        self._tell = tell
+        self._trouble: frozenset[str] = frozenset()
 
     def settled(self) -> tuple[SlideInput, ...]:
         """Return all settled slides when there is one that was not returned before, else none."""
-        try:
-            slides = expand_inputs([str(self._folder)])
-        except InputError:
-            return ()
-        still = tuple(s for s in slides if self._is_still(s.path))
+        still = tuple(s for s in self._slides() if self._is_still(s.path))
         paths = frozenset(s.path for s in still)
         if paths <= self._told:
             return ()
-        self._told = paths
+        self._before, self._told = self._told, paths
         return still
+
+    def again(self) -> None:
+        """Return the slides of the last time once more: they could not be run."""
+        self._told = self._before
+
+    def _slides(self) -> tuple[SlideInput, ...]:
+        trouble: list[str] = []
+        try:
+            slides = expand_inputs([str(self._folder)], trouble.append)
+        except NoSlidesError:
+            slides = ()
+        except InputError as e:
+            slides = ()
+            trouble.append(str(e))
+        for text in trouble:
+            if text not in self._trouble:
+                self._tell(text)
+        self._trouble = frozenset(trouble)
+        return slides
 
     def _is_still(self, path: Path) -> bool:
         try:

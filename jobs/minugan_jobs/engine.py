@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import queue
+import shlex
 import time
 import traceback
 from collections import deque
@@ -21,7 +22,7 @@ from minugan_jobs.ledger import Ledger, SlideRecord
 from minugan_jobs.outfolder import unnamed
 from minugan_jobs.supply import Supply
 from minugan_jobs.work import Job, Outcome, Stage, run_stage
-from wsi_minugan.errors import MinuganError
+from wsi_minugan.errors import RETRY, MinuganError
 
 TASKS_PER_WORKER = 3
 _POLL_S = 0.5
@@ -241,6 +242,7 @@ class Engine:
     def _fail(self, slide: _SlideRun, error: str, details: str) -> None:
         if slide.job.settings.pseudonyms:
             error, details = (unnamed(text, slide.job.slide) for text in (error, details))
+        error = error.replace(RETRY, f"wsi-minugan retry {shlex.quote(str(slide.job.folder.parent))}")
         for future in slide.running.values():
             future.cancel()
         self._active.remove(slide)
@@ -267,6 +269,6 @@ def _why(slide: _SlideRun, stage: Stage, index: int, future: Future) -> tuple[st
         )
         return why, ""
     if error is None:
-        return f"The task for {where} was lost with its scheduler. Take it again: wsi-minugan retry OUT", ""
+        return f"The task for {where} was lost with its scheduler. Take it again: {RETRY}", ""
     sentence = f"Unexpected {type(error).__name__} in {where}: {error}. Please report it with log.jsonl."
     return sentence, "".join(traceback.format_exception(error))

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from wsi_minugan.errors import OutputError
+from wsi_minugan.outputs.atomic import not_written
 
 
 class EventLog(logging.Handler):
@@ -54,6 +54,4 @@ class EventLog(logging.Handler):
             with self._path.open("a", encoding="utf-8") as f:
                 f.write(json.dumps(line) + "\n")
         except OSError as e:
-            raise OutputError(
-                f"{self._path} cannot be written: {e.strerror or e}. Check the folder and its disk."
-            ) from e
+            raise not_written(self._path, e) from e

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wsi_minugan.errors import OutputError
+from wsi_minugan.errors import DiskFullError, OutputError
 from wsi_minugan.outputs.models import SlideState
 from wsi_minugan.slides.inputs import SlideInput, slide_of
 
@@ -99,6 +99,10 @@ class Ledger:
         try:
             yield
         except sqlite3.Error as e:
+            if getattr(e, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise DiskFullError(
+                    f"The ledger {self.path} cannot be written: the disk is full. Free some space there; the same command then goes on."
+                ) from e
             raise OutputError(
                 f"The ledger {self.path} cannot be used: {e}. Check the folder and its disk, or choose another folder."
             ) from e

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -14,8 +15,9 @@ from pathlib import Path
 
 from minugan_jobs.ledger import LEDGER, Ledger
 from wsi_minugan.errors import OutputError
-from wsi_minugan.outputs.atomic import write_text
+from wsi_minugan.outputs.atomic import not_written, write_text
 from wsi_minugan.slides.inputs import SlideInput, hashed_id, slide_of
+from wsi_minugan.words import counted
 
 KEY_FILE = "pseudonyms.csv"
 
@@ -73,6 +75,8 @@ def prepare_folder(out: Path, slides: Sequence[SlideInput], overwrite: bool) -> 
         probe.write_bytes(b"wsi-minugan")
         probe.unlink()
     except OSError as e:
+        if e.errno == errno.ENOSPC:
+            raise not_written(out, e) from e
         raise OutputError(
             f"The output folder {out} cannot be used: {e.strerror or e}. Choose a folder you may write to, on a disk with space."
         ) from e
@@ -81,7 +85,7 @@ def prepare_folder(out: Path, slides: Sequence[SlideInput], overwrite: bool) -> 
     known = known_in(out).names
     if known and not {s.source for s in slides} & set(known):
         raise OutputError(
-            f"{out} holds the results of another run ({len(known)} slides, none of these). "
+            f"{out} holds the results of another run ({counted(len(known), 'slide')}, none of these). "
             "Choose another folder, or replace them with --overwrite."
         )
 

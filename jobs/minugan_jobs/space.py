@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from wsi_minugan.errors import OutputError
+from wsi_minugan.errors import RETRY, OutputError
 
 BYTES_PER_MM2 = 8e6
 """Results take 4 MB for each mm2 of tissue (docs/performance.md), and as much again while a slide is computed."""
@@ -34,7 +34,7 @@ def check_space(folder: Path, tissue_mm2: float) -> None:
     if free < needed:
         raise OutputError(
             f"About {needed / 1e9:.1f} GB are needed in {folder} and {free / 1e9:.1f} GB are free. "
-            "Free some space, then take the failed slides again with: wsi-minugan retry OUT"
+            f"Free some space, then take the failed slides again with: {RETRY}"
         )
 
 

@@ -32,7 +32,7 @@ from wsi_minugan.slides.reader import SlideReader
 log = logging.getLogger(__name__)
 
 Stage = Literal["plan", "analyse", "merge", "write", "finish"]
-RESULTS_VERSION = 4
+RESULTS_VERSION = 5
 """Raised when the same inputs would give other results, so that old work is not taken for new."""
 
 _KEPT = 2
@@ -178,7 +178,7 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
             bundle, mark = self._bundle(job), _mark(job)
             plan = load_plan(job.folder / WORK)
             settings = job.settings.model_copy(update={"precision": plan.precision})
-            work = SlideWork(settings, bundle, mark, results_key(job, settings, mark, bundle))
+            work = SlideWork(settings, bundle, mark)
             _keep(self._plans, job.folder, (plan, work))
         self._plans.move_to_end(job.folder)
         return self._plans[job.folder]
@@ -241,26 +241,17 @@ def _remove(folder: Path) -> None:
         raise OutputError(f"{folder} cannot be replaced: {e.strerror or e}. Remove it by hand.") from e
 
 
-def results_key(job: Job, settings: RunSettings, mark: str, bundle: Bundle) -> str:
-    """Return the digest of all that decides a slide's results; `settings` with their arithmetic settled."""
-    return _digest(
-        {
-            "version": RESULTS_VERSION,
-            "slide": mark,
-            "slide_id": job.slide.slide_id,
-            "mpp": job.slide.mpp,
-            "settings": settings.results_key(),
-            "model": bundle.digest,
-        }
-    )
-
-
 def work_key(job: Job, settings: RunSettings, mark: str, bundle: Bundle) -> str:
-    """Return the digest of what decides a slide's results, and of how its scratch is cut."""
-    return _digest({"results": results_key(job, settings, mark, bundle), "block_px": settings.block_px})
-
-
-def _digest(content: dict[str, Any]) -> str:
+    """Return the digest of what decides a slide's results (`settings` with their arithmetic settled), and of how its scratch is cut."""
+    content = {
+        "version": RESULTS_VERSION,
+        "slide": mark,
+        "slide_id": job.slide.slide_id,
+        "mpp": job.slide.mpp,
+        "settings": settings.results_key(),
+        "model": bundle.digest,
+        "block_px": settings.block_px,
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

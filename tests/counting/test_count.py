@@ -63,3 +63,15 @@ def test_counts_over_another_area_are_brought_to_ten_fields() -> None:
 def test_no_mitoses_score_one_and_have_no_place() -> None:
     found = count_mitoses(np.zeros((0, 2)), 0.25, 2.0, 0.5)
     assert (found.hotspot.mitoses, found.hotspot.center_x_px, found.scores.nottingham) == (0, None, 1)
+
+
+@pytest.mark.parametrize(("share", "warned"), [(0.49, True), (0.5, False), (None, False)])
+def test_a_hot_spot_mostly_off_the_tissue_is_warned_of(share: float | None, warned: bool) -> None:
+    tissue = None if share is None else lambda x, y, r: share
+    found = count_mitoses(np.array([[100.0, 100.0]]), 0.25, 2.0, 0.5, 1.0, tissue)
+    assert bool(found.warnings) is warned
+    assert not warned or "49 %" in found.warnings[0]
+
+
+def test_without_a_hot_spot_there_is_nothing_to_warn_of() -> None:
+    assert count_mitoses(np.zeros((0, 2)), 0.25, 2.0, 0.5, 1.0, lambda x, y, r: 0.0).warnings == ()

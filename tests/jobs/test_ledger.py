@@ -13,7 +13,7 @@ from minugan_jobs.ledger import Ledger
 from minugan_jobs.lock import OWNER, held, hold
 from minugan_jobs.look import status_of
 
-from wsi_minugan.errors import LockedError, OutputError
+from wsi_minugan.errors import DiskFullError, LockedError, OutputError
 from wsi_minugan.outputs.models import SlideState
 from wsi_minugan.slides.inputs import SlideInput
 
@@ -130,4 +130,13 @@ def test_who_may_only_read_a_run_sees_its_state(tmp_path: Path, run_command, run
     state = json.loads(done.stdout)
     assert state["running"] is running
     assert len(state["slides"]) == len(SLIDES)
+    ledger.close()
+
+
+def test_a_ledger_on_a_full_disk_says_so(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger._db.execute("PRAGMA max_page_count = 12")  # SQLite's own way to have no room
+    with pytest.raises(DiskFullError, match="disk is full"):
+        ledger.note("large", "x" * 1_000_000)
+    assert ledger.fact("version") == "1"
     ledger.close()

@@ -162,7 +162,7 @@ def test_a_tile_that_does_not_decode_is_left_out_where_that_is_allowed(
         assert coverage.any()
         manifest = json.loads((out / "holed" / "manifest.json").read_text())
         assert manifest["tiles_not_analysed"] == 1
-        assert "do not decode" in manifest["warnings"][0]
+        assert manifest["warnings"][0].startswith("1 tile does not decode and was not analysed")
         assert manifest["tissue_mm2"] == pytest.approx(coverage.sum() * 0.25**2 / 1e6, rel=0.02)
         sides[block] = (out / "holed" / "count.json").read_bytes()
     assert sides["512"] == sides["1024"]
@@ -248,10 +248,12 @@ def test_a_disk_that_fills_up_fails_the_slides_and_the_ledger_says_so(
     monkeypatch.setattr(minugan_jobs.space, "KEPT_FREE_BYTES", 10**18)
     with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster, Client(cluster):
         run = RunSettings(scheduler=cluster.scheduler_address)
-        result = run_batch([SlideInput("s", path)], tmp_path / "o", run, lambda event: None)
+        result = run_batch([SlideInput("s", path)], tmp_path / "my results", run, lambda event: None)
     assert result.exit_status == 1
     assert "GB are needed" in failures(result)[0][1]
-    assert "GB are needed" in (tmp_path / "o" / "slides.csv").read_text()
+    assert "GB are needed" in (tmp_path / "my results" / "slides.csv").read_text()
+    # The command is there as it can be typed.
+    assert failures(result)[0][1].endswith(f"wsi-minugan retry '{tmp_path / 'my results'}'")
 
 
 def test_a_batch_that_will_not_fit_is_told(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """From names to slides."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,28 @@ def test_a_name_is_one_folder_inside_the_output(text: str) -> None:
     assert not name.startswith(".")
     assert len(name) <= 120
     assert len(name.encode()) <= 200
+
+
+def test_a_folder_below_that_cannot_be_read_is_told_and_the_other_slides_are_taken(
+    tmp_path: Path, obeying: list[str]
+) -> None:
+    # A process of its own: as root the tests may read everything.
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "a.svs").touch()
+    for name, mode in (("closed", 0o000), (".hidden", 0o000), ("x.zarr", 0o000), ("no entry", 0o444)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "b.svs").touch()
+        (tmp_path / name).chmod(mode)
+    code = (
+        "import sys; from wsi_minugan.slides.inputs import expand_inputs\n"
+        "told = []; print([s.slide_id for s in expand_inputs([sys.argv[1]], told.append)]); print('\\n'.join(told))"
+    )
+    call = [*obeying, sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    slides, *told = done.stdout.splitlines()
+    # Of a folder that may be listed but not entered, the slides are taken, and fail with their reason.
+    assert slides == "['b', 'a', 'x']"
+    assert len(told) == 1
+    assert str(tmp_path / "closed") in told[0]
+    assert "left out" in told[0]

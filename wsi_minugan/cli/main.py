@@ -11,7 +11,7 @@ import click
 
 from wsi_minugan import __version__
 from wsi_minugan.cli.options import setting_options
-from wsi_minugan.errors import MinuganError
+from wsi_minugan.errors import DiskFullError, MinuganError
 
 _PATH = click.Path(path_type=Path)
 
@@ -180,4 +180,5 @@ def main() -> None:
         sys.exit(2)
     except MinuganError as e:
         click.echo(f"Error: {e}", err=True)
-        sys.exit(2)
+        # A full disk is no wrong use: what calls this may free some space and try again.
+        sys.exit(1 if isinstance(e, DiskFullError) else 2)

@@ -20,9 +20,8 @@ def setting_options(command: F) -> F:
         kind = _plain_type(field.annotation)
         text = field.description or ""
         if kind is bool:
-            # Switches that do something when given alone have no 'no-' twin.
-            declaration = f"{flag}/--no-{flag[2:]}" if field.default else flag
-            option = click.option(declaration, name, default=None, is_flag=True, help=text)
+            # Flags win over a YAML file, so each switch can also be turned off.
+            option = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, is_flag=True, help=text)
         else:
             default = "" if field.default is None else f" [default: {field.default}]"
             option = click.option(flag, name, type=_click_type(kind), default=None, help=text + default)

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from wsi_minugan.words import counted
+
 if TYPE_CHECKING:
     from minugan_jobs.engine import Event
 
@@ -75,7 +77,7 @@ class Progress:
             text = f"failed  {event.slide_id}: {event.error}"
         elif row is not None:
             text = (
-                f"done    {event.slide_id}: {row.mitoses} mitoses in {row.tissue_mm2 or 0:.1f} mm2, "
+                f"done    {event.slide_id}: {counted(row.mitoses or 0, 'mitosis', 'mitoses')} in {row.tissue_mm2 or 0:.1f} mm2, "
                 f"{row.hotspot_mitoses} in the hot spot"
             )
         else:

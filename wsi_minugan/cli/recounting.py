@@ -10,6 +10,7 @@ import click
 
 from wsi_minugan.config import HPF_MAX_MM, HPF_MIN_MM
 from wsi_minugan.errors import InputError
+from wsi_minugan.words import counted
 
 if TYPE_CHECKING:
     from wsi_minugan.counting.hotspot import TissueFraction
@@ -25,8 +26,8 @@ def recount(
     from wsi_minugan.outputs.geojson import read_marks
 
     hotspot_mm2 = _hotspot_mm2(area_mm2, hpf_diameter_mm)
-    path, known_mpp, analysed_mm2, tissue = _open(source)
-    marks = read_marks(path)
+    path, origin_px, known_mpp, analysed_mm2, tissue = _open(source)
+    marks = read_marks(path, origin_px)
     _tell(marks)
     count = count_mitoses(
         marks.points_px,
@@ -36,6 +37,8 @@ def recount(
         analysed_mm2,
         tissue,
     )
+    for warning in count.warnings:
+        click.echo(warning, err=True)
     text = count.model_dump_json(indent=2)
     if out is None:
         click.echo(text)
@@ -43,21 +46,24 @@ def recount(
     write_text(out, text + "\n")
     spot = count.hotspot
     click.echo(
-        f"{count.mitoses} mitoses; {spot.mitoses} in the hot spot of {spot.area_mm2:.2f} mm2. Written: {out}"
+        f"{counted(count.mitoses, 'mitosis', 'mitoses')}; {spot.mitoses} in the hot spot of {spot.area_mm2:.2f} mm2. Written: {out}"
     )
 
 
-def _open(source: Path) -> tuple[Path, float | None, float | None, TissueFraction | None]:
-    """Return the file of mitoses, and of a result folder its resolution, analysed area and tissue."""
+def _open(
+    source: Path,
+) -> tuple[Path, tuple[int, int], float | None, float | None, TissueFraction | None]:
+    """Return the file of mitoses, and of a result folder what its file counts from, its resolution, analysed area and tissue."""
     from wsi_minugan.outputs.manifest import read_manifest
     from wsi_minugan.recount import area_of, tissue_of_results
 
     if not source.is_dir():
-        return source, None, None, None
+        return source, (0, 0), None, None, None
     if (source / "slides.csv").is_file():
         raise InputError(f"{source} holds a whole batch. Name the folder of one slide in it: {source}/SLIDE.")
-    mpp = read_manifest(source).slide.mpp
-    return source / "mitoses.geojson", mpp, area_of(source), tissue_of_results(source)
+    sealed = read_manifest(source)
+    path, origin_px = source / "mitoses.geojson", sealed.geojson_origin_px
+    return path, origin_px, sealed.slide.mpp, area_of(source), tissue_of_results(source)
 
 
 def _hotspot_mm2(area_mm2: float | None, hpf_diameter_mm: float) -> float:
@@ -89,6 +95,6 @@ def _tell(marks: Marks) -> None:
         click.echo(f"Not counted, by class: {', '.join(others)}.", err=True)
     if 0 < marks.unclassed < len(marks.points_px):
         click.echo(
-            f"{marks.unclassed} objects have no class and were counted. If some are no mitoses, give them a class in QuPath.",
+            f"Counted without a class: {counted(marks.unclassed, 'object')}. What is no mitosis needs a class in QuPath.",
             err=True,
         )

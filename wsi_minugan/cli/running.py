@@ -14,11 +14,12 @@ from wsi_minugan.cli.progress import Progress
 from wsi_minugan.config import RunSettings, load_settings
 from wsi_minugan.errors import MinuganError
 from wsi_minugan.slides.inputs import SlideInput, expand_inputs
+from wsi_minugan.words import counted
 
 if TYPE_CHECKING:
+    from wsi_minugan.minugan.bundle import Bundle
     from wsi_minugan.plan import SlidePlan
 
-_SECONDS_PER_PATCH = 0.05
 DEMO_SIDE_PX, DEMO_SLIDE = 3000, "demo.tiff"
 
 
@@ -32,7 +33,7 @@ def run(
 ) -> int:
     """Run a batch, or only say what it would be; returns the exit status."""
     settings = load_settings(config, flags)
-    slides = expand_inputs(sources)
+    slides = expand_inputs(sources, tell=lambda text: click.echo(text, err=True))
     return _dry_run(slides, settings) if dry_run else run_slides(slides, out, settings, retry)
 
 
@@ -45,7 +46,7 @@ def run_slides(slides: Sequence[SlideInput], out: Path, settings: RunSettings, r
     done = sum(s.status == "done" for s in result.slides)
     failed = failures(result)
     click.echo(
-        f"{done} of {len(result.slides)} slides done, {len(failed)} failed. Results: {out / 'report.html'}"
+        f"{done} of {_plural(len(result.slides))} done, {len(failed)} failed. Results: {out / 'report.html'}"
     )
     if failed:
         _print_failures(failed, f"{_plural(len(failed))} failed")
@@ -67,15 +68,15 @@ def _print_failures(failed: Sequence[tuple[str, str]], title: str) -> None:
 
 
 def _dry_run(slides: Sequence[SlideInput], settings: RunSettings) -> int:
-    from minugan_jobs.cluster import worker_count
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 
-    model_mpp = load_bundle(find_bundle(settings.model)).card.mpp
-    workers, total_s, bad = worker_count(settings), 0.0, []
+    bundle = load_bundle(find_bundle(settings.model))
+    patch_s, how = _pace(bundle, settings)
+    total_s, bad = 0.0, []
     table = Table(
         "slide", "mpp", "from", "tissue mm2", "patches", "about", title="Dry run: nothing is written"
     )
@@ -85,21 +86,36 @@ def _dry_run(slides: Sequence[SlideInput], settings: RunSettings) -> int:
             table.add_row(name, "", "known once it is copied here")
             continue
         try:
-            plan, patches = _looked_at(slide, settings, model_mpp)
+            plan, patches = _looked_at(slide, settings, bundle.card.mpp)
         except MinuganError as e:
             bad.append((slide.slide_id, str(e)))
             continue
-        seconds = patches * _SECONDS_PER_PATCH / workers
+        seconds = patches * patch_s
         total_s += seconds
         cells = (f"{plan.frame.level0_mpp:.4f}", plan.mpp_source, f"{plan.tissue_mm2:.2f}", str(patches))
         table.add_row(name, *cells, _duration(seconds))
     Console().print(table)
-    click.echo(
-        f"{_plural(len(slides) - len(bad))}, about {_duration(total_s)} on {workers} workers (CPU, ngf 8)."
-    )
+    click.echo(f"{_plural(len(slides) - len(bad))}, about {_duration(total_s)}. {how}")
     if bad:
         _print_failures(bad, f"{_plural(len(bad))} would fail")
     return 1 if bad else 0
+
+
+def _pace(bundle: Bundle, settings: RunSettings) -> tuple[float, str]:
+    """Return the seconds a patch takes with all workers at work, and in words how they were reckoned."""
+    from minugan_jobs.cluster import worker_count
+
+    from wsi_minugan.estimate import seconds_per_patch
+
+    elsewhere = settings.scheduler is not None or settings.cluster != "local"
+    # What a cluster has is not known before it starts: this machine must do for its measure.
+    one_s = seconds_per_patch(bundle, settings, "auto" if elsewhere else settings.device)
+    workers = worker_count(settings)
+    how = (
+        f"Reckoned from one batch of the model\non this machine: {1000 * one_s:.0f} ms a patch and worker, "
+        f"with {counted(workers, 'worker')}."
+    )
+    return one_s / workers, how + ("\nThe cluster's workers may be faster, and more." if elsewhere else "")
 
 
 def _looked_at(slide: SlideInput, settings: RunSettings, model_mpp: float) -> tuple[SlidePlan, int]:
@@ -115,7 +131,7 @@ def _looked_at(slide: SlideInput, settings: RunSettings, model_mpp: float) -> tu
 
 
 def _plural(slides: int) -> str:
-    return f"{slides} slide{'' if slides == 1 else 's'}"
+    return counted(slides, "slide")
 
 
 def _duration(seconds: float) -> str:

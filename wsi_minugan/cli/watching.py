@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsi_minugan.errors import InputError, OutputError
+from wsi_minugan.errors import InputError, MinuganError, OutputError
 
 if TYPE_CHECKING:
     from wsi_minugan.outputs.models import StatusFile
 
 _WATCH_S = 2.0
+_AGAIN_S = 30.0
 
 
 def status(out: Path, as_json: bool, watch: bool) -> int:
@@ -68,16 +69,38 @@ def watch(
 
     from wsi_minugan.cli.running import run_slides
     from wsi_minugan.config import load_settings
+    from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder} to watch. Check the name.")
     settings = load_settings(config, flags)
-    arrivals = Arrivals(folder, settle_s)
+    load_bundle(find_bundle(settings.model))  # a wrong model would not come right by waiting
+    arrivals = Arrivals(folder, settle_s, tell=lambda text: click.echo(text, err=True))
+    told = ""
     click.echo(f"Watching {folder}; stop with Ctrl-C.", err=True)
     while True:
         ready = arrivals.settled()
         if ready:
-            code = run_slides(ready, out, settings, retry=False)
+            try:
+                code = run_slides(ready, out, settings, retry=False)
+            except MinuganError as e:
+                if once:
+                    raise
+                told = _tell_once(e, told)
+                arrivals.again()
+                time.sleep(_AGAIN_S)
+                continue
+            told = ""
             if once or code > 128:
                 return code
         time.sleep(min(_WATCH_S, settle_s))
+
+
+def _tell_once(error: MinuganError, told: str) -> str:
+    """Tell why slides could not be run, unless that was told last.
+
+    A lock held for a moment, a full disk, a share that is away: what passes must not end a watch over night.
+    """
+    if str(error) != told:
+        click.echo(f"{error}\nThe watch goes on, and tries again every {_AGAIN_S:.0f} s.", err=True)
+    return str(error)

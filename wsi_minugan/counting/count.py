@@ -15,6 +15,9 @@ from wsi_minugan.errors import SettingsError
 from wsi_minugan.geometry import UM2_PER_MM2
 
 TUPAC16_AREA_MM2 = 2.0
+LEAST_TISSUE_FRACTION = 0.5
+"""Below it the hot spot's count stands for less than half the area that the scores' tables are made for: ten fields full of such tissue
+would hold more than twice as many, which is what parts one score from the next (7 and 14 at 0.5 mm)."""
 
 
 class _Frozen(BaseModel):
@@ -58,6 +61,7 @@ class Count(_Frozen):
     hotspot: HotspotCount
     scores: Scores
     method: str
+    warnings: tuple[str, ...] = Field((), description="Sentences on what makes this count less certain.")
 
 
 def count_mitoses(
@@ -88,14 +92,16 @@ def count_mitoses(
     radius_px = circle_radius_px(hotspot_mm2, mpp)
     spot = find_hotspot(points_px, radius_px, tissue)
     n = len(points_px)
+    counted = _hotspot(spot, hotspot_mm2, radius_px)
     return Count(
         mpp=mpp,
         mitoses=n,
         area_mm2=area_mm2,
         mitoses_per_mm2=n / area_mm2 if area_mm2 else None,
-        hotspot=_hotspot(spot, hotspot_mm2, radius_px),
+        hotspot=counted,
         scores=_scores(spot.mitoses if spot else 0, hotspot_mm2, hpf_diameter_mm),
         method=_method(hotspot_mm2, hpf_diameter_mm),
+        warnings=_warnings(counted),
     )
 
 
@@ -113,6 +119,16 @@ def _hotspot(spot: Hotspot | None, area_mm2: float, radius_px: float) -> Hotspot
         center_y_px=round(spot.center_y_px, 3) if spot else None,
         radius_px=radius_px,
         tissue_fraction=spot.tissue_fraction if spot else None,
+    )
+
+
+def _warnings(spot: HotspotCount) -> tuple[str, ...]:
+    share = spot.tissue_fraction
+    if share is None or share >= LEAST_TISSUE_FRACTION:
+        return ()
+    return (
+        f"Only {100 * share:.0f} % of the hot spot's {spot.area_mm2:.2f} mm2 was analysed tissue, so its count and scores are lower than "
+        "those of a full one: look at the slide, or count again in a smaller hot spot (wsi-minugan count with --area-mm2).",
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from wsi_minugan.errors import OutputError
+from wsi_minugan.errors import DiskFullError, OutputError
 
 SUFFIX = ".partial"
 
@@ -29,11 +30,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _sync(temporary)
         temporary.replace(path)
     except OSError as e:
-        raise OutputError(
-            f"{path} cannot be written: {e.strerror or e}. Check that the folder is writable and its disk not full."
-        ) from e
+        raise not_written(path, e) from e
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def not_written(path: Path, error: OSError) -> OutputError:
+    """Return the error for a file that its folder did not take; that the disk is full is no wrong use."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return DiskFullError(
+            f"{path} cannot be written: {error.strerror}. Free some space there; the same command then goes on."
+        )
+    return OutputError(
+        f"{path} cannot be written: {error.strerror or error}. Check that the folder is writable and its disk not full."
+    )
 
 
 def _sync(path: Path) -> None:

@@ -11,7 +11,7 @@ import uuid
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,9 +69,13 @@ class Feature(_Strict):
 
 
 class FeatureCollection(_Strict):
-    """Content of mitoses.geojson."""
+    """Content of mitoses.geojson; `origin_px` is a foreign member (RFC 7946, 6.1), which other programs pass over."""
 
     type: Literal["FeatureCollection"] = "FeatureCollection"
+    origin_px: tuple[int, int] = Field(
+        (0, 0),
+        description="x, y of the level-0 pixel that the coordinates count from; (0, 0) where not there.",
+    )
     features: list[Feature]
 
 
@@ -85,13 +89,19 @@ class Mitoses:
         Valid polygons in level-0 px.
     measurements : mapping of str to ndarray, each of shape (n,)
         Numbers per mitosis.
-    digest : str
-        Digest of the slide's work, from which the ids are made.
+    first_px : ndarray of int, shape (n, 2)
+        x, y of each one's first pixel (raster order, analysis px): no two objects share it, and no setting moves it.
+    slide_digest : str
+        The slide's fingerprint; with `first_px` it makes the ids.
+    origin_px : tuple of int, optional
+        x, y of the level-0 pixel that the file's coordinates count from; it is recorded in the file.
     """
 
     shapes: NDArray[np.object_]
     measurements: Mapping[str, NDArray[np.float64]]
-    digest: str
+    first_px: NDArray[np.int64]
+    slide_digest: str
+    origin_px: tuple[int, int] | None = None
 
 
 def write_geojson(path: Path, mitoses: Mitoses, hotspot: shapely.Geometry | None, name: str = "") -> None:
@@ -108,8 +118,12 @@ def write_geojson(path: Path, mitoses: Mitoses, hotspot: shapely.Geometry | None
     name : str
         Words for the hot spot.
     """
+    mitoses, hotspot = _from_origin(mitoses, hotspot)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as f:
-        f.write('{"type":"FeatureCollection","features":[')
+        f.write('{"type":"FeatureCollection",')
+        if mitoses.origin_px is not None:
+            f.write(f'"origin_px":{json.dumps(mitoses.origin_px)},')
+        f.write('"features":[')
         for k, feature in enumerate(_features(mitoses, hotspot, name)):
             f.write((",\n" if k else "\n") + feature)
         f.write("\n]}\n")
@@ -117,10 +131,22 @@ def write_geojson(path: Path, mitoses: Mitoses, hotspot: shapely.Geometry | None
 
 def _features(mitoses: Mitoses, hotspot: shapely.Geometry | None, name: str) -> Iterator[str]:
     if hotspot is not None:
-        yield _feature(hotspot, mitoses.digest, "hotspot", HOTSPOT, "annotation", {}, name)
+        yield _feature(hotspot, mitoses.slide_digest, "hotspot", HOTSPOT, "annotation", {}, name)
     for k, polygon in enumerate(mitoses.shapes):
         numbers = {m: round(float(v[k]), 4) for m, v in mitoses.measurements.items()}
-        yield _feature(polygon, mitoses.digest, f"mitosis {k + 1}", MITOSIS, "detection", numbers)
+        key = "mitosis {} {}".format(*mitoses.first_px[k])
+        yield _feature(polygon, mitoses.slide_digest, key, MITOSIS, "detection", numbers)
+
+
+def _from_origin(
+    mitoses: Mitoses, hotspot: shapely.Geometry | None
+) -> tuple[Mitoses, shapely.Geometry | None]:
+    """Return what is in level-0 px in coordinates that count from the file's origin."""
+    if mitoses.origin_px is None:
+        return mitoses, hotspot
+    origin = np.array(mitoses.origin_px)
+    *shapes, spot = shapely.transform(np.array([*mitoses.shapes, hotspot], object), lambda xy: xy - origin)
+    return replace(mitoses, shapes=np.array(shapes, object)), spot
 
 
 def _feature(
@@ -166,7 +192,7 @@ class Marks:
     Attributes
     ----------
     points_px : ndarray of float, shape (n, 2)
-        x, y of the mitoses, in the file's pixels.
+        x, y of the mitoses, in level-0 px; in the file's own where it does not say what it counts from.
     left_out : mapping of str to int
         How many features of other classes there are, by class.
     unclassed : int
@@ -178,7 +204,7 @@ class Marks:
     unclassed: int
 
 
-def read_marks(path: Path) -> Marks:
+def read_marks(path: Path, origin_px: tuple[int, int] = (0, 0)) -> Marks:
     """Read the centroids of the mitoses in a GeoJSON, ours or any other.
 
     Parameters
@@ -187,6 +213,8 @@ def read_marks(path: Path) -> Marks:
         ``.geojson`` or ``.json``, also with ``.gz``. Points, multipoints (each point counts) and polygons; where features
         have classes, those whose name starts with "mitosis", "mitoses" or "mitotic figure" count (without regard to case, and but
         for look-alikes), and those without a class.
+    origin_px : tuple of int
+        What the coordinates count from where the file does not say it: QuPath leaves that out when it exports.
 
     Raises
     ------
@@ -199,6 +227,7 @@ def read_marks(path: Path) -> Marks:
         raise InputError(
             f"{path} is not a GeoJSON FeatureCollection. Export the objects from QuPath as GeoJSON."
         )
+    origin = _origin_of(path, content, origin_px)
     points: list[tuple[float, float]] = []
     left_out: Counter[str] = Counter()
     unclassed = 0
@@ -209,7 +238,20 @@ def read_marks(path: Path) -> Marks:
             continue
         unclassed += not label
         points += _centres(path, k, feature.get("geometry") if isinstance(feature, dict) else None)
-    return Marks(np.array(points, np.float64).reshape(-1, 2), left_out, unclassed)
+    return Marks(np.array(points, np.float64).reshape(-1, 2) + origin, left_out, unclassed)
+
+
+def _origin_of(path: Path, content: dict[str, Any], otherwise: tuple[int, int]) -> NDArray[np.float64]:
+    """Return x, y of the pixel that a file's coordinates count from."""
+    try:
+        origin = np.array(content.get("origin_px", otherwise), np.float64)
+    except (TypeError, ValueError, OverflowError):
+        origin = np.full(2, np.nan)
+    if origin.shape != (2,) or not (np.abs(origin) < MAX_COORDINATE_PX).all():
+        raise InputError(
+            f"{path}: origin_px must be two numbers, x and y. Take the line as the run wrote it."
+        )
+    return origin
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -42,6 +42,9 @@ class Manifest(_Frozen):
     tissue_mm2: float
     patches: int = Field(description="Patches that hold tissue.")
     tiles_not_analysed: int = 0
+    geojson_origin_px: tuple[int, int] = Field(
+        (0, 0), description="x, y of the level-0 pixel that mitoses.geojson counts from (--bounds-offset)."
+    )
     warnings: list[str]
     files: dict[str, str] = Field(description="Path below the slide's folder: SHA-256.")
 
@@ -78,6 +81,8 @@ class SlideState(_Frozen):
     hotspot_area_mm2: float | None = None
     nottingham_score: int | None = None
     seconds: float | None = None
+    hotspot_tissue_fraction: float | None = None
+    tupac16_score: int | None = None
 
 
 class StatusFile(_Frozen):

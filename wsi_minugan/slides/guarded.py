@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_minugan.errors import SlideUnreadableError
+from wsi_minugan.errors import RETRY, SlideUnreadableError
 from wsi_minugan.geometry import Box
 from wsi_minugan.slides.reader import SlideInfo, SlideReader
 
@@ -52,7 +52,7 @@ def within(stall_s: float, path: Path, work: Callable[[], T]) -> T:
             raise  # the work's own
         raise SlideUnreadableError(
             f"{path} did not answer for {stall_s:g} s. Check the network share or drive, then "
-            "take the failed slides again with: wsi-minugan retry OUT"
+            f"take the failed slides again with: {RETRY}"
         ) from e
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import glob
 import hashlib
+import logging
+import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from wsi_minugan.errors import InputError
+from wsi_minugan.errors import InputError, NoSlidesError
 
 SLIDE_SUFFIXES = frozenset(
     [
@@ -34,6 +36,8 @@ SLIDE_SUFFIXES = frozenset(
         ".zarr",
     ]
 )
+log = logging.getLogger(__name__)
+
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 RUN_FILES = frozenset(
     [
@@ -97,13 +101,17 @@ def url_name(url: str) -> str:
     return safe_name(PurePosixPath(unquote(urlsplit(url).path)).name)
 
 
-def expand_inputs(sources: Sequence[str]) -> tuple[SlideInput, ...]:
+def expand_inputs(
+    sources: Sequence[str], tell: Callable[[str], None] = log.warning
+) -> tuple[SlideInput, ...]:
     """Return the slides that files, folders, globs and CSV tables name, in the order given, each once.
 
     Parameters
     ----------
     sources : sequence of str
         What the user typed. A file that does not exist is kept, so that it is reported as a failed slide.
+    tell : callable
+        Takes a sentence for each folder below these that cannot be read; the others' slides are returned.
 
     Raises
     ------
@@ -112,23 +120,23 @@ def expand_inputs(sources: Sequence[str]) -> tuple[SlideInput, ...]:
     """
     found: dict[str, SlideInput] = {}
     for source in sources:
-        for slide in _expand(source):
+        for slide in _expand(source, tell):
             found.setdefault(slide.source, slide)
     if not found:
         raise InputError("No slides were named. Give files, folders, patterns or a CSV.")
     return _told_apart(list(found.values()))
 
 
-def _expand(source: str) -> list[SlideInput]:
+def _expand(source: str, tell: Callable[[str], None]) -> list[SlideInput]:
     if _URL.match(source):
         return [slide_of(Path(url_name(source)).stem, source, None)]
     path = Path(source)
     if path.suffix.lower() == ".csv":
         return _from_csv(path)
     if path.is_dir() and path.suffix.lower() != ".zarr":
-        slides = _slides_in(path)
+        slides = _slides_in(path, tell)
         if not slides:
-            raise InputError(
+            raise NoSlidesError(
                 f"The folder {path} holds no slides (known endings: {' '.join(sorted(SLIDE_SUFFIXES))})."
             )
         return slides
@@ -136,12 +144,12 @@ def _expand(source: str) -> list[SlideInput]:
         paths = sorted(Path(p) for p in glob.glob(source, recursive=True))  # noqa: PTH207 - patterns may be absolute
         slides = [_slide(p) for p in paths if p.suffix.lower() in SLIDE_SUFFIXES]
         if not slides:
-            raise InputError(f"The pattern {source} matches no slides.")
+            raise NoSlidesError(f"The pattern {source} matches no slides.")
         return slides
     return [_slide(path)]
 
 
-def _slides_in(folder: Path) -> list[SlideInput]:
+def _slides_in(folder: Path, tell: Callable[[str], None]) -> list[SlideInput]:
     try:
         next(folder.iterdir(), None)
     except OSError as e:
@@ -149,7 +157,7 @@ def _slides_in(folder: Path) -> list[SlideInput]:
             f"The folder {folder} cannot be read: {e.strerror or e}. Check who may read it."
         ) from e
     kept, series = [], set()
-    for path in sorted(p for p in folder.rglob("*") if _may_be_slide(p.relative_to(folder), p)):
+    for path in sorted(_candidates(folder, tell)):
         if path.suffix.lower() == ".dcm":
             # Files of one DICOM series open as one slide: the first of them stands for it.
             mark = (path.parent, series_of(path))
@@ -160,15 +168,21 @@ def _slides_in(folder: Path) -> list[SlideInput]:
     return kept
 
 
-def _may_be_slide(name: Path, path: Path) -> bool:
-    """Return whether a file in a folder counts as a slide; hidden ones (macOS's ``._name.svs``) and our own masks do not."""
-    if path.suffix.lower() not in SLIDE_SUFFIXES or path.name == MASKS:
-        return False
-    if any(part.startswith(".") for part in name.parts):
-        return False
-    if any(part.lower().endswith(".zarr") for part in name.parts[:-1]):
-        return False
-    return path.suffix.lower() == ".zarr" or not path.is_dir()
+def _candidates(folder: Path, tell: Callable[[str], None]) -> Iterator[Path]:
+    """Yield what counts as a slide in a folder; hidden ones (macOS's ``._name.svs``) and our own masks do not."""
+
+    def unreadable(e: OSError) -> None:
+        tell(
+            f"The folder {e.filename} cannot be read: {e.strerror or e}. Its slides are left out; check who may read it."
+        )
+
+    for root, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files + [f for f in folders if f.lower().endswith(".zarr")]:
+            suffix = Path(name).suffix.lower()
+            if suffix in SLIDE_SUFFIXES and name != MASKS and not name.startswith("."):
+                yield Path(root, name)
+        folders[:] = [name for name in folders if not name.lower().endswith(".zarr")]
 
 
 def series_of(path: Path) -> bytes:

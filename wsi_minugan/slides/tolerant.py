@@ -96,8 +96,8 @@ def without_broken_tiles(
             mask[tissue.cells_of(box)] = False
     if broken > most:
         raise TileUnreadableError(
-            f"{info.path}: {broken} tiles with tissue do not decode, and {most} are tolerated. "
-            "Copy or scan the slide again, or raise --tolerate-tiles."
+            f"{info.path}: {broken} tiles with tissue do not decode, more than --tolerate-tiles {most} allows. "
+            "Copy or scan the slide again, or raise that number."
         )
     return TissueMask(mask, tissue.px_per_cell, tissue.width_px, tissue.height_px), broken
 

@@ -1,0 +1,69 @@
+"""A watch over night outlives what passes, and tells it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from minugan_jobs.arrivals import Arrivals
+
+from wsi_minugan.cli import running, watching
+from wsi_minugan.errors import InputError, LockedError, MinuganError, ModelError
+
+
+def watched(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, outcomes: list[int | MinuganError], once: bool = False
+) -> tuple[int, list[int]]:
+    """Watch a folder of one slide whose runs end as given; return the exit status and how many slides each had."""
+    (folder / "a.svs").write_bytes(b"1")
+    seen: list[int] = []
+
+    def run_slides(slides: Any, out: Path, settings: Any, retry: bool) -> int:
+        seen.append(len(slides))
+        outcome = outcomes[len(seen) - 1]
+        if isinstance(outcome, MinuganError):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(running, "run_slides", run_slides)
+    monkeypatch.setattr(watching, "_AGAIN_S", 0.01)
+    return watching.watch(folder, folder / "out", None, {}, 0.02, once), seen
+
+
+def test_a_watch_goes_on_after_a_lock_and_takes_the_slides_then(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    locked = LockedError("It is in use.")
+    status, seen = watched(monkeypatch, tmp_path, [locked, locked, 130])
+    assert (status, seen) == (130, [1, 1, 1])
+    assert capsys.readouterr().err.count("It is in use.") == 1
+
+
+def test_a_watch_that_ends_after_one_batch_ends_with_its_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(LockedError):
+        watched(monkeypatch, tmp_path, [LockedError("It is in use.")], once=True)
+
+
+def test_a_watch_with_a_model_that_there_is_not_does_not_begin(tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        watching.watch(tmp_path, tmp_path / "o", None, {"model": "none"}, 1, False)
+
+
+def test_a_folder_that_cannot_be_read_is_told_once_until_it_can_and_an_empty_one_is_no_trouble(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    arrivals = Arrivals(tmp_path, 0, tell=told.append)
+    assert arrivals.settled() == ()
+    assert told == []
+
+    def away(sources: object, tell: object) -> None:
+        raise InputError("It cannot be read.")
+
+    for times in (1, 2):
+        with monkeypatch.context() as patched:
+            patched.setattr("minugan_jobs.arrivals.expand_inputs", away)
+            assert arrivals.settled() == arrivals.settled() == ()
+        assert told == ["It cannot be read."] * times
+        assert arrivals.settled() == ()

@@ -14,7 +14,7 @@ import zarr
 
 from wsi_minugan.geometry import Box
 from wsi_minugan.slides.drawn import Drawing, write_slide
-from wsi_minugan.slides.reader import open_slide
+from wsi_minugan.slides.opening import open_slide
 
 SIDE_PX, ENLARGED = 256, 2
 

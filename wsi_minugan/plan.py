@@ -18,7 +18,8 @@ from wsi_minugan.outputs.atomic import write_bytes
 from wsi_minugan.segmentation.grid import PatchGrid
 from wsi_minugan.slides.guarded import GuardedReader, within
 from wsi_minugan.slides.inputs import SlideInput
-from wsi_minugan.slides.reader import SlideInfo, SlideReader, open_slide, resolve_mpp
+from wsi_minugan.slides.opening import open_slide
+from wsi_minugan.slides.reader import SlideInfo, SlideReader, resolve_mpp
 from wsi_minugan.slides.tissue import TissueMask, everything, find_tissue
 from wsi_minugan.slides.tolerant import TolerantReader, without_broken_tiles
 from wsi_minugan.words import counted

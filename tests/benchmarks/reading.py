@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from wsi_minugan.geometry import Box
+from wsi_minugan.slides.opening import open_slide
 from wsi_minugan.slides.openslide_reader import OpenSlideReader
-from wsi_minugan.slides.reader import open_slide
 
 
 def seconds(reader, boxes) -> float:

@@ -36,7 +36,7 @@ def main() -> None:
     from minugan_training.metrics import dice
 
     from wsi_minugan.geometry import Box
-    from wsi_minugan.slides.reader import open_slide
+    from wsi_minugan.slides.opening import open_slide
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("slide", type=Path)

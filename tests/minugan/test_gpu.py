@@ -12,7 +12,7 @@ from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.pipeline import _rows, _strips
 from wsi_minugan.segmentation.grid import PatchGrid
 from wsi_minugan.slides.analysis import AnalysisView
-from wsi_minugan.slides.reader import open_slide
+from wsi_minugan.slides.opening import open_slide
 
 PATCHES = np.random.default_rng(0).integers(0, 256, (6, 256, 256, 3), np.uint8)
 

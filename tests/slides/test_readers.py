@@ -12,8 +12,9 @@ from wsi_minugan.errors import MppError, NotBrightfieldError, SlideUnreadableErr
 from wsi_minugan.geometry import Box, analysis_frame
 from wsi_minugan.slides.analysis import AnalysisView
 from wsi_minugan.slides.drawn import Drawing, write_slide
+from wsi_minugan.slides.opening import open_slide
 from wsi_minugan.slides.openslide_reader import OpenSlideReader
-from wsi_minugan.slides.reader import SlideInfo, open_slide, resolve_mpp
+from wsi_minugan.slides.reader import SlideInfo, resolve_mpp
 from wsi_minugan.slides.tiff_reader import TiffReader
 from wsi_minugan.slides.tissue import find_tissue
 

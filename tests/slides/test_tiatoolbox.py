@@ -8,7 +8,7 @@ import tifffile
 
 from wsi_minugan.geometry import Box
 from wsi_minugan.slides.drawn import Drawing
-from wsi_minugan.slides.reader import open_slide
+from wsi_minugan.slides.opening import open_slide
 
 pytestmark = pytest.mark.tiatoolbox
 

@@ -24,7 +24,8 @@ MODEL_MPP = 0.25
 def inspect(path: Path, mpp: float | None, reader_name: str, png: Path | None) -> None:
     """Print size, levels, resolution and tissue of one slide, and draw its tissue on request."""
     from wsi_minugan.geometry import analysis_frame
-    from wsi_minugan.slides.reader import open_slide, resolve_mpp
+    from wsi_minugan.slides.opening import open_slide
+    from wsi_minugan.slides.reader import resolve_mpp
     from wsi_minugan.slides.tissue import find_tissue
 
     reader = open_slide(path, reader_name)

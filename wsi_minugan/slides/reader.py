@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_minugan.errors import MppError, SlideUnreadableError
+from wsi_minugan.errors import MppError
 from wsi_minugan.geometry import Box
 
 MPP_MIN, MPP_MAX = 0.05, 2.0
@@ -103,41 +103,6 @@ class SlideReader(Protocol):
 
     def close(self) -> None:
         """Release the file."""
-
-
-def open_slide(path: Path, reader: str = "auto") -> SlideReader:
-    """Open a slide.
-
-    Parameters
-    ----------
-    path : Path
-        The file (or, for some formats, one of its files).
-    reader : {"auto", "openslide", "tiatoolbox"}
-        "auto" decodes JPEG-tiled TIFFs directly and gives everything else to OpenSlide.
-
-    Raises
-    ------
-    SlideUnreadableError
-        If the file is missing or nothing opens it.
-    NotBrightfieldError
-        If it is not 8-bit RGB.
-    """
-    if not path.exists():
-        raise SlideUnreadableError(
-            f"There is no file {path}. Check the name and whether the drive is connected."
-        )
-    if reader == "tiatoolbox":
-        from wsi_minugan.slides.tiatoolbox_reader import TiatoolboxReader
-
-        return TiatoolboxReader(path)
-    from wsi_minugan.slides.openslide_reader import OpenSlideReader
-
-    slide = OpenSlideReader(path)
-    if reader == "auto":
-        from wsi_minugan.slides.tiff_reader import direct_reader
-
-        return direct_reader(slide) or slide
-    return slide
 
 
 def resolve_mpp(info: SlideInfo, given: float | None, otherwise: float | None = None) -> tuple[float, str]:

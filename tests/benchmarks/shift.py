@@ -1,6 +1,6 @@
 """Does the patch grid show? The same tissue shifted by 37 px in x and y, class maps aligned and compared.
 
-OMP_NUM_THREADS=1 python tests/benchmarks/shift.py SLIDE [--side 5000] [--mpp 0.25]
+OMP_NUM_THREADS=1 python tests/benchmarks/shift.py SLIDE [--side 5000] [--mpp 0.25] [--model default]
 """
 
 import argparse
@@ -15,7 +15,7 @@ import zarr
 SHIFT_PX = 37
 
 
-def classes_of(path: Path, out: Path, mpp: float) -> np.ndarray:
+def classes_of(path: Path, out: Path, mpp: float, model: str) -> np.ndarray:
     from minugan_jobs.work import Bench, Job
 
     from wsi_minugan.config import RunSettings
@@ -24,7 +24,7 @@ def classes_of(path: Path, out: Path, mpp: float) -> np.ndarray:
 
     bench, blocks = Bench(), 1
     bench.setup(None)
-    job = Job(SlideInput("s", path, mpp), out, RunSettings(tissue=False), find_bundle("default"), "")
+    job = Job(SlideInput("s", path, mpp), out, RunSettings(tissue=False), find_bundle(model), "")
     for stage in ("plan", "analyse", "merge", "write"):
         for index in range(blocks if stage in {"analyse", "write"} else 1):
             planned = bench.run(stage, job, index, "").planned
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("slide", type=Path)
     parser.add_argument("--side", type=int, default=5000)
     parser.add_argument("--mpp", type=float, default=0.25)
+    parser.add_argument("--model", default="default")
     arguments = parser.parse_args()
     reader = open_slide(arguments.slide)
     side_y, side_x = (min(arguments.side, v) for v in (reader.info.height_px, reader.info.width_px))
@@ -53,7 +54,7 @@ def main() -> None:
         tifffile.imwrite(
             path, pixels, photometric="rgb", tile=(256, 256), compression="deflate", metadata=None
         )
-        found = classes_of(path, folder / str(shift), arguments.mpp)
+        found = classes_of(path, folder / str(shift), arguments.mpp, arguments.model)
         maps.append(found[shift:, shift:])
     a, b = maps
     for name, value in (("nucleus", 1), ("mitosis", 2)):

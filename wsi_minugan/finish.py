@@ -239,7 +239,6 @@ def _draw(plan: SlidePlan, reader: SlideReader, mitoses: SlideObjects, count: Co
 
 def _manifest(plan: SlidePlan, work: SlideWork, warnings: tuple[str, ...], folder: Path) -> Manifest:
     info, frame = plan.info, plan.frame
-    grid = plan.grid
     return Manifest(
         slide=SlideFacts(
             slide_id=plan.slide.slide_id,
@@ -262,9 +261,7 @@ def _manifest(plan: SlidePlan, work: SlideWork, warnings: tuple[str, ...], folde
         analysis_width_px=frame.width_px,
         analysis_height_px=frame.height_px,
         tissue_mm2=round(plan.tissue_mm2, 6),
-        patches=sum(
-            plan.tissue.any_in(grid.box(i, j)) for i in range(grid.shape[0]) for j in range(grid.shape[1])
-        ),
+        patches=len(plan.patches_of(frame.box)),
         tiles_not_analysed=plan.broken_tiles,
         geojson_origin_px=info.bounds_px if work.settings.bounds_offset else (0, 0),
         warnings=[*plan.warnings, *warnings],

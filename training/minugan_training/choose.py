@@ -154,9 +154,6 @@ def _field(predictor: Predictor, root: Path, entry: Entry) -> _Field:
 def _count(
     field: _Field, found: Candidates, peak: float, min_area_um2: float, radius_um: float
 ) -> Detections:
-    kept = found.kept(min_area_um2 / field.mpp**2, 255 * peak)
-    at = kept.xy_px.astype(int)
-    h, w = field.unknown.shape
-    points = kept.xy_px[~field.unknown[np.clip(at[:, 1], 0, h - 1), np.clip(at[:, 0], 0, w - 1)]]
-    m = match(points, field.truth, radius_um / field.mpp)
+    kept = found.kept(min_area_um2 / field.mpp**2, 255 * peak).where_known(field.unknown)
+    m = match(kept.xy_px, field.truth, radius_um / field.mpp)
     return Detections(len(m.pairs), len(m.false_positives), len(m.false_negatives), field.area_mm2)

@@ -110,6 +110,14 @@ class Candidates:
     def kept(self, min_area_px: float, min_peak: float) -> Candidates:
         """Return those that pass the cuts."""
         good = (self.area_px >= min_area_px) & (self.peak >= min_peak)
+        return self._chosen(good)
+
+    def where_known(self, unknown: NDArray[np.bool_]) -> Candidates:
+        """Return those whose centroids do not lie where nothing is known, by a mask ``(h, w)``."""
+        (h, w), at = unknown.shape, self.xy_px.astype(int)
+        return self._chosen(~unknown[np.clip(at[:, 1], 0, h - 1), np.clip(at[:, 0], 0, w - 1)])
+
+    def _chosen(self, good: NDArray[np.bool_]) -> Candidates:
         return Candidates(self.xy_px[good], self.area_px[good], self.peak[good])
 
 

@@ -167,7 +167,7 @@ class _Judge:
         ranked: list[tuple[float, bool]],
     ) -> tuple[Detections, list[float]]:
         unknown = sample.labels[..., MITOSES] == UNKNOWN
-        found = _where_known(self._kept(mitosis_candidates(scores, self._cut), sample.mpp), unknown)
+        found = self._kept(mitosis_candidates(scores, self._cut), sample.mpp).where_known(unknown)
         matched = match(found.xy_px, truth, self._radius_um / sample.mpp)
         hit = np.isin(np.arange(len(found.xy_px)), matched.pairs[:, 0])
         ranked += list(zip((found.peak * found.area_px**0.5).tolist(), hit.tolist(), strict=True))
@@ -227,12 +227,6 @@ class _Judge:
                     data="nuclei", split=split, figure=name, value=float(np.mean(values)), low=low, high=high,
                     images=len(values), groups=len(values),
                 )  # fmt: skip
-
-
-def _where_known(found: Candidates, unknown: NDArray[np.bool_]) -> Candidates:
-    at = found.xy_px.astype(int)
-    good = ~unknown[np.clip(at[:, 1], 0, unknown.shape[0] - 1), np.clip(at[:, 0], 0, unknown.shape[1] - 1)]
-    return Candidates(found.xy_px[good], found.area_px[good], found.peak[good])
 
 
 def _object_at(labels: NDArray[np.int32], xy: NDArray[np.float64]) -> NDArray[np.bool_]:

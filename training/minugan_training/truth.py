@@ -146,15 +146,13 @@ def _mark_mitoses(
         return
     found = np.zeros(image.shape[:2], bool)
     if entry.mitoses == "known":
-        path = root / entry.mitoses_truth
-        if entry.mitoses_kind == "points":
+        instances = mitosis_instances(root, entry)
+        if instances is not None:
+            found = instances > 0
+        elif entry.mitoses_kind == "points":
             found = weak_outlines(image, entry.points_px) > 0
-        elif entry.mitoses_kind == "pixel-lists":
-            found = read_pixel_lists(path, image.shape[:2]) > 0
-        elif entry.mitoses_kind == "rgb":
-            found = read_rgb(path)[region][..., 1] > 127
         else:
-            found = _read_mask(path)[region] > 0
+            found = read_rgb(root / entry.mitoses_truth)[region][..., 1] > 127
     labels[..., MITOSES] = found
     # A mitosis is no interphase nucleus and no boundary.
     labels[found, NUCLEI] = 0

@@ -46,10 +46,10 @@ def run_slides(slides: Sequence[SlideInput], out: Path, settings: RunSettings, r
     done = sum(s.status == "done" for s in result.slides)
     failed = failures(result)
     click.echo(
-        f"{done} of {_plural(len(result.slides))} done, {len(failed)} failed. Results: {out / 'report.html'}"
+        f"{done} of {counted(len(result.slides), 'slide')} done, {len(failed)} failed. Results: {out / 'report.html'}"
     )
     if failed:
-        _print_failures(failed, f"{_plural(len(failed))} failed")
+        _print_failures(failed, f"{counted(len(failed), 'slide')} failed")
         click.echo(f"Failed slides are taken again with: wsi-minugan retry {shlex.quote(str(out))}", err=True)
     if result.signal is not None:
         click.echo("Stopped. The same command goes on from here.", err=True)
@@ -95,9 +95,9 @@ def _dry_run(slides: Sequence[SlideInput], settings: RunSettings) -> int:
         cells = (f"{plan.frame.level0_mpp:.4f}", plan.mpp_source, f"{plan.tissue_mm2:.2f}", str(patches))
         table.add_row(name, *cells, _duration(seconds))
     Console().print(table)
-    click.echo(f"{_plural(len(slides) - len(bad))}, about {_duration(total_s)}. {how}")
+    click.echo(f"{counted(len(slides) - len(bad), 'slide')}, about {_duration(total_s)}. {how}")
     if bad:
-        _print_failures(bad, f"{_plural(len(bad))} would fail")
+        _print_failures(bad, f"{counted(len(bad), 'slide')} would fail")
     return 1 if bad else 0
 
 
@@ -128,10 +128,6 @@ def _looked_at(slide: SlideInput, settings: RunSettings, model_mpp: float) -> tu
         return plan, len(plan.patches_of(plan.frame.box))
     finally:
         reader.close()
-
-
-def _plural(slides: int) -> str:
-    return counted(slides, "slide")
 
 
 def _duration(seconds: float) -> str:

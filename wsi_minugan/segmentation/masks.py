@@ -205,12 +205,6 @@ def _shards_of(block_px: int, level: int) -> int:
     return side if side >= CHUNK_PX and side % CHUNK_PX == 0 else block_px
 
 
-def read_block(path: Path, name: str, box: Box, level: int = 0) -> NDArray[Any]:
-    """Return a region of a level, shape ``(h, w)``; `box` in that level's pixels, inside the frame."""
-    values: NDArray[Any] = np.asarray(_open(path, name, level)[box.slices_within(Box(0, 0, 0, 0))])
-    return values
-
-
 def read_coarse(path: Path, name: str, frame: Box, step_px: int) -> NDArray[Any]:
     """Return every `step_px`-th pixel of an array, strip by strip; shape ``(ceil(h / step), ceil(w / step))``."""
     strips = []

@@ -1,6 +1,6 @@
-"""Does the patch grid show? The same tissue shifted by 37 px in x and y, class maps aligned and compared.
+"""Does the patch grid show? The same tissue shifted in x and y, class maps aligned and compared.
 
-OMP_NUM_THREADS=1 python tests/benchmarks/shift.py SLIDE [--side 5000] [--mpp 0.25] [--model default]
+OMP_NUM_THREADS=1 python tests/benchmarks/shift.py SLIDE [--side 5000] [--mpp 0.25] [--model default] [--shift 37]
 """
 
 import argparse
@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import tifffile
 import zarr
-
-SHIFT_PX = 37
 
 
 def classes_of(path: Path, out: Path, mpp: float, model: str) -> np.ndarray:
@@ -43,12 +41,13 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=5000)
     parser.add_argument("--mpp", type=float, default=0.25)
     parser.add_argument("--model", default="default")
+    parser.add_argument("--shift", type=int, default=37, help="px, in x and y")
     arguments = parser.parse_args()
     reader = open_slide(arguments.slide)
     side_y, side_x = (min(arguments.side, v) for v in (reader.info.height_px, reader.info.width_px))
     folder = Path(tempfile.mkdtemp(prefix="shift-"))
     maps = []
-    for shift in (0, SHIFT_PX):
+    for shift in (0, arguments.shift):
         pixels = reader.read_level(0, Box(-shift, -shift, side_y + shift, side_x + shift))
         path = folder / f"{shift}.tif"
         tifffile.imwrite(

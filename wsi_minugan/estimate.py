@@ -9,7 +9,7 @@ import numpy as np
 from wsi_minugan.config import PATCH_PX, RunSettings
 from wsi_minugan.minugan.bundle import Bundle
 
-BEYOND_FORWARD_S = 0.005
+BEYOND_FORWARD_S = 0.004
 """What a patch takes besides the network: reading, blending, objects, masks (docs/performance.md)."""
 
 _MOST_PATCHES = 8

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wsi_minugan.config import RunSettings
-from wsi_minugan.estimate import BEYOND_FORWARD_S, seconds_per_patch
+from wsi_minugan.estimate import BEYOND_FORWARD_S, SECOND_LOOKS, seconds_per_patch
 from wsi_minugan.minugan import predictor
 from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 
@@ -22,6 +22,8 @@ def test_the_expected_time_is_that_of_one_batch_after_one_to_warm_up(monkeypatch
     monkeypatch.setattr(predictor, "Predictor", Slow)
     monkeypatch.setattr("wsi_minugan.estimate.time.perf_counter", lambda: next(clock))
     settings = RunSettings(batch_size=64, threads=2)
-    found = seconds_per_patch(load_bundle(find_bundle("default")), settings, "cpu")
+    bundle = load_bundle(find_bundle("default"))
+    found = seconds_per_patch(bundle, settings, "cpu")
     assert calls == [("cpu", 8, 2), (8, 256, 256, 3), (8, 256, 256, 3)]
-    assert found == pytest.approx(0.1 + BEYOND_FORWARD_S)
+    looks = 1 + SECOND_LOOKS if bundle.card.second_look else 1
+    assert found == pytest.approx(0.1 * looks + BEYOND_FORWARD_S)

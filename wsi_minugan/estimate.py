@@ -12,6 +12,9 @@ from wsi_minugan.minugan.bundle import Bundle
 BEYOND_FORWARD_S = 0.004
 """What a patch takes besides the network: reading, blending, objects, masks (docs/performance.md)."""
 
+SECOND_LOOKS = 0.6
+"""Forward passes for second looks, for each patch: three for a fifth of the patches (docs/performance.md)."""
+
 _MOST_PATCHES = 8
 
 
@@ -42,4 +45,5 @@ def seconds_per_patch(bundle: Bundle, settings: RunSettings, device: str) -> flo
     predictor.predict(patches)
     start = time.perf_counter()
     predictor.predict(patches)
-    return (time.perf_counter() - start) / batch + BEYOND_FORWARD_S
+    looks = 1 + SECOND_LOOKS if bundle.card.second_look else 1
+    return looks * (time.perf_counter() - start) / batch + BEYOND_FORWARD_S

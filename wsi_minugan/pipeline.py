@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -188,29 +189,42 @@ def _predict_into(
     box: Box,
     scratch: Scratch,
 ) -> float:
-    """Predict the wanted patches, batch by batch, and return the seconds spent in the network."""
-    forward_s = 0.0
-    pending: list[tuple[tuple[int, int], NDArray[np.uint8]]] = []
+    """Predict the wanted patches, batch by batch, and return the seconds spent in the network.
 
-    def flush() -> float:
-        begin = time.perf_counter()
-        scores = predictor.predict([p for _, p in pending])
-        spent = time.perf_counter() - begin
-        for (ij, _), patch_scores in zip(pending, scores, strict=True):
+    Reading goes ahead of the network, and blending follows it, each in a thread: neither a GPU nor, where another core is
+    idle, a CPU's one thread waits for them.
+    """
+    forward_s = 0.0
+
+    def keep(places: list[tuple[int, int]], scores: NDArray[np.uint8]) -> None:
+        for ij, patch_scores in zip(places, scores, strict=True):
             blender.add(*ij, patch_scores)
             if _shared(plan, box, ij):
                 scratch.save_patch(*ij, patch_scores)
-        pending.clear()
-        return spent
 
-    # A GPU must not wait for decoding; beside a CPU's one thread another core may be idle.
     ahead = _STRIPS_AHEAD if predictor.device.type == "cuda" else 1
-    for row, (strip_box, strip) in _strips(plan.grid, _rows(wanted), view, ahead):
+    with ThreadPoolExecutor(1, "blend") as follower:
+        blended: Future[None] | None = None
+        patches = _patches(plan.grid, wanted, view, ahead)
+        while batch := list(islice(patches, predictor.batch_size)):
+            begin = time.perf_counter()
+            scores = predictor.predict([pixels for _, pixels in batch])
+            forward_s += time.perf_counter() - begin
+            if blended is not None:
+                blended.result()  # one batch waits at most, and what failed is told
+            blended = follower.submit(keep, [ij for ij, _ in batch], scores)
+        if blended is not None:
+            blended.result()
+    return forward_s
+
+
+def _patches(
+    grid: PatchGrid, wanted: list[tuple[int, int]], view: AnalysisView, ahead: int
+) -> Iterator[tuple[tuple[int, int], NDArray[np.uint8]]]:
+    """Yield patches with their pixels, row by row."""
+    for row, (strip_box, strip) in _strips(grid, _rows(wanted), view, ahead):
         for ij in row:
-            pending.append((ij, strip[plan.grid.box(*ij).slices_within(strip_box)]))
-            if len(pending) == predictor.batch_size:
-                forward_s += flush()
-    return forward_s + (flush() if pending else 0.0)
+            yield ij, strip[grid.box(*ij).slices_within(strip_box)]
 
 
 def _rows(patches: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:

@@ -64,14 +64,20 @@ def write_batch(folder: Path) -> None:
     write_slide(folder / "no mpp.tiff", Drawing(600, 600, mpp=0.0001))
 
 
+def _works(process: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it ended since it was listed
+        return False
+
+
 def kill_once(slides: Path, out: Path, turn: int, rng: random.Random) -> bool:
     """Start a run and kill the client with its scheduler, a worker and then all, or all, in turn; False if it ended before."""
     run = start(slides, out)
     time.sleep(rng.uniform(3.0, 9.0))
     if run.poll() is not None:
         return False
-    children = psutil.Process(run.pid).children(recursive=True)
-    workers = [p for p in children if "spawn_main" in " ".join(p.cmdline())]
+    workers = [p for p in psutil.Process(run.pid).children(recursive=True) if _works(p)]
     if turn % 3 == 0 or not workers:
         run.kill()  # the workers end by themselves
         run.wait()

@@ -43,6 +43,14 @@ class ModelThresholds(_Frozen):
     nucleus_min_area_um2: float = Field(ge=0)
 
 
+class SecondLook(_Frozen):
+    """Patches that may hold a mitosis are scored again, mirrored in x, in y and in both, and the four scores averaged."""
+
+    least_score: float = Field(
+        gt=0, lt=1, description="Mitosis score of any pixel from which on a patch is looked at again."
+    )
+
+
 class ModelCard(_Frozen):
     """What a model is, what it was trained on, and how well it was seen to do."""
 
@@ -55,6 +63,7 @@ class ModelCard(_Frozen):
     channels: tuple[str, str, str] = ("nucleus", "mitosis", "boundary")
     normalisation: Literal["rgb / 127.5 - 1"] = "rgb / 127.5 - 1"
     thresholds: ModelThresholds
+    second_look: SecondLook | None = Field(None, description="Thresholds were chosen with it, or without.")
     training_data: tuple[str, ...]
     scores: dict[str, Any] = Field(description="Measured figures; never copied from elsewhere.")
     licence: str = Field(min_length=1)

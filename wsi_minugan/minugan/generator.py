@@ -19,6 +19,7 @@ GLOBAL_DOWNSAMPLINGS = 4
 GLOBAL_BLOCKS = 9
 LOCAL_BLOCKS = 3
 OUT_CHANNELS = 3
+MITOSIS_CHANNEL = 1
 
 
 def _norm(kind: Norm) -> Callable[[int], nn.Module]:

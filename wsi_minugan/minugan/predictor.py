@@ -1,7 +1,8 @@
 """From patches of pixels to scores, on whatever device there is.
 
 A patch's scores depend on its own pixels alone: every forward pass has the same batch shape (a last, smaller batch is
-filled up), so the arithmetic of a patch is the same whatever its companions.
+filled up), so the arithmetic of a patch is the same whatever its companions. That also holds for the second look at
+patches that may hold a mitosis.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ from torch import Tensor
 from wsi_minugan.config import PATCH_PX, Precision
 from wsi_minugan.errors import DeviceError, ModelError
 from wsi_minugan.minugan.bundle import Bundle
-from wsi_minugan.minugan.generator import Generator
+from wsi_minugan.minugan.generator import MITOSIS_CHANNEL, Generator
 from wsi_minugan.minugan.scoring import ScoringNetwork, from_squares
 
 log = logging.getLogger(__name__)
+
+_MIRRORED = (np.s_[::-1, :], np.s_[:, ::-1], np.s_[::-1, ::-1])
+_EDGE_PX = 16
+"""Width of a patch's margin that has almost no weight in blending: what shows there only is for the next patch to see."""
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -44,6 +49,11 @@ class Predictor:
     compiled : bool
         Compile the network with torch.compile: a minute at the start, for long runs on a GPU.
 
+    Attributes
+    ----------
+    forwards : int
+        Patches that went through the network so far, second looks included.
+
     Raises
     ------
     DeviceError
@@ -65,6 +75,9 @@ class Predictor:
         self.device = choose_device(device)
         self.dtype = _DTYPES[settle_precision(precision, self.device)]
         self.batch_size = batch_size
+        self.forwards = 0
+        look = bundle.card.second_look
+        self._look_again_from = round(255 * look.least_score) if look else None
         network = ScoringNetwork(_load_network(bundle)).to(self.device, self.dtype)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._score = torch.compile(network) if compiled else network
@@ -82,21 +95,46 @@ class Predictor:
         ndarray of uint8, shape (n, 3, 256, 256)
             255 times the score of nucleus, mitosis, boundary.
         """
+        out = self._scores_of(patches, None)
+        doubtful = self._doubtful(out)
+        # On a CPU a batch of one patch's views takes no longer a patch, and is never filled up in vain.
+        at_once = len(_MIRRORED) if self.device.type == "cpu" else None
+        views = self._scores_of([patches[k][m] for k in doubtful for m in _MIRRORED], at_once)
+        for n, k in enumerate(doubtful):
+            total = out[k].astype(np.uint16)
+            for mirror, view in zip(_MIRRORED, views[n * len(_MIRRORED) :], strict=False):
+                total += view[:, *mirror]
+            out[k] = (total + 2) // (1 + len(_MIRRORED))
+        return out
+
+    def _doubtful(self, scores: NDArray[np.uint8]) -> list[int]:
+        """Return the indices of the patches that deserve a second look."""
+        if self._look_again_from is None:
+            return []
+        inner = scores[:, MITOSIS_CHANNEL, _EDGE_PX:-_EDGE_PX, _EDGE_PX:-_EDGE_PX]
+        return [k for k, mitosis in enumerate(inner) if mitosis.max() >= self._look_again_from]
+
+    def _scores_of(
+        self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], at_once: int | None
+    ) -> NDArray[np.uint8]:
+        """Score patches in batches of `at_once`, or else of `batch_size`, which may shrink on the way."""
         out = np.empty((len(patches), 3, PATCH_PX, PATCH_PX), np.uint8)
         start = 0
         while start < len(patches):
-            part = patches[start : start + self.batch_size]
+            size = at_once or self.batch_size
+            part = patches[start : start + size]
             try:
-                out[start : start + len(part)] = self._forward(part)
+                out[start : start + len(part)] = self._forward(part, size)
             except torch.cuda.OutOfMemoryError as e:
                 self._halve_batch(e)
                 continue
             start += len(part)
+        self.forwards += len(patches)
         return out
 
     @torch.inference_mode()
-    def _forward(self, part: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
-        full = np.zeros((self.batch_size, PATCH_PX, PATCH_PX, 3), np.uint8)
+    def _forward(self, part: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+        full = np.zeros((size, PATCH_PX, PATCH_PX, 3), np.uint8)
         for k, patch in enumerate(part):
             full[k] = patch
         host = torch.from_numpy(full)

@@ -78,6 +78,17 @@ class SlidePlan:
         return self.tissue.area_mm2(self.frame.mpp)
 
     @property
+    def order(self) -> list[int]:
+        """The blocks' indices as they are best analysed.
+
+        First every other one, as on a chessboard: what two neighbours share is there when the second begins, and is not
+        computed twice. Within a colour those with most tissue first, so that no worker is left with a large one at the end.
+        """
+        tissue = [int(self.tissue.mask[self.tissue.cells_of(b)].sum()) for b in self.blocks]
+        colour = [(b.y_px + b.x_px) // self.block_px % 2 for b in self.blocks]
+        return sorted(range(len(self.blocks)), key=lambda k: (colour[k], -tissue[k]))
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences that belong into manifest and report."""
         found = []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import logging
 import shutil
+import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -32,10 +34,11 @@ from wsi_minugan.slides.reader import SlideReader
 log = logging.getLogger(__name__)
 
 Stage = Literal["plan", "analyse", "merge", "write", "finish"]
-RESULTS_VERSION = 5
+RESULTS_VERSION = 6
 """Raised when the same inputs would give other results, so that old work is not taken for new."""
 
 _KEPT = 2
+_NETWORK = "wsi_minugan.minugan.predictor"
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,14 @@ class Planned:
         Number of blocks.
     state : {"new", "resumed", "done"}
         Whether earlier work under this key is there.
+    order : tuple of int
+        The blocks in the order in which they are best analysed; empty: as they are numbered.
     """
 
     key: str
     blocks: int
     state: Literal["new", "resumed", "done"]
+    order: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,8 +132,9 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         self._predictor: tuple[Any, Any] | None = None
 
     def setup(self, worker: Worker) -> None:
-        """Keep Zarr from starting threads of its own beside the worker's, and from comparing slowly."""
+        """Keep Zarr from starting threads of its own beside the worker's, and load torch while the first slide is planned."""
         masks.tune_zarr()
+        threading.Thread(target=importlib.import_module, args=(_NETWORK,), daemon=True).start()
 
     def run(self, stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:
         """Run one stage of a slide; see `StageRunner`."""
@@ -164,14 +171,14 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
             shutil.rmtree(job.folder / WORK, ignore_errors=True)
             return Planned(key, 0, "done")
         if key == previous_key and (job.folder / WORK / PLAN_FILE).is_file():
-            return Planned(key, len(load_plan(job.folder / WORK).blocks), "resumed")
+            return _planned(key, load_plan(job.folder / WORK), "resumed")
         check_space(job.folder.parent, 0.0)
         _remove(job.folder)
         plan = plan_slide(job.slide, self._reader(job), settings, bundle.card.mpp)
         check_space(job.folder.parent, plan.tissue_mm2)
         prepare_store(plan, job.folder, job.settings.nuclei)
         save_plan(job.folder / WORK, plan.nameless() if settings.pseudonyms else plan)
-        return Planned(key, len(plan.blocks), "new")
+        return _planned(key, plan, "new")
 
     def _plan(self, job: Job) -> tuple[SlidePlan, SlideWork]:
         if job.folder not in self._plans:
@@ -211,6 +218,10 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         reader = self._readers.pop(job.folder, None)
         if reader is not None:
             reader.close()
+
+
+def _planned(key: str, plan: SlidePlan, state: Literal["new", "resumed"]) -> Planned:
+    return Planned(key, len(plan.blocks), state, tuple(plan.order))
 
 
 def _mark(job: Job) -> str:

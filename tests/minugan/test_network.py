@@ -10,7 +10,7 @@ import torch
 from wsi_minugan.errors import DeviceError, ModelError
 from wsi_minugan.minugan.bundle import CARD, find_bundle, load_bundle, save_bundle
 from wsi_minugan.minugan.generator import Generator
-from wsi_minugan.minugan.predictor import Predictor, choose_device
+from wsi_minugan.minugan.predictor import Predictor, choose_device, prefers_bf16
 from wsi_minugan.minugan.scoring import by_squares, from_squares
 
 THRESHOLDS = {
@@ -117,6 +117,24 @@ def test_what_may_hold_a_mitosis_has_the_mean_score_of_four_mirrored_looks(tmp_p
     assert predictor.forwards == 7 + 3 * doubtful.sum()
     alone = np.concatenate([predictor.predict(p[None]) for p in patches[::-1]])[::-1]
     assert np.array_equal(found, alone)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "family", "flags", "faster"),
+    [
+        ("GenuineIntel", 6, "avx512f avx512_bf16 amx_bf16", True),
+        ("GenuineIntel", 6, "avx512f avx512_bf16", False),
+        ("AuthenticAMD", 25, "avx512f avx512_bf16", False),
+        ("AuthenticAMD", 26, "avx512f avx512_bf16", True),
+        ("AuthenticAMD", 26, "avx2", False),
+    ],
+)
+def test_bf16_is_for_processors_known_to_be_faster_in_it(
+    vendor: str, family: int, flags: str, faster: bool
+) -> None:
+    one = f"processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: {family}\nflags\t\t: {flags}\n"
+    assert prefers_bf16(one + "\n" + one) is faster
+    assert not prefers_bf16("")
 
 
 def test_a_bundle_survives_a_round_trip(tmp_path: Path) -> None:

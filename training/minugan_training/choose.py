@@ -36,7 +36,7 @@ from wsi_minugan.geometry import UM2_PER_MM2
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.classes import Thresholds, class_map
 
-PIXEL_CUTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.87, 0.9, 0.92, 0.94)
+PIXEL_CUTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.87, 0.9, 0.92, 0.94, 0.96)
 PEAKS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98)
 NUCLEUS_CUTS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 AREAS_UM2 = (8.0, 10.0, 12.0, 14.0, 16.0, 20.0, 24.0, 28.0, 32.0, 40.0)

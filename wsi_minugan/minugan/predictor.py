@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ _MIRRORED = (np.s_[::-1, :], np.s_[:, ::-1], np.s_[::-1, ::-1])
 _EDGE_PX = 16
 """Width of a patch's margin that has almost no weight in blending: what shows there only is for the next patch to see."""
 
+_ZEN5_FAMILY = 26
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -41,7 +43,7 @@ class Predictor:
     device : {"auto", "cpu", "cuda"}
         Where to run; "auto" takes CUDA if there is one.
     precision : {"auto", "fp32", "bf16", "fp16"}
-        Arithmetic; "auto" is bf16 on CUDA and on CPUs that multiply matrices of it (AMX), else fp32.
+        Arithmetic; "auto" is bf16 on CUDA and on CPUs that are faster in it, else fp32.
     batch_size : int
         Patches per forward pass; halved, and remembered, when a CUDA device runs out of memory.
     threads : int
@@ -78,7 +80,7 @@ class Predictor:
         self.forwards = 0
         look = bundle.card.second_look
         self._look_again_from = round(255 * look.least_score) if look else None
-        network = ScoringNetwork(_load_network(bundle)).to(self.device, self.dtype)
+        network = ScoringNetwork(_load_network(bundle), self.dtype).to(self.device)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._score = torch.compile(network) if compiled else network
 
@@ -174,17 +176,29 @@ def settle_precision(precision: Precision, device: torch.device) -> Precision:
     """Return the arithmetic for a setting on a device: the fastest that keeps the class map, for "auto"."""
     if precision != "auto":
         return precision
-    return "bf16" if device.type == "cuda" or cpu_has_bf16() else "fp32"
+    return "bf16" if device.type == "cuda" or _cpu_prefers_bf16() else "fp32"
 
 
-def cpu_has_bf16() -> bool:
-    """Return whether the CPU multiplies matrices of bf16 (AMX); without it, even with AVX-512's bf16, fp32 is 1.6 times as fast."""
+def _cpu_prefers_bf16() -> bool:
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as f:  # noqa: PTH123 - a kernel file
-            flags = next((line for line in f if line.startswith("flags")), "")
+        return prefers_bf16(Path("/proc/cpuinfo").read_text("ascii", "replace"))
     except OSError:
         return False
-    return "amx_bf16" in flags.split()
+
+
+def prefers_bf16(cpuinfo: str) -> bool:
+    """Return whether a CPU, by Linux's account of it, is known to be faster in bf16 than in fp32.
+
+    Those that multiply matrices of it (AMX) are, and AMD's from family 26 (Zen 5) on: 9 ms a patch against 15. Others that
+    name AVX-512's bf16 were seen to take 1.6 times as long in it (docs/decisions/0012-arithmetic.md).
+    """
+    facts: dict[str, str] = {}
+    for line in cpuinfo.partition("\n\n")[0].splitlines():
+        name, _, value = line.partition(":")
+        facts[name.strip()] = value.strip()
+    flags, family = facts.get("flags", "").split(), facts.get("cpu family", "")
+    amd = int(family) if facts.get("vendor_id") == "AuthenticAMD" and family.isdecimal() else 0
+    return "amx_bf16" in flags or ("avx512_bf16" in flags and amd >= _ZEN5_FAMILY)
 
 
 def _load_network(bundle: Bundle) -> Generator:

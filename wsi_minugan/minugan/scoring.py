@@ -24,9 +24,11 @@ class ScoringNetwork(nn.Module):
     ----------
     network : Generator
         In eval mode, and not used elsewhere: it is changed in place.
+    dtype : torch.dtype
+        Arithmetic, but for halving the image and the first layer on it: pixels lose in bf16, and all that follows with them.
     """
 
-    def __init__(self, network: Generator) -> None:
+    def __init__(self, network: Generator, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         fold_norms(network)
         for module in network.modules():
@@ -37,16 +39,28 @@ class ScoringNetwork(nn.Module):
             raise TypeError("the generator ends in a convolution")
         self._network = network
         network.back[-1] = by_squares(last)
+        network.to(dtype)
         network.halve = _Halving()  # type: ignore[assignment]  # takes its place
+        network.front.insert(0, _Cast(dtype))
+        network.coarse[1].float()
+        network.coarse.insert(2, _Cast(dtype))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return 255 times the scores of RGB uint8 ``(n, h, w, 3)``, uint8 ``(n, h / 2, w / 2, 12)``; see `from_squares`."""
-        dtype = next(self._network.parameters()).dtype
         # A permuted (n, h, w, c) array already is channels-last in memory.
-        x = pixels.permute(0, 3, 1, 2).to(dtype).div_(127.5).sub_(1.0)
+        x = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
         # (tanh(v) + 1) / 2, in half of tanh's time.
         squares = torch.sigmoid(self._network.logits(x).float().mul_(2.0))
         return squares.mul_(255.0).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+class _Cast(nn.Module):
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._dtype = dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.to(self._dtype)
 
 
 class _Halving(nn.Module):

@@ -215,7 +215,8 @@ def choose(model: str, index: Path, root: Path, radius_um: float, show: int, cro
     from wsi_minugan.minugan.predictor import Predictor
 
     table = Table("pixel cut", "peak", "area um2", "F1", "precision", "recall", "FP per mm2", "crop recall")
-    predictor, entries = Predictor(load_bundle(find_bundle(model))), read_index(index)
+    predictor = Predictor(load_bundle(find_bundle(model)), precision="fp32")  # the same on every machine
+    entries = read_index(index)
     found = search(predictor, root, entries, radius_um)
     for c in [c for c in found if (c.crop_recall or 0.0) >= crop_recall][:show]:
         d = c.found

@@ -93,7 +93,7 @@ def evaluate_model(
     splits : sequence of str
         Which of the index's splits are judged, each by itself; "" is that of images that belong to none.
     """
-    predictor = Predictor(bundle)
+    predictor = Predictor(bundle, precision="fp32")  # figures that do not depend on the machine
     judge = _Judge(bundle, predictor, root, radius_um)
     rows: list[Figure] = []
     for split in splits:

@@ -137,11 +137,17 @@ def analyse_block(
     coverage = coverage_of(plan.tissue, box)
     found_classes = classes.class_map(scores, cuts.classes)[inner] * coverage
     score = np.ascontiguousarray(scores[1][inner]) * coverage
-    masks.write_block(store, "mitosis_score", box, score)
-    masks.write_block(store, "coverage", box, coverage)
-    runs = {n: find_runs(found_classes == value) for n, value in CLASS_OF.items()}
-    names = CLASS_OF if nuclei else ("mitoses",)
-    scratch.save_block(index, runs, {n: _objects_of(runs[n], score, plan, index, n, cuts) for n in names})
+    with ThreadPoolExecutor(1, "write") as writer:
+        written = [
+            writer.submit(masks.write_block, store, name, box, pixels)
+            for name, pixels in (("mitosis_score", score), ("coverage", coverage))
+        ]
+        runs = {n: find_runs(found_classes == value) for n, value in CLASS_OF.items()}
+        names = CLASS_OF if nuclei else ("mitoses",)
+        found = {n: _objects_of(runs[n], score, plan, index, n, cuts) for n in names}
+        for part in written:
+            part.result()
+    scratch.save_block(index, runs, found)
     area = float(np.count_nonzero(coverage)) * plan.frame.mpp**2 / UM2_PER_MM2
     return BlockReport(len(fresh), len(wanted) - len(fresh), area, forward_s, time.perf_counter() - start)
 

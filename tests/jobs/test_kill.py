@@ -106,12 +106,20 @@ def test_a_batch_killed_at_random_moments_ends_byte_for_byte_the_same(tmp_path: 
     assert digests(tmp_path / "b") == expected
 
 
+def wait_for_the_plan(out: Path) -> None:
+    """Return once a run has planned its slide and has its blocks before it."""
+    until = time.monotonic() + 60
+    while not ((out / "log.jsonl").is_file() and '"planned"' in (out / "log.jsonl").read_text()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     write_slide(tmp_path / "s.tiff", Drawing(1600, 1600, mitoses=4))
     run = start(tmp_path / "s.tiff", tmp_path / "o")
-    time.sleep(6)
+    wait_for_the_plan(tmp_path / "o")
     run.send_signal(number)
     assert run.wait(60) == 128 + number
     assert start(tmp_path / "s.tiff", tmp_path / "o").wait(200) == 0

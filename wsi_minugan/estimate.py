@@ -12,8 +12,8 @@ from wsi_minugan.minugan.bundle import Bundle
 BEYOND_FORWARD_S = 0.004
 """What a patch takes besides the network: reading, blending, objects, masks (docs/performance.md)."""
 
-SECOND_LOOKS = 0.6
-"""Forward passes for second looks, for each patch: three for a fifth of the patches (docs/performance.md)."""
+SECOND_LOOKS = 0.26
+"""Forward passes for second looks, for each patch: three for a twelfth of the patches (docs/performance.md)."""
 
 _MOST_PATCHES = 8
 

@@ -73,7 +73,6 @@ class _SlideRun:
     stage: Stage = "plan"
     waiting: deque[int] = field(default_factory=lambda: deque([0]))
     running: dict[int, Future] = field(default_factory=dict)
-    blocks: int = 0
     order: tuple[int, ...] = ()
 
     @property
@@ -220,7 +219,7 @@ class Engine:
         if planned.state == "done":
             self._done(slide, outcome)
             return
-        slide.blocks, slide.order = planned.blocks, planned.order
+        slide.order = planned.order
         self._ledger.planned(slide.slide_id, planned.key, planned.blocks, planned.state == "resumed")
         left = planned.blocks - len(self._ledger.blocks(slide.slide_id, "analyse"))
         self._observe(Event("planned", slide.slide_id, blocks=left))
@@ -230,7 +229,7 @@ class Engine:
         """Go to the next stage that has something left to do."""
         while not slide.waiting:
             slide.stage = _ORDER[_ORDER.index(slide.stage) + 1]
-            indices = (slide.order or range(slide.blocks)) if slide.stage in _BLOCKWISE else range(1)
+            indices = slide.order if slide.stage in _BLOCKWISE else (0,)
             done = self._ledger.blocks(slide.slide_id, slide.stage)
             slide.waiting = deque(k for k in indices if k not in done)
 

@@ -74,18 +74,20 @@ class Planned:
     ----------
     key : str
         Digest of slide, settings and model.
-    blocks : int
-        Number of blocks.
+    order : tuple of int
+        The blocks in the order in which they are best analysed.
     state : {"new", "resumed", "done"}
         Whether earlier work under this key is there.
-    order : tuple of int
-        The blocks in the order in which they are best analysed; empty: as they are numbered.
     """
 
     key: str
-    blocks: int
+    order: tuple[int, ...]
     state: Literal["new", "resumed", "done"]
-    order: tuple[int, ...] = ()
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return len(self.order)
 
 
 @dataclass(frozen=True)
@@ -169,16 +171,16 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         key = work_key(job, settings, mark, bundle)
         if key == previous_key and (job.folder / MANIFEST).is_file():
             shutil.rmtree(job.folder / WORK, ignore_errors=True)
-            return Planned(key, 0, "done")
+            return Planned(key, (), "done")
         if key == previous_key and (job.folder / WORK / PLAN_FILE).is_file():
-            return _planned(key, load_plan(job.folder / WORK), "resumed")
+            return Planned(key, tuple(load_plan(job.folder / WORK).order), "resumed")
         check_space(job.folder.parent, 0.0)
         _remove(job.folder)
         plan = plan_slide(job.slide, self._reader(job), settings, bundle.card.mpp)
         check_space(job.folder.parent, plan.tissue_mm2)
         prepare_store(plan, job.folder, job.settings.nuclei)
         save_plan(job.folder / WORK, plan.nameless() if settings.pseudonyms else plan)
-        return _planned(key, plan, "new")
+        return Planned(key, tuple(plan.order), "new")
 
     def _plan(self, job: Job) -> tuple[SlidePlan, SlideWork]:
         if job.folder not in self._plans:
@@ -218,10 +220,6 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         reader = self._readers.pop(job.folder, None)
         if reader is not None:
             reader.close()
-
-
-def _planned(key: str, plan: SlidePlan, state: Literal["new", "resumed"]) -> Planned:
-    return Planned(key, len(plan.blocks), state, tuple(plan.order))
 
 
 def _mark(job: Job) -> str:

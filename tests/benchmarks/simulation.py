@@ -41,7 +41,7 @@ class Sleeper(WorkerPlugin):
         name = job.slide.slide_id
         if stage == "plan":
             state = "resumed" if previous_key else "new"
-            return Outcome(self.sleep_s, planned=Planned(name, self.blocks, state))
+            return Outcome(self.sleep_s, planned=Planned(name, tuple(range(self.blocks)), state))
         row = SlideState(slide_id=name, path=name, status="done") if stage == "finish" else None
         return Outcome(self.sleep_s, patches=400, tissue_mm2=1.0, row=row)
 

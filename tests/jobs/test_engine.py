@@ -33,7 +33,7 @@ class Stages(WorkerPlugin):
             os._exit(1)
         time.sleep(SLEEP_S)
         if stage == "plan":
-            return Outcome(SLEEP_S, planned=Planned(slide_id, BLOCKS, "new"))
+            return Outcome(SLEEP_S, planned=Planned(slide_id, tuple(range(BLOCKS)), "new"))
         row = SlideState(slide_id=slide_id, path=slide_id, status="done") if stage == "finish" else None
         return Outcome(SLEEP_S, row=row)
 

@@ -102,9 +102,10 @@ class Predictor:
         # On a CPU a batch of one patch's views takes no longer a patch, and is never filled up in vain.
         at_once = len(_MIRRORED) if self.device.type == "cpu" else None
         views = self._scores_of([patches[k][m] for k in doubtful for m in _MIRRORED], at_once)
-        for n, k in enumerate(doubtful):
+        looks = views.reshape(len(doubtful), len(_MIRRORED), *out.shape[1:])
+        for k, mirrored in zip(doubtful, looks, strict=True):
             total = out[k].astype(np.uint16)
-            for mirror, view in zip(_MIRRORED, views[n * len(_MIRRORED) :], strict=False):
+            for mirror, view in zip(_MIRRORED, mirrored, strict=True):
                 total += view[:, *mirror]
             out[k] = (total + 2) // (1 + len(_MIRRORED))
         return out

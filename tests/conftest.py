@@ -41,7 +41,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def drawing() -> Drawing:
     """Return a small drawing with known mitoses."""
-    return Drawing(1500, 1300, seed=3, mitoses=8)
+    return Drawing(1500, 1300, seed=4, mitoses=16)
 
 
 @pytest.fixture(scope="session")

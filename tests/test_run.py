@@ -176,10 +176,9 @@ def test_schemas_are_those_of_the_models() -> None:
         assert committed == json.loads(json.dumps(schemas.schema_of(name))), f"run: make schemas ({name})"
 
 
-def test_a_drawn_mitosis_is_found_and_little_else(finished: Path, drawing: Drawing) -> None:
+def test_some_drawn_mitoses_are_found_and_little_else(finished: Path, drawing: Drawing) -> None:
     count = json.loads((finished / ID / "count.json").read_text())
-    # The model was trained on real tissue, and its cuts are high: it knows few drawn ones again.
-    assert 1 <= count["mitoses"] <= 1.5 * len(drawing.mitoses_xy_px)
+    assert 2 <= count["mitoses"] <= 1.5 * len(drawing.mitoses_xy_px)
 
 
 def test_the_manifest_names_the_arithmetic_that_all_blocks_had(finished: Path) -> None:

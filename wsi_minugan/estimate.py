@@ -8,6 +8,7 @@ import numpy as np
 
 from wsi_minugan.config import PATCH_PX, RunSettings
 from wsi_minugan.minugan.bundle import Bundle
+from wsi_minugan.minugan.devices import choose_device
 
 BEYOND_FORWARD_S = 0.004
 """What a patch takes besides the network: reading, blending, objects, masks (docs/performance.md)."""
@@ -35,9 +36,9 @@ def seconds_per_patch(bundle: Bundle, settings: RunSettings, device: str) -> flo
     DeviceError
         If the device is not there.
     """
-    from wsi_minugan.minugan.predictor import Predictor, choose_device
+    from wsi_minugan.minugan.predictor import Predictor
 
-    on_cpu = choose_device(device).type == "cpu"
+    on_cpu = choose_device(device) == "cpu"
     batch = min(settings.batch_size, _MOST_PATCHES) if on_cpu else settings.batch_size
     # Not compiled: that takes a minute, and what it saves is small (docs/performance.md).
     predictor = Predictor(bundle, device, settings.precision, batch, settings.threads)

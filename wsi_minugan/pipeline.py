@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,6 @@ from numpy.typing import NDArray
 from wsi_minugan.config import PATCH_PX, RunSettings
 from wsi_minugan.geometry import UM2_PER_MM2, Box
 from wsi_minugan.minugan.bundle import Bundle
-from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.plan import SlidePlan
 from wsi_minugan.scratch import ClassObjects, Scratch
 from wsi_minugan.segmentation import classes, masks
@@ -33,6 +33,9 @@ from wsi_minugan.segmentation.runs import Runs, find_runs
 from wsi_minugan.slides.analysis import AnalysisView
 from wsi_minugan.slides.reader import SlideReader
 from wsi_minugan.slides.tissue import TissueMask
+
+if TYPE_CHECKING:  # torch takes a second to load, and whoever hands out work never needs it
+    from wsi_minugan.minugan.predictor import Predictor
 
 _STRIPS_AHEAD = 3
 CLASS_OF = {"mitoses": classes.MITOSIS, "nuclei": classes.NUCLEUS}

@@ -34,6 +34,7 @@ from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError, OutputError
 from wsi_minugan.finish import model_facts, versions
 from wsi_minugan.minugan.bundle import Bundle, find_bundle, load_bundle
+from wsi_minugan.minugan.devices import choose_device
 from wsi_minugan.outputs.atomic import write_text
 from wsi_minugan.outputs.manifest import read_manifest
 from wsi_minugan.outputs.models import RunFile, SlideState
@@ -254,8 +255,6 @@ def _warnings(folder: Path) -> list[str]:
 
 def _check_device(settings: RunSettings) -> None:
     if settings.device == "cuda" and not settings.scheduler:
-        from wsi_minugan.minugan.predictor import choose_device
-
         choose_device("cuda")
 
 

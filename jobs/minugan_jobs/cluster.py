@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import tempfile
@@ -18,6 +17,7 @@ from minugan_jobs.clusterfile import load_cluster, start_cluster
 from minugan_jobs.work import Bench
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError
+from wsi_minugan.minugan.devices import has_gpu
 
 _DASK = {
     # A block that has taken two workers with it is not given to a third.
@@ -40,7 +40,6 @@ _DASK = {
 MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(256 * 2**20), "MALLOC_MMAP_THRESHOLD_": str(64 * 2**20)}
 
 
-_GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 _ADDRESS = re.compile(r"inproc://\S+|(\w+://)?\S+:\d+/?")
 
 
@@ -104,17 +103,7 @@ def worker_count(settings: RunSettings) -> int:
 
 def uses_gpu(settings: RunSettings) -> bool:
     """Return whether workers on this machine run the network on a GPU; more than one process would share its memory."""
-    return settings.device == "cuda" or (settings.device == "auto" and _has_gpu())
-
-
-@functools.cache
-def _has_gpu() -> bool:
-    # Torch takes seconds to import: without a driver's device file it need not be asked.
-    if not any(Path(p).exists() for p in _GPU_FILES):
-        return False
-    from wsi_minugan.minugan.predictor import choose_device
-
-    return choose_device("auto").type == "cuda"
+    return settings.device == "cuda" or (settings.device == "auto" and has_gpu())
 
 
 def _connected(address: str) -> Client:

@@ -21,6 +21,7 @@ from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import OutputError
 from wsi_minugan.finish import SlideWork, finish_slide, slide_state
 from wsi_minugan.minugan.bundle import Bundle, load_bundle
+from wsi_minugan.minugan.devices import choose_device, settle_precision
 from wsi_minugan.outputs.manifest import MANIFEST
 from wsi_minugan.outputs.models import SlideState
 from wsi_minugan.pipeline import analyse_block, cuts_of, merge_blocks, prepare_store, write_block
@@ -229,8 +230,6 @@ def _mark(job: Job) -> str:
 
 def _settled(settings: RunSettings) -> RunSettings:
     """Return settings whose arithmetic is that of this worker's device, so that all blocks of a slide have the same."""
-    from wsi_minugan.minugan.predictor import choose_device, settle_precision
-
     precision = settle_precision(settings.precision, choose_device(settings.device))
     return settings.model_copy(update={"precision": precision})
 

@@ -12,7 +12,6 @@ import argparse
 import functools
 import hashlib
 import importlib
-import os
 import shutil
 import sys
 import tempfile
@@ -24,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import run_as_worker
 
-MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(256 * 2**20), "MALLOC_MMAP_THRESHOLD_": str(64 * 2**20)}
 STEPS = (
     "wsi_minugan.pipeline:_read_strip",
     "wsi_minugan.pipeline:coverage_of",
@@ -200,6 +199,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if any(os.environ.get(k) != v for k, v in MALLOC.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | MALLOC)
-    main()
+    run_as_worker(main)

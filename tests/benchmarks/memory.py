@@ -4,39 +4,11 @@ python tests/benchmarks/memory.py [SLIDE ...] [--sides 10000 60000] [--tissue 0.
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-import psutil
-
-
-def peak_mb(slide: Path, out: Path) -> tuple[float, float]:
-    """Run one slide with one worker; return the peak of the tree's summed RSS (MB) and the seconds."""
-    code = "from wsi_minugan.cli.main import main; main()"
-    start = time.monotonic()
-    run = subprocess.Popen(
-        [sys.executable, "-c", code, "run", str(slide), "-o", str(out), "--workers", "1", "--quiet"]
-    )
-    peak = 0.0
-    while run.poll() is None:
-        total = 0
-        try:
-            tree = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
-        except psutil.NoSuchProcess:
-            break
-        for process in tree:
-            try:
-                total += process.memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-        peak = max(peak, total / 1e6)
-        time.sleep(0.1)
-    if run.returncode:
-        raise SystemExit(run.returncode)
-    return peak, time.monotonic() - start
+from common import measured, run_command
 
 
 def main() -> None:
@@ -48,7 +20,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="memory-") as folder:
         slides = arguments.slides or [drawn(Path(folder), side, arguments.tissue) for side in arguments.sides]
         for k, path in enumerate(slides):
-            peak, seconds = peak_mb(path, Path(folder) / f"out-{k}")
+            seconds, peak = measured(run_command(["run", str(path), "-o", str(Path(folder) / f"out-{k}")]))
             sys.stdout.write(f"{path.name}: peak {peak:.0f} MB, {seconds:.0f} s\n")
             sys.stdout.flush()
 

@@ -6,18 +6,16 @@ Runs every stage in this process, as a worker does, then as many patches through
 """
 
 import argparse
-import os
 import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from minugan_jobs.cluster import MALLOC
+from common import looking_once, run_as_worker
 
 
 def seconds_a_patch(predictor: Any, patches: np.ndarray, times: int) -> float:
@@ -34,7 +32,8 @@ def main() -> None:
 
     from wsi_minugan.config import RunSettings
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
-    from wsi_minugan.minugan.predictor import Predictor, choose_device, settle_precision
+    from wsi_minugan.minugan.devices import choose_device, settle_precision
+    from wsi_minugan.minugan.predictor import Predictor
     from wsi_minugan.slides.inputs import SlideInput
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -51,7 +50,7 @@ def main() -> None:
     bench = Bench()
     bench.setup(None)
     bundle = load_bundle(job.model)
-    alone_bundle = replace(bundle, card=bundle.card.model_copy(update={"second_look": None}))
+    alone_bundle = looking_once(bundle)
     predictor = Predictor(alone_bundle, precision=precision, batch_size=settings.batch_size)
     patches = np.random.default_rng(0).integers(0, 256, (settings.batch_size, 256, 256, 3), np.uint8)
     predictor.predict(patches)
@@ -89,6 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if any(os.environ.get(k) != v for k, v in MALLOC.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | MALLOC)
-    main()
+    run_as_worker(main)

@@ -10,18 +10,15 @@ tree.
 """
 
 import argparse
-import json
 import math
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-import psutil
+from common import looking_once, measured, run_command
 
 THEIRS = """
 import sys
@@ -62,34 +59,14 @@ if __name__ == "__main__":
     engine.run([Path(sys.argv[1])], patch_mode=False, ioconfig=io, save_dir=Path(sys.argv[2]), auto_get_mask=False,
                output_type="zarr")
 """
-OURS = "from wsi_minugan.cli.main import main; main()"
 
 
-def measured(call: list[str]) -> tuple[float, float]:
-    """Run a command; return its wall time (s) and the peak memory of its process tree (MB)."""
-    start, peak = time.monotonic(), 0.0
-    with tempfile.TemporaryFile() as log:
-        run = subprocess.Popen(call, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        while run.poll() is None:
-            try:
-                tree = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
-                peak = max(peak, sum(p.memory_info().rss for p in tree) / 1e6)
-            except psutil.NoSuchProcess:
-                pass
-            time.sleep(0.2)
-        if run.returncode:
-            log.seek(0)
-            raise SystemExit(log.read().decode()[-3000:])
-    return time.monotonic() - start, peak
-
-
-def without_second_look(folder: Path) -> Path:
-    """Write the bundled model, to be used without its second look, and return its folder."""
-    from wsi_minugan.minugan.bundle import CARD, find_bundle
+def written_looking_once(folder: Path) -> Path:
+    """Write the bundled model without its second look, and return its folder."""
+    from wsi_minugan.minugan.bundle import CARD, find_bundle, load_bundle
 
     shutil.copytree(find_bundle("default"), folder)
-    card = json.loads((folder / CARD).read_text("utf-8"))
-    (folder / CARD).write_text(json.dumps(card | {"second_look": None}), "utf-8")
+    (folder / CARD).write_text(looking_once(load_bundle(folder)).card.model_dump_json(), "utf-8")
     return folder
 
 
@@ -118,13 +95,11 @@ def main() -> None:
     write_slide(slide, Drawing(a.side, a.side, mitoses=200))
     script.write_text(THEIRS)
     patches = math.ceil(a.side / 256) ** 2
-    ours = [sys.executable, "-c", OURS, "run", str(slide), "-o", str(folder / "ours"), "--workers", "1"]
-    model = without_second_look(folder / "model")
-    ours += ["--no-tissue", "--stride", "256", "--device", "cpu", "--quiet", "--model", str(model)]
-    for name, call in (
-        ("TIAToolbox", [sys.executable, str(script), str(slide), str(folder / "theirs"), str(model)]),
-        ("wsi-minugan", ours),
-    ):
+    model = written_looking_once(folder / "model")
+    theirs = [sys.executable, str(script), str(slide), str(folder / "theirs"), str(model)]
+    ours = ["run", str(slide), "-o", str(folder / "ours"), "--model", str(model)]
+    ours += ["--no-tissue", "--stride", "256", "--device", "cpu"]
+    for name, call in (("TIAToolbox", theirs), ("wsi-minugan", run_command(ours))):
         alone = forward_ms(model)
         wall, peak = measured(call)
         sys.stdout.write(

@@ -226,7 +226,7 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
 
 
 def test_one_process_has_the_gpu_that_auto_finds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(minugan_jobs.cluster, "_has_gpu", lambda: True)
+    monkeypatch.setattr(minugan_jobs.cluster, "has_gpu", lambda: True)
     assert worker_count(RunSettings()) == 1
     assert worker_count(RunSettings(workers=3)) == 3
     assert worker_count(RunSettings(device="cpu")) >= 1

@@ -9,8 +9,9 @@ import torch
 
 from wsi_minugan.errors import DeviceError, ModelError
 from wsi_minugan.minugan.bundle import CARD, find_bundle, load_bundle, save_bundle
+from wsi_minugan.minugan.devices import choose_device, prefers_bf16
 from wsi_minugan.minugan.generator import Generator
-from wsi_minugan.minugan.predictor import Predictor, choose_device, prefers_bf16
+from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.minugan.scoring import by_squares, from_squares
 
 THRESHOLDS = {

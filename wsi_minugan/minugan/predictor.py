@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor
 from wsi_minugan.config import PATCH_PX, Precision
 from wsi_minugan.errors import DeviceError, ModelError
 from wsi_minugan.minugan.bundle import Bundle
+from wsi_minugan.minugan.devices import choose_device, settle_precision
 from wsi_minugan.minugan.generator import MITOSIS_CHANNEL, Generator
 from wsi_minugan.minugan.scoring import ScoringNetwork, from_squares
 
@@ -29,7 +29,6 @@ _MIRRORED = (np.s_[::-1, :], np.s_[:, ::-1], np.s_[::-1, ::-1])
 _EDGE_PX = 16
 """Width of a patch's margin that has almost no weight in blending: what shows there only is for the next patch to see."""
 
-_ZEN5_FAMILY = 26
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -74,8 +73,9 @@ class Predictor:
         compiled: bool = False,
     ) -> None:
         torch.set_num_threads(threads)
-        self.device = choose_device(device)
-        self.dtype = _DTYPES[settle_precision(precision, self.device)]
+        kind = choose_device(device)
+        self.device = torch.device(kind)
+        self.dtype = _DTYPES[settle_precision(precision, kind)]
         self.batch_size = batch_size
         self.forwards = 0
         look = bundle.card.second_look
@@ -154,52 +154,6 @@ class Predictor:
         self.batch_size //= 2
         torch.cuda.empty_cache()
         log.warning("GPU memory is short: going on with %d patches per batch.", self.batch_size)
-
-
-def choose_device(device: str) -> torch.device:
-    """Return the torch device for a setting.
-
-    Raises
-    ------
-    DeviceError
-        If CUDA is asked for and missing.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError(
-            "No CUDA device was found. Run with --device cpu, or check the driver with nvidia-smi."
-        )
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
-
-
-def settle_precision(precision: Precision, device: torch.device) -> Precision:
-    """Return the arithmetic for a setting on a device: the fastest that keeps the class map, for "auto"."""
-    if precision != "auto":
-        return precision
-    return "bf16" if device.type == "cuda" or _cpu_prefers_bf16() else "fp32"
-
-
-def _cpu_prefers_bf16() -> bool:
-    try:
-        return prefers_bf16(Path("/proc/cpuinfo").read_text("ascii", "replace"))
-    except OSError:
-        return False
-
-
-def prefers_bf16(cpuinfo: str) -> bool:
-    """Return whether a CPU, by Linux's account of it, is known to be faster in bf16 than in fp32.
-
-    Those that multiply matrices of it (AMX) are, and AMD's from family 26 (Zen 5) on: 9 ms a patch against 15. Others that
-    name AVX-512's bf16 were seen to take 1.6 times as long in it (docs/decisions/0012-arithmetic.md).
-    """
-    facts: dict[str, str] = {}
-    for line in cpuinfo.partition("\n\n")[0].splitlines():
-        name, _, value = line.partition(":")
-        facts[name.strip()] = value.strip()
-    flags, family = facts.get("flags", "").split(), facts.get("cpu family", "")
-    amd = int(family) if facts.get("vendor_id") == "AuthenticAMD" and family.isdecimal() else 0
-    return "amx_bf16" in flags or ("avx512_bf16" in flags and amd >= _ZEN5_FAMILY)
 
 
 def _load_network(bundle: Bundle) -> Generator:

@@ -1,0 +1,68 @@
+"""What several benchmarks share."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import psutil
+from minugan_jobs.cluster import MALLOC
+
+if TYPE_CHECKING:
+    from wsi_minugan.minugan.bundle import Bundle
+
+
+def run_as_worker(main: Callable[[], None]) -> None:
+    """Run a script's `main` in a process whose memory is set as a worker's is, which only a new process can be."""
+    if any(os.environ.get(k) != v for k, v in MALLOC.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | MALLOC)
+    main()
+
+
+def looking_once(bundle: "Bundle") -> "Bundle":
+    """Return a model that takes no second look, so that each patch is one pass."""
+    return replace(bundle, card=bundle.card.model_copy(update={"second_look": None}))
+
+
+def run_command(arguments: list[str]) -> list[str]:
+    """Return the call of `wsi-minugan` with these arguments in this environment, on one worker."""
+    code = "from wsi_minugan.cli.main import main; main()"
+    return [sys.executable, "-c", code, *arguments, "--workers", "1", "--quiet"]
+
+
+def measured(call: list[str]) -> tuple[float, float]:
+    """Run a command; return its wall time (s) and the peak of its process tree's summed RSS (MB).
+
+    Raises
+    ------
+    SystemExit
+        If it fails, with the end of what it said.
+    """
+    start, peak = time.monotonic(), 0.0
+    with tempfile.TemporaryFile() as log:
+        run = subprocess.Popen(call, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        while run.poll() is None:
+            peak = max(peak, _tree_mb(run.pid))
+            time.sleep(0.1)
+        if run.returncode:
+            log.seek(0)
+            raise SystemExit(log.read().decode()[-3000:])
+    return time.monotonic() - start, peak
+
+
+def _tree_mb(pid: int) -> float:
+    try:
+        tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0.0
+    total = 0
+    for process in tree:
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total / 1e6

@@ -1,6 +1,7 @@
 """A model is judged on any folder in a known layout."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,10 @@ import pytest
 from click.testing import CliRunner
 from minugan_training.choose import NUCLEUS_CUTS, choose, choose_nuclei
 from minugan_training.cli import app
+from minugan_training.evaluate import Figure, evaluate_model
 from minugan_training.importers import import_data
+from minugan_training.index import Entry, points_text
+from minugan_training.truth import load_sample, mitosis_truth
 
 from tests.training.test_data import pool, write
 from wsi_minugan.errors import DataError
@@ -42,6 +46,53 @@ def test_evaluate_judges_every_image_of_a_folder(field: Path, tmp_path: Path) ->
     found = {r["figure"]: r["value"] for r in rows if r["data"] == "full fields, all"}
     assert {"F1", "precision", "recall", "false positives per mm2", "average precision"} <= found.keys()
     assert found["recall"] > 0
+
+
+def judged(root: Path, entries: list[Entry], **changes: float) -> dict[tuple[str, str], Figure]:
+    bundle = load_bundle(find_bundle("default"))
+    cuts = bundle.card.thresholds.model_copy(update=changes)
+    bundle = replace(bundle, card=bundle.card.model_copy(update={"thresholds": cuts}))
+    return {(r.data, r.figure): r for r in evaluate_model(bundle, root, entries, 7.5, ("",)).rows}
+
+
+def test_intervals_are_by_patient_where_there_are_several(field: Path) -> None:
+    one = import_data("icpr12", field)[0]
+    twice = [one, one.model_copy(update={"x_px": 1, "width_px": SIDE_PX - 1})]
+    same = judged(field, twice)["full fields, all", "recall"]
+    assert (same.groups, same.by) == (2, "image")
+    three = [*twice, one.model_copy(update={"patient": "another"})]
+    others = judged(field, three)["full fields, all", "recall"]
+    assert (others.groups, others.by, others.images) == (2, "patient", 3)
+
+
+def test_average_precision_does_not_depend_on_the_cards_cuts(field: Path) -> None:
+    entries = import_data("icpr12", field)
+    low, high = (judged(field, entries, mitosis_peak=peak) for peak in (0.5, 1.0))
+    key = "full fields, all", "average precision"
+    assert low[key] == high[key]
+    assert low[key].value > 0
+    assert low["full fields, all", "recall"].value > high["full fields, all", "recall"].value
+
+
+def test_outlines_made_from_centres_are_not_compared_with(field: Path) -> None:
+    entry = import_data("icpr12", field)[0]
+    centres = mitosis_truth(field, entry, load_sample(field, entry))
+    points = {"mitoses_kind": "points", "mitoses_truth": points_text([tuple(c) for c in centres])}
+    key = "full fields, all", "Dice of true positives"
+    assert key in judged(field, [entry])
+    assert key not in judged(field, [entry.model_copy(update=points)])
+
+
+def test_images_of_one_patch_are_judged_by_themselves(tmp_path: Path) -> None:
+    found = judged(tmp_path, [e.model_copy(update={"split": ""}) for e in pool(tmp_path).entries])
+    assert ("patches, all", "F1") in found
+    assert ("full fields, all", "F1") not in found
+
+
+def test_nothing_to_judge_is_an_error(field: Path) -> None:
+    entries = [e.model_copy(update={"split": "train"}) for e in import_data("icpr12", field)]
+    with pytest.raises(DataError, match="nothing to judge"):
+        judged(field, entries)
 
 
 def test_evaluate_without_data_says_what_it_needs() -> None:

@@ -145,28 +145,71 @@ def crossval(
 
 
 @app.command()
+@click.argument("experiments", type=_PATH, nargs=-1, required=True)
+@click.option("--index", type=_PATH, required=True)
+@click.option("--root", type=_PATH, required=True)
+@click.option("-o", "--out", type=_PATH, required=True, help="Gets a folder for each experiment; goes on.")
+@click.option("--test-dataset", "test_datasets", multiple=True, required=True, help="Data sets held out.")
+@click.option("--test-split", "test_splits", multiple=True, default=("test",), show_default=True)
+@click.option("--dataset", "datasets", multiple=True, help="Instead of the experiment's data sets.")
+@click.option("--ngf", type=int, help="Another width, for a CPU.")
+@click.option("--patch-px", type=int, help="Another patch size, for a CPU.")
+@click.option("--steps", type=int, help="Another number of steps, for a CPU.")
+@click.option("--device", default="cpu", show_default=True)
+def heldout(
+    experiments: tuple[Path, ...],
+    index: Path,
+    root: Path,
+    out: Path,
+    test_datasets: tuple[str, ...],
+    test_splits: tuple[str, ...],
+    datasets: tuple[str, ...],
+    device: str,
+    **smaller: int | None,
+) -> None:
+    """Train EXPERIMENT files on all their patches and score sets held out, as the paper's Table 3 and Figure 5 do."""
+    import torch
+
+    from minugan_training.heldout import score_held_out
+    from minugan_training.index import read_index
+    from minugan_training.pseudo import pool_for
+    from minugan_training.settings import load_experiment, scaled
+
+    torch.set_num_threads(1)
+    entries = read_index(index)
+    for path in experiments:
+        experiment = scaled(load_experiment(path), datasets, {k: v for k, v in smaller.items() if v})
+        click.echo(f"{experiment.name}: held out are {', '.join(test_datasets)}")
+        pool = pool_for(experiment, root, entries)
+        score_held_out(experiment, pool, out / experiment.name, test_datasets, test_splits, _progress, device)
+
+
+@app.command()
 @click.argument("results", type=_PATH)
 @click.option("--index", type=_PATH, required=True)
 @click.option("--root", type=_PATH, required=True)
 @click.option("--pictures", type=int, default=4, show_default=True, help="Patches in Figures 6, 9 and 10.")
 def reproduce(results: Path, index: Path, root: Path, pictures: int) -> None:
-    """Print the paper's Tables 2 and 3, and draw its figures, from the folder that `crossval` filled."""
+    """Print the paper's Tables 2 and 3, and draw its figures, from the folder that `crossval` and `heldout` filled."""
     from rich.console import Console
     from rich.table import Table
 
+    from minugan_training.charts import draw_charts
     from minugan_training.index import read_index
-    from minugan_training.paper import draw_all, load_results, summary_rows, table_3
+    from minugan_training.paper import load_results, summary_rows, table_3
+    from minugan_training.pictures import draw_pictures
     from minugan_training.sampling import Pool
 
     found = load_results(results)
-    rows = summary_rows(found)
-    by_set = [{"experiment": k} | r for k, c in found.items() for r in table_3(c)]
-    for title, part in (("Table 2, Figures 4 and 8", rows), ("Table 3", by_set)):
-        table = Table(*part[0], title=title)
-        for row in part:
-            table.add_row(*("" if v is None else str(v) for v in row.values()))
-        Console(width=130).print(table)
-    for path in draw_all(found, Pool(root, read_index(index)), results, pictures):
+    by_set = [{"experiment": k} | r for k, h in found.heldout.items() for r in table_3(h.patches)]
+    for title, part in (("Table 2, Figures 4 and 8", summary_rows(found.crossval)), ("Table 3", by_set)):
+        if part:
+            table = Table(*part[0], title=title)
+            for row in part:
+                table.add_row(*("" if v is None else str(v) for v in row.values()))
+            Console(width=130).print(table)
+    pool = Pool(root, read_index(index))
+    for path in draw_charts(found, results) + draw_pictures(found, pool, results, pictures):
         click.echo(f"Drawn: {path}")
 
 
@@ -232,8 +275,11 @@ def choose(model: str, index: Path, root: Path, radius_um: float, show: int, cro
 @click.option(
     "--data", "folders", type=_PATH, multiple=True, help="Folder in a known layout; all its images."
 )
-@click.option("--index", type=_PATH, help="Index, of which the splits that choose and that report are used.")
+@click.option("--index", type=_PATH, help="Index of data.")
 @click.option("--root", type=_PATH, help="What the index's paths are below.")
+@click.option(
+    "--split", "splits", multiple=True, default=("val", "test"), show_default=True, help="Of the index."
+)
 @click.option("--radius-um", type=float, default=7.5, show_default=True, help="Greatest distance of a match.")
 @click.option("-o", "--out", type=_PATH, help="Write the figures as JSON.")
 def evaluate(
@@ -241,6 +287,7 @@ def evaluate(
     folders: tuple[Path, ...],
     index: Path | None,
     root: Path | None,
+    splits: tuple[str, ...],
     radius_um: float,
     out: Path | None,
 ) -> None:
@@ -260,7 +307,7 @@ def evaluate(
             for f in folders
         ]
     elif index is not None and root is not None:
-        parts = [evaluate_model(bundle, root, read_index(index), radius_um)]
+        parts = [evaluate_model(bundle, root, read_index(index), radius_um, splits)]
     else:
         raise click.UsageError("Give folders of data with --data, or an index with --index and --root.")
     figures = Figures.model_validate(parts[0].model_dump() | {"rows": [r for p in parts for r in p.rows]})

@@ -15,12 +15,15 @@ from minugan_training.fit import Progress, fit
 from minugan_training.index import Entry
 from minugan_training.patchscore import PatchScore, score_patches
 from minugan_training.sampling import Place, Pool
-from minugan_training.settings import Experiment
+from minugan_training.settings import Experiment, Source
 from minugan_training.state import build_network
 from wsi_minugan.errors import DataError
 from wsi_minugan.outputs.atomic import write_text
 
 By = Literal["patch", "patient"]
+CROSSVAL = "crossval.json"
+WHOLE_PX = 32
+"""So far from a patch's border a mitosis's centre lies at least: then it is whole."""
 
 
 class CrossValidation(BaseModel):
@@ -35,19 +38,26 @@ class CrossValidation(BaseModel):
     patches: list[PatchScore]
 
 
-def patches_of(pool: Pool, experiment: Experiment) -> list[Place]:
-    """Return a place for each labelled mitosis: the patch around it holds it whole, moved inside where it lies at the image's edge."""
+def patches_of(pool: Pool, experiment: Experiment, sources: Sequence[Source]) -> list[Place]:
+    """Return a patch for each labelled mitosis of the sources: random, but the mitosis is not on its border (paper, p. 2).
+
+    A mitosis always in the middle would be found by its place alone. The same seed gives the same patches.
+    """
     half = experiment.patch_px / 2
+    reach = max(0.0, half - WHOLE_PX)
+    rng = np.random.default_rng(experiment.seed)
     found = []
-    for source in experiment.sources:
+    for source in sources:
         for k, x, y in pool.mitoses_of(source) if source.at == "mitoses" else ():
             h, w = pool.sample(k).image.shape[:2]
-            ax, ay = (float(np.clip(v, min(half, s / 2), max(s - half, s / 2))) for v, s in ((x, w), (y, h)))
+            moved = np.array([x, y]) + rng.uniform(-reach, reach, 2)
+            ax, ay = (
+                float(np.clip(v, min(half, s / 2), max(s - half, s / 2)))
+                for v, s in zip(moved, (w, h), strict=True)
+            )
             found.append((k, ax, ay))
     if not found:
-        raise DataError(
-            "The experiment draws no patches around mitoses, so there is nothing to cross-validate."
-        )
+        raise DataError("The experiment draws no patches around mitoses, so there is nothing to score.")
     return found
 
 
@@ -108,7 +118,7 @@ def crossvalidate(
     progress : callable, optional
         Told of every logged step.
     """
-    places = patches_of(pool, experiment)
+    places = patches_of(pool, experiment, experiment.sources)
     scores: list[PatchScore] = []
     for number, held_out in enumerate(folds_of(places, pool.entries, folds, by, experiment.seed)):
         folder = out / f"fold-{number}"
@@ -123,5 +133,5 @@ def crossvalidate(
     result = CrossValidation(
         experiment=experiment.name, settings=experiment, folds=folds, by=by, patches=scores
     )
-    write_text(out / "crossval.json", result.model_dump_json(indent=1) + "\n")
+    write_text(out / CROSSVAL, result.model_dump_json(indent=1) + "\n")
     return result

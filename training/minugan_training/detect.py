@@ -56,6 +56,12 @@ def full_fields(entries: Sequence[Entry]) -> list[Entry]:
     return [e for e in entries if e.mitoses != "unknown" and min(e.width_px, e.height_px) >= 2 * PATCH_PX]
 
 
+def patches_among(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the images with known mitoses that are neither crops nor full fields, such as the paper's patches of 256 px."""
+    left_out = [id(e) for e in full_fields(entries) + crops_of(entries)]
+    return [e for e in entries if e.mitoses != "unknown" and id(e) not in left_out]
+
+
 def crops_of(entries: Sequence[Entry]) -> list[Entry]:
     """Return the images smaller than a patch, with known mitoses."""
     return [e for e in entries if e.mitoses == "known" and max(e.width_px, e.height_px) < PATCH_PX]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from minugan_training.detect import (
     crops_of,
     full_fields,
     mitosis_candidates,
+    patches_among,
     score_image,
     scored_crops,
 )
@@ -38,11 +40,15 @@ from minugan_training.truth import (
     mitosis_truth,
     read_instances,
 )
+from wsi_minugan.errors import DataError
 from wsi_minugan.geometry import UM2_PER_MM2
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.classes import MITOSIS, Thresholds, class_map
 from wsi_minugan.segmentation.objects import label_objects
+
+_RANKED_FROM = 0.5
+"""Average precision ranks all objects above this cut on the score, or the card's if that is lower."""
 
 
 class Figure(BaseModel):
@@ -58,6 +64,7 @@ class Figure(BaseModel):
     high: float | None = None
     images: int
     groups: int
+    by: Literal["patient", "image", "object"] = "image"
 
 
 class Figures(BaseModel):
@@ -98,9 +105,14 @@ def evaluate_model(
     rows: list[Figure] = []
     for split in splits:
         part = [e for e in entries if e.split == split]
-        rows += judge.fields(full_fields(part), split)
+        rows += judge.fields(full_fields(part), split, "full fields")
+        rows += judge.fields(patches_among(part), split, "patches")
         rows += judge.crops(crops_of(part), split)
         rows += judge.nuclei([e for e in part if e.nuclei == "known"], split)
+    if not rows:
+        raise DataError(
+            "There is nothing to judge: no image in these splits has known mitoses or nuclei. See: minugan-train data check"
+        )
     return Figures(
         model=bundle.card.name, weights_sha256=bundle.card.weights_sha256, radius_um=radius_um, rows=rows
     )
@@ -120,62 +132,62 @@ class _Judge:
     def _kept(self, found: Candidates, mpp: float) -> Candidates:
         return found.kept(self._card.mitosis_min_area_um2 / mpp**2, 255 * self._card.mitosis_peak)
 
-    def fields(self, entries: Sequence[Entry], split: str) -> Iterator[Figure]:
-        """Yield detection figures on full fields, where every negative is known: all, and by scanner."""
-        by_group: dict[str, dict[str, Detections]] = defaultdict(dict)
+    def fields(self, entries: Sequence[Entry], split: str, kind: str) -> Iterator[Figure]:
+        """Yield detection figures on images where every negative is known: all, and by scanner."""
+        found: list[tuple[Entry, Detections]] = []
         overlaps: list[float] = []
         ranked: list[tuple[float, bool]] = []
-        truths = 0
         for entry in entries:
             sample = load_sample(self._root, entry)
             scores = score_image(self._predictor, sample.image)
             truth = mitosis_truth(self._root, entry, sample)
-            found, hits = self._field(sample, scores, truth, ranked)
-            truths += found.tp + found.fn
-            overlaps += hits
-            for name in ("all", entry.scanner):
-                by_group[name][f"{entry.patient} {entry.image}"] = found
-        for name, groups in by_group.items():
-            label = f"full fields, {name}"
-            yield from _detections(label, split, groups)
+            counts, hits = self._field(sample, scores, truth)
+            found.append((entry, counts))
+            ranked += self._ranked(sample, scores, truth)
+            if (
+                entry.mitoses_kind != "points"
+            ):  # an outline made from a centre is no truth to be measured against
+                overlaps += hits
+        for scanner in ("all", *sorted({e.scanner for e in entries})):
+            yield from _detections(
+                f"{kind}, {scanner}", split, [(e, d) for e, d in found if scanner in {"all", e.scanner}]
+            )
+        truths = sum(d.tp + d.fn for _, d in found)
         if truths:
-            values, hit = (
-                (np.array(v) for v in zip(*ranked, strict=True))
-                if ranked
-                else (np.zeros(0), np.zeros(0, bool))
-            )
-            ap = average_precision(values.astype(float), hit.astype(bool), truths)
+            values, hit = np.array([v for v, _ in ranked], float), np.array([h for _, h in ranked], bool)
             yield Figure(
-                data="full fields, all",
-                split=split,
-                figure="average precision",
-                value=ap,
-                images=len(entries),
-                groups=len(entries),
-            )
+                data=f"{kind}, all", split=split, figure="average precision",
+                value=average_precision(values, hit, truths), images=len(entries), groups=len(entries),
+            )  # fmt: skip
         if overlaps:
             yield Figure(
-                data="full fields, all", split=split, figure="Dice of true positives",
+                data=f"{kind}, all", split=split, figure="Dice of true positives", by="object",
                 value=float(np.mean(overlaps)), images=len(entries), groups=len(overlaps),
             )  # fmt: skip
 
     def _field(
-        self,
-        sample: Sample,
-        scores: NDArray[np.uint8],
-        truth: NDArray[np.float64],
-        ranked: list[tuple[float, bool]],
+        self, sample: Sample, scores: NDArray[np.uint8], truth: NDArray[np.float64]
     ) -> tuple[Detections, list[float]]:
         unknown = sample.labels[..., MITOSES] == UNKNOWN
         found = self._kept(mitosis_candidates(scores, self._cut), sample.mpp).where_known(unknown)
         matched = match(found.xy_px, truth, self._radius_um / sample.mpp)
-        hit = np.isin(np.arange(len(found.xy_px)), matched.pairs[:, 0])
-        ranked += list(zip((found.peak * found.area_px**0.5).tolist(), hit.tolist(), strict=True))
         area = float((~unknown).sum()) * sample.mpp**2 / UM2_PER_MM2
         counts = Detections(
             len(matched.pairs), len(matched.false_positives), len(matched.false_negatives), area
         )
         return counts, self._overlaps(sample, scores, matched.pairs, found, truth)
+
+    def _ranked(
+        self, sample: Sample, scores: NDArray[np.uint8], truth: NDArray[np.float64]
+    ) -> list[tuple[float, bool]]:
+        """Return a value for each candidate, and whether it is a mitosis: all that a low cut finds, whatever the card's are."""
+        unknown = sample.labels[..., MITOSES] == UNKNOWN
+        cut = replace(self._cut, mitosis=min(_RANKED_FROM, self._cut.mitosis))
+        least_px = self._card.mitosis_min_area_um2 / sample.mpp**2
+        found = mitosis_candidates(scores, cut).kept(least_px, 0).where_known(unknown)
+        matched = match(found.xy_px, truth, self._radius_um / sample.mpp)
+        hit = np.isin(np.arange(len(found.xy_px)), matched.pairs[:, 0])
+        return list(zip((found.peak * found.area_px**0.5).tolist(), hit.tolist(), strict=True))
 
     def _overlaps(
         self,
@@ -196,18 +208,16 @@ class _Judge:
 
     def crops(self, entries: Sequence[Entry], split: str) -> Iterator[Figure]:
         """Yield recall on crops around mitoses, padded by reflection to a patch."""
-        by_scanner: dict[str, dict[str, Detections]] = defaultdict(
-            lambda: defaultdict(lambda: Detections(0, 0, 0))
-        )
+        rows: list[tuple[Entry, Detections]] = []
         for entry, sample, scores in scored_crops(self._predictor, self._root, entries):
             found = self._kept(mitosis_candidates(scores, self._cut), sample.mpp)
-            matched = match(found.xy_px, np.array(entry.points_px), self._radius_um / sample.mpp)
-            counts = Detections(len(matched.pairs), 0, len(matched.false_negatives))
-            for name in ("all", entry.scanner):
-                by_scanner[name][entry.patient] += counts
-        for name, groups in by_scanner.items():
-            images = sum(name in {"all", e.scanner} for e in entries)
-            yield _figure(f"crops, {name}", split, "recall", lambda d: d.recall, dict(groups), images)
+            matched = match(
+                found.xy_px, mitosis_truth(self._root, entry, sample), self._radius_um / sample.mpp
+            )
+            rows.append((entry, Detections(len(matched.pairs), 0, len(matched.false_negatives))))
+        for scanner in ("all", *sorted({e.scanner for e in entries})) if rows else ():
+            part = [(e, d) for e, d in rows if scanner in {"all", e.scanner}]
+            yield _figure(f"crops, {scanner}", split, "recall", lambda d: d.recall, part)
 
     def nuclei(self, entries: Sequence[Entry], split: str) -> Iterator[Figure]:
         """Yield Dice and panoptic quality of nuclei, averaged over images."""
@@ -216,7 +226,9 @@ class _Judge:
             sample = load_sample(self._root, entry)
             classes = class_map(score_image(self._predictor, sample.image), self._cut)
             instances = read_instances(self._root, entry)
-            truth = instances > 0 if instances is not None else sample.labels[..., NUCLEI] == 1
+            # A mitosis is a nucleus too, in what is found and in the truth.
+            labelled = (sample.labels[..., [NUCLEI, MITOSES]] == 1).any(axis=-1)
+            truth = instances > 0 if instances is not None else labelled
             overlap.append(dice(classes > 0, truth))
             if instances is not None:
                 quality.append(panoptic_quality(label_objects(classes > 0), instances)[0])
@@ -241,16 +253,16 @@ def _object_at(labels: NDArray[np.int32], xy: NDArray[np.float64]) -> NDArray[np
     return np.asarray(labels == window[ys[nearest], xs[nearest]], np.bool_)
 
 
-def _detections(data: str, split: str, groups: dict[str, Detections]) -> Iterator[Figure]:
+def _detections(data: str, split: str, found: Sequence[tuple[Entry, Detections]]) -> Iterator[Figure]:
     figures: list[tuple[str, Callable[[Detections], float]]] = [
         ("F1", lambda d: d.f1),
         ("precision", lambda d: d.precision),
         ("recall", lambda d: d.recall),
         ("false positives per mm2", lambda d: d.fp_per_mm2),
     ]
-    has_truth = pooled(list(groups.values())).tp + pooled(list(groups.values())).fn > 0
-    for name, figure in figures if has_truth else figures[-1:]:
-        yield _figure(data, split, name, figure, groups, len(groups))
+    has_truth = any(d.tp + d.fn for _, d in found)
+    for name, figure in (figures if has_truth else figures[-1:]) if found else ():
+        yield _figure(data, split, name, figure, found)
 
 
 def _figure(
@@ -258,21 +270,18 @@ def _figure(
     split: str,
     name: str,
     figure: Callable[[Detections], float],
-    groups: dict[str, Detections],
-    images: int,
+    found: Sequence[tuple[Entry, Detections]],
 ) -> Figure:
+    """Return a pooled figure with its interval by patient, or, where all images are of one patient, by image."""
+    by: Literal["patient", "image"] = "patient" if len({e.patient for e, _ in found}) > 1 else "image"
+    groups: dict[str, Detections] = defaultdict(lambda: Detections(0, 0, 0))
+    for entry, counts in found:
+        groups[entry.patient if by == "patient" else f"{entry.image} {entry.x_px} {entry.y_px}"] += counts
     low, high = bootstrap_interval(groups, figure) if len(groups) > 1 else (None, None)
-    value = figure(pooled(list(groups.values())))
     return Figure(
-        data=data,
-        split=split,
-        figure=name,
-        value=value,
-        low=low,
-        high=high,
-        images=images,
-        groups=len(groups),
-    )
+        data=data, split=split, figure=name, value=figure(pooled(list(groups.values()))), low=low, high=high,
+        images=len(found), groups=len(groups), by=by,
+    )  # fmt: skip
 
 
 def _mean_interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
@@ -287,9 +296,11 @@ def table_of(figures: Figures) -> Any:
     from rich.table import Table
 
     table = Table(
-        "data", "split", "figure", "value", "95 % interval", "images", "groups", title=figures.model
+        "data", "split", "figure", "value", "95 % interval", "images", "groups", "by", title=figures.model
     )
     for r in figures.rows:
         interval = "" if r.low is None or r.high is None else f"{r.low:.3f} to {r.high:.3f}"
-        table.add_row(r.data, r.split, r.figure, f"{r.value:.3f}", interval, str(r.images), str(r.groups))
+        table.add_row(
+            r.data, r.split, r.figure, f"{r.value:.3f}", interval, str(r.images), str(r.groups), r.by
+        )
     return table

@@ -17,7 +17,7 @@ from minugan_training.sampling import Place, Pool
 from minugan_training.settings import Augmentation, Experiment
 from minugan_training.truth import MITOSES, NUCLEI, UNKNOWN, Sample
 from wsi_minugan.geometry import Box
-from wsi_minugan.segmentation.classes import BACKGROUND, MITOSIS, Thresholds, class_map
+from wsi_minugan.segmentation.classes import MITOSIS, NUCLEUS, Thresholds, class_map
 from wsi_minugan.segmentation.objects import centroids_of, measure_objects
 from wsi_minugan.segmentation.runs import find_runs
 
@@ -29,7 +29,7 @@ _CUT = Thresholds(0.5, 0.5, 0.5)
 
 
 class PatchScore(BaseModel):
-    """What a model that never saw a patch does on it; None where a class is not labelled."""
+    """What a model that never saw a patch does on it; Dice is None where no expert outlined a class."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -50,18 +50,26 @@ class PatchScore(BaseModel):
 def score_patches(
     network: nn.Module, experiment: Experiment, pool: Pool, places: Sequence[Place], fold: int
 ) -> list[PatchScore]:
-    """Return a network's scores on patches."""
+    """Return a network's scores on patches.
+
+    Mitoses are compared by their outlines only where these are an expert's: an outline made from a centre is no truth to be
+    measured against. A nucleus found counts as the paper's class does, without the mitoses; where nobody labelled mitoses, both count.
+    """
     rows = []
     for k, image, labels in _cut(pool, places, experiment.patch_px):
         classes = classes_of(network, image)
         entry, place = pool.entries[places[k][0]], places[k]
-        counts = _hits(classes, labels)
+        corner = np.array(place[1:]) - experiment.patch_px / 2
+        counts = _hits(classes, labels, pool.mitosis_centres(place[0]) - corner)
+        outlined = entry.mitoses == "known" and entry.mitoses_kind != "points"
+        mitosis = classes == MITOSIS
+        nucleus = (classes == NUCLEUS) | (mitosis & (labels[..., MITOSES] == UNKNOWN))
         rows.append(
             PatchScore(
                 fold=fold, dataset=entry.dataset, scanner=entry.scanner, patient=entry.patient, image=entry.image,
                 x_px=place[1], y_px=place[2], tp=counts[0], fp=counts[1], fn=counts[2],
-                dice_mitoses=_overlap(classes == MITOSIS, labels[..., MITOSES]),
-                dice_nuclei=_overlap(classes != BACKGROUND, labels[..., NUCLEI]) if entry.nuclei == "known" else None,
+                dice_mitoses=_overlap(mitosis, labels[..., MITOSES]) if outlined else None,
+                dice_nuclei=_overlap(nucleus, labels[..., NUCLEI]) if entry.nuclei == "known" else None,
             )
         )  # fmt: skip
     return rows
@@ -88,11 +96,18 @@ def _overlap(found: NDArray[np.bool_], truth: NDArray[np.uint8]) -> float | None
     return dice(found & known, truth == 1) if known.any() else None
 
 
-def _hits(classes: NDArray[np.uint8], labels: NDArray[np.uint8]) -> tuple[int, int, int]:
-    known = labels[..., MITOSES] != UNKNOWN
-    found, truth = (_centres(m) for m in ((classes == MITOSIS) & known, labels[..., MITOSES] == 1))
+def _hits(
+    classes: NDArray[np.uint8], labels: NDArray[np.uint8], truth: NDArray[np.float64]
+) -> tuple[int, int, int]:
+    """Return true positives, false positives and false negatives.
+
+    Mitoses whose centres lie outside the patch need not be found, but what is found of them is not false.
+    """
+    found = _centres((classes == MITOSIS) & (labels[..., MITOSES] != UNKNOWN))
     matched = match(found, truth, WINDOW_PX)
-    return len(matched.pairs), len(matched.false_positives), len(matched.false_negatives)
+    inside = ((truth >= 0) & (truth < classes.shape[0])).all(axis=1)
+    hits = int(inside[matched.pairs[:, 1]].sum())
+    return hits, len(matched.false_positives), int(inside.sum()) - hits
 
 
 def _centres(mask: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from minugan_training.augment import Patch, change_stains, cut_patch
 from minugan_training.index import Entry
 from minugan_training.settings import Experiment, Source
-from minugan_training.truth import MITOSES, Sample, load_sample
+from minugan_training.truth import MITOSES, Sample, load_sample, mitosis_truth
 from wsi_minugan.errors import DataError
 
 CACHE_BYTES = 6 * 2**30
@@ -42,12 +42,13 @@ class Pool:
         self._complete = complete
         self.entries = tuple(entries)
         self._samples: OrderedDict[int, Sample] = OrderedDict()
+        self._centres: dict[int, NDArray[np.float64]] = {}
         self._only: tuple[Place, ...] | None = None
 
     def only(self, places: Sequence[Place]) -> Pool:
         """Return a pool whose mitoses are these places and no others; for the folds of a cross-validation."""
         part = Pool(self.root, self.entries, self._complete)
-        part._samples, part._only = self._samples, tuple(places)
+        part._samples, part._centres, part._only = self._samples, self._centres, tuple(places)
         return part
 
     def sample(self, index: int) -> Sample:
@@ -83,6 +84,13 @@ class Pool:
             )
         return found
 
+    def mitosis_centres(self, index: int) -> NDArray[np.float64]:
+        """Return x, y of an entry's mitoses in its sample's pixels, shape ``(n, 2)``; one each, in however many pieces."""
+        if index not in self._centres:
+            truth = mitosis_truth(self.root, self.entries[index], self.sample(index))
+            self._centres[index] = truth - 0.5  # from edges of pixels to their middles, as patches are cut
+        return self._centres[index]
+
     def mitoses_of(self, source: Source) -> list[Place]:
         """Return the places of the labelled mitoses that a source draws from."""
         if self._only is not None:
@@ -90,8 +98,7 @@ class Pool:
             return [p for p in self._only if p[0] in wanted]
         places: list[Place] = []
         for k in self.of(source):
-            if self.entries[k].mitoses == "known":
-                places += [(k, float(x), float(y)) for x, y in self.sample(k).mitosis_centres()]
+            places += [(k, float(x), float(y)) for x, y in self.mitosis_centres(k)]
         if not places:
             raise DataError(f"The images of {source.datasets} in {source.splits} hold no mitoses.")
         return places

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from minugan_training.index import Entry
@@ -38,6 +39,8 @@ def outline_scores(root: Path, entries: Sequence[Entry]) -> dict[str, list[float
         if instances is None:
             continue
         image = load_sample(root, entry).image
+        size = image.shape[1], image.shape[0]
+        instances = cv2.resize(instances, size, interpolation=cv2.INTER_NEAREST)
         for number in np.unique(instances[instances > 0]).tolist():
             mask = instances == number
             y, x = np.argwhere(mask).mean(axis=0)

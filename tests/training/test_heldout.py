@@ -1,0 +1,48 @@
+"""Sets that took no part in training are scored, tabled and drawn."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from minugan_training.charts import draw_charts
+from minugan_training.heldout import score_held_out
+from minugan_training.index import Entry
+from minugan_training.paper import load_results, table_3
+from minugan_training.pictures import draw_pictures
+from minugan_training.sampling import Pool
+from minugan_training.settings import Experiment, Losses, Source
+
+from tests.training.test_data import experiment, pool
+from wsi_minugan.errors import DataError
+
+
+def two_sets(tmp_path: Path, patient: str) -> Pool:
+    """The drawn label map twice: as the set to train on, and as a set held out of a patient."""
+    first = pool(tmp_path).entries[0]
+    other = first.model_copy(update={"dataset": "other", "split": "test", "patient": patient, "scanner": "S"})
+    return Pool(tmp_path, [first, Entry.model_validate(other.model_dump())])
+
+
+def small() -> Experiment:
+    only = (Source(datasets=("rgb",), at="mitoses", per_batch=1),)
+    return experiment(sources=only, ngf=2, steps=2, log_every=1, losses=Losses(supervised=1.0))
+
+
+@pytest.mark.slow
+def test_held_out_sets_are_scored_and_drawn(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    p, out = two_sets(tmp_path, "p9"), tmp_path / "results"
+    done = score_held_out(small(), p, out / "t", ("other",), ("test",))
+    assert {s.dataset for s in done.patches} == {"other"}
+    found = load_results(out)
+    assert found.heldout == {"t": done}
+    rows = table_3(found.heldout["t"].patches)
+    assert [(r["by"], r["name"]) for r in rows] == [("data set", "other"), ("scanner", "S")]
+    drawn = draw_charts(found, out) + draw_pictures(found, p, out, 1)
+    assert [d.relative_to(out).as_posix() for d in drawn] == ["t/figure-5.png", "t/figure-10.png"]
+
+
+def test_a_patient_who_is_trained_on_cannot_be_held_out(tmp_path: Path) -> None:
+    p = two_sets(tmp_path, "p1")
+    with pytest.raises(DataError, match="p1"):
+        score_held_out(small(), p, tmp_path / "results", ("other",), ("test",))

@@ -1,0 +1,86 @@
+"""The paper's last step: train on all patches, and score sets that took no part (Figure 5, Table 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from minugan_training.crossval import patches_of
+from minugan_training.fit import Progress, fit
+from minugan_training.patchscore import PatchScore, score_patches
+from minugan_training.sampling import Pool
+from minugan_training.settings import Experiment, Source
+from minugan_training.state import build_network
+from wsi_minugan.errors import DataError
+from wsi_minugan.outputs.atomic import write_text
+
+FINAL = "final"
+HELD_OUT = "heldout.json"
+
+
+class HeldOut(BaseModel):
+    """One experiment's scores on patches of images that it was not trained on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    experiment: str
+    settings: Experiment
+    splits: tuple[str, ...]
+    patches: list[PatchScore]
+
+
+def score_held_out(
+    experiment: Experiment,
+    pool: Pool,
+    out: Path,
+    datasets: Sequence[str],
+    splits: Sequence[str],
+    progress: Progress | None = None,
+    device: str = "cpu",
+) -> HeldOut:
+    """Train on all of an experiment's patches, from a checkpoint if there is one, and score the patches held out.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Settings.
+    pool : Pool
+        Samples.
+    out : Path
+        Gets the run in ``final``, and ``heldout.json``.
+    datasets, splits : sequence of str
+        Which images are held out.
+    progress : callable, optional
+        Told of every logged step.
+    device : str
+        Where to train.
+
+    Raises
+    ------
+    DataError
+        If images held out are trained on too, or share a patient with those, or hold no mitoses.
+    """
+    apart = Source(datasets=tuple(datasets), splits=tuple(splits), at="mitoses", per_batch=1)
+    test = patches_of(pool, experiment, [apart])
+    train = patches_of(pool, experiment, experiment.sources)
+    _check_apart(pool, {k for k, _, _ in train}, {k for k, _, _ in test})
+    network = build_network(experiment)
+    weights = fit(experiment, pool.only(train), out / FINAL, progress, device=device)
+    network.load_state_dict({k: v.cpu() for k, v in weights.items()})
+    with torch.inference_mode():
+        rows = score_patches(network.eval(), experiment, pool, test, 0)
+    result = HeldOut(experiment=experiment.name, settings=experiment, splits=apart.splits, patches=rows)
+    write_text(out / HELD_OUT, result.model_dump_json(indent=1) + "\n")
+    return result
+
+
+def _check_apart(pool: Pool, train: set[int], test: set[int]) -> None:
+    patients = {pool.entries[k].patient for k in train} & {pool.entries[k].patient for k in test}
+    if patients:
+        raise DataError(
+            f"The patients {', '.join(sorted(patients))} are in the data to train on and in the data held out. "
+            "Give them one split each, or name other data sets."
+        )

@@ -14,6 +14,8 @@ from wsi_minugan.minugan.discriminator import MultiscaleDiscriminator
 from wsi_minugan.minugan.generator import Generator
 
 _MOMENTUM = 0.05
+_WIDEST = 64
+"""Channels of the discriminators' first layer: pix2pixHD's number, whatever the generator's; fewer where that is very narrow."""
 
 
 @dataclass
@@ -54,7 +56,7 @@ def start(experiment: Experiment, device: torch.device) -> TrainingState:
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = _MOMENTUM
     judge = (
-        MultiscaleDiscriminator(experiment.losses.discriminators, 8 * experiment.ngf).to(device)
+        MultiscaleDiscriminator(experiment.losses.discriminators, min(_WIDEST, 8 * experiment.ngf)).to(device)
         if experiment.losses.adversarial
         else None
     )

@@ -47,12 +47,12 @@ def test_no_placement_holds_more(points: np.ndarray, radius: float) -> None:
 @settings(max_examples=150, deadline=None)
 def test_ruling_out_cells_changes_nothing(points: np.ndarray, radius: float) -> None:
     plain = find_hotspot(points, radius)
-    arcs = hotspot._MAX_ARCS
-    hotspot._MAX_ARCS = 0
+    before = hotspot._FEW_ARCS, hotspot._ARC_COST, hotspot._MAX_CELLS
+    hotspot._FEW_ARCS, hotspot._ARC_COST, hotspot._MAX_CELLS = 0, math.inf, 512
     try:
         pruned = find_hotspot(points, radius)
     finally:
-        hotspot._MAX_ARCS = arcs
+        hotspot._FEW_ARCS, hotspot._ARC_COST, hotspot._MAX_CELLS = before
     assert plain is not None
     assert pruned is not None
     assert pruned.mitoses == plain.mitoses
@@ -70,11 +70,28 @@ def test_no_mitoses_have_no_hot_spot() -> None:
     assert find_hotspot(np.zeros((0, 2)), 5.0) is None
 
 
-@pytest.mark.parametrize("spread_px", [2_000.0, 20_000.0, 80_000.0])
-def test_five_thousand_mitoses_take_under_two_seconds(spread_px: float) -> None:
-    points = np.random.default_rng(3).normal(40_000, spread_px, (5000, 2))
+def clouds() -> dict[str, np.ndarray]:
+    """Five thousand mitoses in many ways."""
+    rng = np.random.default_rng(3)
+    angle = rng.uniform(0, 2 * np.pi, 5000)
+    found = {f"normal {s}": rng.normal(40_000, s, (5000, 2)) for s in (200, 2_000, 20_000, 80_000)}
+    found |= {f"uniform {s}": rng.uniform(0, s, (5000, 2)) for s in (7_000, 12_000, 14_000, 20_000, 60_000)}
+    found["whole numbers"] = rng.integers(0, 14_000, (5000, 2)).astype(float)
+    found["ring"] = 5_000 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    found["one place"] = np.full((5000, 2), 7.0)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(clouds()))
+def test_five_thousand_mitoses_take_under_two_seconds(name: str) -> None:
+    points = clouds()[name]
     start = time.perf_counter()
     found = find_hotspot(points, 3160.0)
     assert time.perf_counter() - start < 2.0
-    inside = np.hypot(points[:, 0] - found.center_x_px, points[:, 1] - found.center_y_px) <= 3160.0
+    inside = np.hypot(points[:, 0] - found.center_x_px, points[:, 1] - found.center_y_px) <= 3160.0 + 1e-6
     assert found.mitoses == inside.sum()
+
+
+def test_mitoses_at_one_place_count_each() -> None:
+    points = np.array([[0.0, 0.0]] * 3 + [[90.0, 0.0]] * 4 + [[91.0, 0.0]])
+    assert find_hotspot(points, 10.0).mitoses == 5

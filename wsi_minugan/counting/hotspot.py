@@ -2,7 +2,8 @@
 
 Moving a circle until mitoses lie on its rim never loses one, so it is enough to look at circles whose rim passes through a
 mitosis: around each, the others enter and leave at angles that are sorted and swept (critical positions; Chazelle and Lee 1986).
-Where mitoses crowd, a search over ever smaller cells first rules out where the centre cannot be.
+Where mitoses crowd, a search over ever smaller cells first rules out where the centre cannot be; in the cells that are left,
+only the crossings of rims are looked at.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ TissueFraction = Callable[[float, float, float], float]
 """(x, y, radius) in px to the share of the circle that is tissue, 0 to 1."""
 
 _SLACK = 1e-9
-_MAX_ARCS = 4_000_000
-_MAX_CELLS = 4096
-_MAX_DEPTH = 8
+_FEW_ARCS = 200_000
+"""So many arcs are swept at once."""
+_MAX_CELLS = 32_768
+_MAX_DEPTH = 9
+_ARC_COST, _CELL_COST = 30.0, 10_000.0
+"""Time of an arc in a sweep, and of a cell, against that of one comparison of a crossing with a place."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,36 @@ def find_hotspot(
     points = np.asarray(points_px, np.float64).reshape(-1, 2)
     if len(points) == 0:
         return None
-    tree = cKDTree(points)
-    best, positions = _best_positions(points, tree, radius_px)
+    places, weights = np.unique(points, axis=0, return_counts=True)
+    cloud = _Cloud(places, weights.astype(np.int64), cKDTree(places), cKDTree(points), float(radius_px))
+    if shapely.minimum_bounding_radius(shapely.MultiPoint(places)) <= radius_px:
+        return _spot(places, radius_px, len(points), tissue)
+    best, positions = _best_positions(cloud)
     spots = [
-        _spot(points[list(members)], radius_px, best, tissue)
-        for members in _sets(tree, positions, radius_px, best)
+        _spot(places[list(members)], radius_px, best, tissue) for members in _sets(cloud, positions, best)
     ]
     return min(spots, key=lambda s: (-(s.tissue_fraction or 0.0), s.center_y_px, s.center_x_px))
+
+
+@dataclass(frozen=True)
+class _Cloud:
+    """Points, where several may share a place.
+
+    Attributes
+    ----------
+    places, weights : ndarrays, shapes (n, 2), (n,)
+        Distinct places, and how many points lie at each.
+    tree, all_points : cKDTree
+        Of the places, and of the points.
+    radius_px : float
+        Of the circle.
+    """
+
+    places: FloatArray
+    weights: NDArray[np.int64]
+    tree: cKDTree
+    all_points: cKDTree
+    radius_px: float
 
 
 def _spot(members: FloatArray, radius_px: float, count: int, tissue: TissueFraction | None) -> Hotspot:
@@ -88,39 +115,32 @@ def _spot(members: FloatArray, radius_px: float, count: int, tissue: TissueFract
     return Hotspot(x, y, radius_px, count, tissue(x, y, radius_px) if tissue else None)
 
 
-def _sets(tree: cKDTree, positions: FloatArray, radius_px: float, best: int) -> set[tuple[int, ...]]:
-    """Return the distinct sets of points that optimal circles hold."""
-    found: Any = tree.query_ball_point(positions, radius_px * (1 + 10 * _SLACK), return_sorted=True)
-    return {tuple(f) for f in found if len(f) >= best}
+def _sets(cloud: _Cloud, positions: FloatArray, best: int) -> set[tuple[int, ...]]:
+    """Return the distinct sets of places that optimal circles hold."""
+    reach = cloud.radius_px * (1 + 10 * _SLACK)
+    found: Any = cloud.tree.query_ball_point(positions, reach, return_sorted=True)
+    return {tuple(f) for f in found if cloud.weights[f].sum() >= best}
 
 
-def _best_positions(points: FloatArray, tree: cKDTree, radius_px: float) -> tuple[int, FloatArray]:
+def _best_positions(cloud: _Cloud) -> tuple[int, FloatArray]:
     """Return the largest count and the critical positions that reach it, shape ``(m, 2)``."""
-    reach = 2 * radius_px * (1 + _SLACK)
-    if tree.count_neighbors(tree, reach) <= _MAX_ARCS:
-        everywhere = (np.full(2, -np.inf), np.full(2, np.inf))
-        sweeps = (
-            (0, points[i], points[nb], everywhere) for i, nb in enumerate(tree.query_ball_tree(tree, reach))
+    reach = 2 * cloud.radius_px * (1 + _SLACK)
+    arcs = int(cloud.tree.count_neighbors(cloud.tree, reach))
+    if arcs > _FEW_ARCS:
+        cells, side = _promising_cells(cloud)
+        unsure = _counts(cloud.tree, cells, cloud.radius_px, side) - _counts(
+            cloud.tree, cells, cloud.radius_px, -side
         )
-        return _best_of(sweeps, radius_px)
-    return _best_of(_cell_sweeps(points, tree, radius_px), radius_px)
+        # A cell's vertices take about the cube of the circles that cross it, a sweep about its arcs.
+        if len(cells) * _CELL_COST + float((unsure.astype(float) ** 3).sum()) < _ARC_COST * arcs:
+            return _best_of(_cell_counts(cloud, cells, side))
+    return _best_of(_sweeps(cloud, reach))
 
 
-Sweep = tuple[int, FloatArray, FloatArray, tuple[FloatArray, FloatArray]]
-"""Points certainly inside; the rim's point; those that may be inside; where the centre may lie (low, high corner)."""
-
-
-def _best_of(sweeps: Iterator[Sweep], radius_px: float) -> tuple[int, FloatArray]:
+def _best_of(found: Iterator[tuple[NDArray[np.int64], FloatArray]]) -> tuple[int, FloatArray]:
     best, positions = 0, [np.zeros((0, 2))]
-    for base, rim, others, (low, high) in sweeps:
-        if base + len(others) < best:
-            continue
-        counts, at = _sweep(rim, others, radius_px)
-        inside = ((at >= low) & (at <= high)).all(axis=1)
-        if not inside.any():
-            continue
-        counts, at = counts[inside] + base, at[inside]
-        top = int(counts.max())
+    for counts, at in found:
+        top = int(counts.max(initial=0))
         if top > best:
             best, positions = top, []
         if top == best:
@@ -128,58 +148,92 @@ def _best_of(sweeps: Iterator[Sweep], radius_px: float) -> tuple[int, FloatArray
     return best, np.concatenate(positions)
 
 
-def _sweep(rim: FloatArray, others: FloatArray, radius_px: float) -> tuple[NDArray[np.int64], FloatArray]:
-    """Return, for circles through `rim` at every event angle, the count of `others` in them, and their centres."""
+def _sweeps(cloud: _Cloud, reach: float) -> Iterator[tuple[NDArray[np.int64], FloatArray]]:
+    """Yield the counts at the critical positions on each place's rim, for the places that can have the best."""
+    best = 0
+    for rim, near in zip(cloud.places, cloud.tree.query_ball_point(cloud.places, reach), strict=True):
+        if cloud.weights[near].sum() >= best:
+            counts, at = _sweep(rim, cloud.places[near], cloud.weights[near], cloud.radius_px)
+            best = max(best, int(counts.max()))
+            yield counts, at
+
+
+def _sweep(
+    rim: FloatArray, others: FloatArray, weights: NDArray[np.int64], radius_px: float
+) -> tuple[NDArray[np.int64], FloatArray]:
+    """Return, for circles through `rim` at every angle where another place enters, the count in them, and their centres."""
     d = others - rim
     distance = np.hypot(d[:, 0], d[:, 1])
     same = distance <= _SLACK * radius_px
-    reached = ~same & (distance <= 2 * radius_px * (1 + _SLACK))
-    d, distance = d[reached], distance[reached]
-    toward = np.arctan2(d[:, 1], d[:, 0])
+    always = int(weights[same].sum())
+    d, distance, weights = d[~same], distance[~same], weights[~same]
+    if len(d) == 0:
+        return np.array([always]), (rim - (radius_px, 0.0))[None]
     half = np.arccos(np.minimum(1.0, distance / (2 * radius_px))) + _SLACK
-    start, end = toward - half, toward + half
-    # Every arc stands twice, a turn apart. Arcs are at most half a turn, so no angle counts one twice, and from the latest
-    # start on a whole turn of angles misses none: the largest count is exact, the others are lower bounds.
-    angles = np.concatenate([[-3 * np.pi], start, start + 2 * np.pi, end, end + 2 * np.pi])
-    steps = np.concatenate([[int(same.sum())], np.ones(2 * len(d), np.int64), -np.ones(2 * len(d), np.int64)])
-    order = np.lexsort(
-        (-steps, angles)
-    )  # starts come before ends at one angle: the rim belongs to the circle
-    began = steps[order] > 0
-    counts, angles = np.cumsum(steps[order])[began], angles[order][began]
-    return counts, rim + radius_px * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    start = (np.arctan2(d[:, 1], d[:, 0]) - half) % (2 * np.pi)
+    end = start + 2 * half
+    first, last = np.argsort(start), np.argsort(end)
+    start, end = start[first], end[last]
+    begun, ended = (np.concatenate([[0], np.cumsum(weights[k])]) for k in (first, last))
+    # At a start: arcs begun, less those that have ended, and those begun before the turn that still last.
+    counts = begun[np.searchsorted(start, start, "right")] - ended[np.searchsorted(end, start, "left")]
+    counts += ended[-1] - ended[np.searchsorted(end, start + 2 * np.pi, "left")]
+    return counts + always, rim + radius_px * np.stack([np.cos(start), np.sin(start)], axis=1)
 
 
-def _cell_sweeps(points: FloatArray, tree: cKDTree, radius_px: float) -> Iterator[Sweep]:
-    """Yield the sweeps that remain after ruling out cells of centres by their upper bounds."""
-    cells, side = _promising_cells(points, tree, radius_px)
-    half = side * np.sqrt(0.5) * (1 + _SLACK)
-    corner = side / 2 * (1 + _SLACK)
+def _cell_counts(
+    cloud: _Cloud, cells: FloatArray, side: float
+) -> Iterator[tuple[NDArray[np.int64], FloatArray]]:
+    """Yield the counts at the critical positions in each cell: where rims cross, and the places themselves."""
+    half, corner = side * np.sqrt(0.5) * (1 + _SLACK), side / 2 * (1 + _SLACK)
+    radius = cloud.radius_px
     for centre in cells:
-        near = np.asarray(tree.query_ball_point(centre, radius_px + half), np.int64)
-        distance = np.hypot(*(points[near] - centre).T)
-        certain = distance < radius_px - half
-        unsure = points[near[~certain]]
-        box = (centre - corner, centre + corner)
-        for rim in unsure:
-            yield int(certain.sum()), rim, unsure, box
+        # All distances at once take less time than a list of those that are near, which most are.
+        distance = np.hypot(*(cloud.places - centre).T)
+        certain = distance < radius - half
+        rim = np.flatnonzero((distance <= radius + half) & ~certain)
+        unsure, own = cloud.places[rim], cloud.places[distance <= half]
+        at = np.concatenate([_crossings(unsure, radius), own])
+        at = at[(np.abs(at - centre) <= corner).all(axis=1)]
+        inside = np.hypot(*(at[:, None] - unsure).transpose(2, 0, 1)) <= radius * (1 + _SLACK)
+        yield inside @ cloud.weights[rim] + int(cloud.weights[certain].sum()), at
 
 
-def _promising_cells(points: FloatArray, tree: cKDTree, radius_px: float) -> tuple[FloatArray, float]:
-    """Return cell centres ``(m, 2)`` that may hold the best circle's centre, and the cells' side."""
-    side = radius_px
-    low, high = points.min(axis=0), points.max(axis=0)
-    axes = [np.arange(a - radius_px, b + radius_px + side, side) for a, b in zip(low, high, strict=True)]
+def _crossings(places: FloatArray, radius_px: float) -> FloatArray:
+    """Return where the circles of a radius around places cross, shape ``(m, 2)``."""
+    i, j = np.triu_indices(len(places), 1)
+    d = places[j] - places[i]
+    distance = np.hypot(d[:, 0], d[:, 1])
+    crossing = distance <= 2 * radius_px * (1 + _SLACK)
+    i, d, distance = i[crossing], d[crossing], distance[crossing]
+    height = np.sqrt(np.maximum(0.0, radius_px**2 - (distance / 2) ** 2))
+    away = np.stack([-d[:, 1], d[:, 0]], axis=1) * (height / distance)[:, None]
+    middle = places[i] + d / 2
+    return np.concatenate([middle + away, middle - away])
+
+
+def _promising_cells(cloud: _Cloud) -> tuple[FloatArray, float]:
+    """Return centres ``(m, 2)`` of cells that may hold the best circle's centre, and the cells' side."""
+    side = radius = cloud.radius_px
+    low, high = cloud.places.min(axis=0), cloud.places.max(axis=0)
+    axes = [np.arange(a - radius, b + radius + side, side) for a, b in zip(low, high, strict=True)]
     cells = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
+    at_least = 0
     for _ in range(_MAX_DEPTH):
-        at_least = tree.query_ball_point(cells, radius_px * (1 - _SLACK), return_length=True).max(initial=0)
-        at_most = tree.query_ball_point(
-            cells, radius_px + side * np.sqrt(0.5) * (1 + _SLACK), return_length=True
+        at_least = max(
+            at_least, int(_counts(cloud.all_points, cells, radius * (1 - _SLACK), 0.0).max(initial=0))
         )
-        cells = cells[at_most >= at_least]
+        cells = cells[_counts(cloud.all_points, cells, radius, side) >= at_least]
         if 4 * len(cells) > _MAX_CELLS:
             break
         side /= 2
         offsets = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]]) * side / 2
         cells = (cells[:, None, :] + offsets).reshape(-1, 2)
     return cells, side
+
+
+def _counts(tree: cKDTree, cells: FloatArray, radius_px: float, side_px: float) -> NDArray[np.int64]:
+    """Return how many points are so near to cells' centres that they can be (negative side: must be) near to all of the cell."""
+    reach = radius_px + side_px * np.sqrt(0.5) * (1 + _SLACK)
+    found: NDArray[np.int64] = tree.query_ball_point(cells, max(0.0, reach), return_length=True)
+    return found

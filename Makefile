@@ -32,6 +32,7 @@ check: lint format-check types test
 
 schemas: $(STAMP)
 	$(BIN)/python -m wsi_minugan.schemas
+	$(BIN)/minugan-train data schema -o schemas/index-row.schema.json
 
 # TIAToolbox pins older versions than constraints.txt names, so it has an environment of its own.
 .venv-tiatoolbox/.installed: pyproject.toml

@@ -30,21 +30,32 @@ def data() -> None:
 @click.option(
     "-o", "--out", type=_PATH, default=Path("index.csv"), show_default=True, help="The index to write."
 )
-def data_import(layout: str, root: Path, out: Path) -> None:
-    """Make an index of a data set in a published LAYOUT (tupac16, icpr12, icpr14, midog, monuseg, rgb, shared)."""
-    from minugan_training.importers import import_data
-    from minugan_training.index import write_index
+@click.option("--root", "below", type=_PATH, help="What the index's paths are to be below.  [default: ROOT]")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "val", "test"]),
+    help="Split of the images that the layout itself puts in none.",
+)
+@click.option("--dataset", default="", help="Name of the set, in place of the layout's.")
+@click.option("--append", is_flag=True, help="Add to the index, if there is one; no image twice.")
+def data_import(
+    layout: str, root: Path, out: Path, below: Path | None, split: Any, dataset: str, append: bool
+) -> None:
+    """Make an index of the data set in ROOT, which has a published LAYOUT (tupac16, icpr12, icpr14, midog, monuseg, rgb, shared)."""
+    from minugan_training.collect import import_set, joined
+    from minugan_training.index import read_index, write_index
 
-    entries = import_data(layout, root)
-    write_index(out, entries)
-    click.echo(f"{len(entries)} images. Written: {out}")
+    entries = import_set(layout, root, below, split or "", dataset)
+    there = read_index(out) if append and out.exists() else []
+    write_index(out, joined(there, entries))
+    click.echo(f"{len(entries)} images added to {len(there)}. Written: {out}")
 
 
 @data.command("check")
 @click.argument("index", type=_PATH)
 @click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
 def data_check(index: Path, root: Path) -> None:
-    """Find missing files, wrong sizes, points outside, and patients in two splits."""
+    """Find files that are missing or cut short, wrong sizes, truth outside its image, and patients in two splits."""
     from rich.console import Console
     from rich.table import Table
 
@@ -61,6 +72,19 @@ def data_check(index: Path, root: Path) -> None:
         click.echo(text)
     click.echo(f"{len(problems)} problems.")
     sys.exit(1 if problems else 0)
+
+
+@data.command("schema")
+@click.option("-o", "--out", type=_PATH, help="Write it to a file.")
+def data_schema(out: Path | None) -> None:
+    """Print the JSON Schema of an index's rows."""
+    from minugan_training.schema import index_schema
+    from wsi_minugan.outputs.atomic import write_text
+
+    if out is None:
+        click.echo(index_schema(), nl=False)
+    else:
+        write_text(out, index_schema())
 
 
 @data.command("outlines")

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsi_minugan.errors import DataError
+from wsi_minugan.outputs.atomic import atomic_path
 
 Knowledge = Literal["known", "absent", "unknown"]
 """known: labelled completely; absent: there is none; unknown: nobody looked."""
@@ -56,9 +57,8 @@ def points_text(points_px: Iterable[tuple[float, float]]) -> str:
 
 
 def write_index(path: Path, entries: Sequence[Entry]) -> None:
-    """Write an index as CSV."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as f:
+    """Write an index as CSV; one that was there stays until the new one is whole."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, list(Entry.model_fields))
         writer.writeheader()
         writer.writerows(e.model_dump() for e in entries)

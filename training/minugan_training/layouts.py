@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from minugan_training.importers import IMPORTERS, SHARED, import_data
+from minugan_training.importers import (
+    IMPORTERS,
+    icpr12_images,
+    icpr14_images,
+    import_data,
+    monuseg_pairs,
+    tupac16_images,
+)
 from minugan_training.index import Entry
+from minugan_training.shared_data import SHARED
 from wsi_minugan.errors import DataError
 
 _PARTS_OF_SHARED = {
@@ -20,12 +28,13 @@ _PARTS_OF_SHARED = {
 _LAYOUTS: dict[str, Callable[[Path], bool]] = {
     "shared": lambda f: all((f / name).is_dir() for name in SHARED),
     "midog": lambda f: any(f.glob("*.json")),
-    "icpr14": lambda f: any(f.glob("*/frames/x40/*.tif*")),
+    "icpr14": lambda f: bool(icpr14_images(f)),
     "rgb": lambda f: (f / "images").is_dir() and (f / "labels").is_dir(),
-    "monuseg": lambda f: any(f.rglob("*.xml")) or any(p.is_dir() for p in f.glob("*nstance*")),
-    "icpr12": lambda f: any(f.rglob("[AH][0-9][0-9]_[0-9][0-9].*")),
-    "tupac16": lambda f: any(f.rglob("[0-9][0-9]/[0-9][0-9].tif")),
+    "monuseg": lambda f: bool(monuseg_pairs(f)),
+    "icpr12": lambda f: bool(icpr12_images(f)),
+    "tupac16": lambda f: bool(tupac16_images(f)),
 }
+"""Tells of a layout; images are sought where the importers seek them."""
 
 
 def import_folder(folder: Path) -> tuple[Path, list[Entry]]:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 import cv2
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
-from minugan_training.importers import MPP_40X
+from minugan_training.images import MPP_40X, read_mask, read_rgb
 from minugan_training.index import Entry
+from minugan_training.outlines import read_monuseg_xml, read_pixel_lists
 from minugan_training.weak import weak_outlines
-from wsi_minugan.errors import DataError
 
 UNKNOWN = 255
 """A label that no loss looks at."""
@@ -57,13 +55,13 @@ def load_sample(root: Path, entry: Entry) -> Sample:
         If a file is missing or cannot be read.
     """
     image = read_rgb(root / entry.image)
-    region = (slice(entry.y_px, entry.y_px + entry.height_px), slice(entry.x_px, entry.x_px + entry.width_px))
+    region = _region(entry)
     image = np.ascontiguousarray(image[region])
     labels = np.full(image.shape, UNKNOWN, np.uint8)
     _mark_nuclei(root, entry, labels, region)
     _mark_mitoses(root, entry, image, labels, region)
     if entry.ignore:
-        labels[_read_mask(root / entry.ignore)[region] > 0] = UNKNOWN
+        labels[read_mask(root / entry.ignore)[region] > 0] = UNKNOWN
     if entry.dataset == "amibr":
         labels[image.max(axis=2) < _BLACK] = UNKNOWN  # the border of crops at the image's edge
     return _at_model_resolution(image, labels, entry.mpp)
@@ -94,14 +92,48 @@ def mitosis_instances(root: Path, entry: Entry) -> NDArray[np.integer] | None:
     if entry.mitoses != "known" or entry.mitoses_kind in {"points", "rgb"}:
         return None
     path = root / entry.mitoses_truth
-    shape = (entry.y_px + entry.height_px, entry.x_px + entry.width_px)
-    instances = read_pixel_lists(path, shape) if entry.mitoses_kind == "pixel-lists" else _read_mask(path)
-    return np.asarray(instances[entry.y_px : shape[0], entry.x_px : shape[1]])
+    if entry.mitoses_kind == "pixel-lists":
+        return read_pixel_lists(path, _corner(entry))[_region(entry)]
+    return read_mask(path)[_region(entry)]
+
+
+def nucleus_instances(root: Path, entry: Entry) -> NDArray[np.integer] | None:
+    """Return an entry's nuclei as an instance map in its own pixels, or None where they are not told apart."""
+    path = root / entry.nuclei_truth
+    if entry.nuclei_kind == "monuseg-xml":
+        return read_monuseg_xml(path, _corner(entry))[_region(entry)]
+    return read_mask(path)[_region(entry)] if entry.nuclei_kind == "instances" else None
+
+
+def read_instances(root: Path, entry: Entry) -> NDArray[np.integer] | None:
+    """Return an entry's nuclei as an instance map in its sample's pixels, or None where they are not told apart."""
+    instances = nucleus_instances(root, entry)
+    factor = _factor(entry.mpp)
+    if instances is None or factor == 1:
+        return instances
+    size = [round(n * factor) for n in instances.shape[::-1]]  # as OpenCV rounds the image's
+    return np.asarray(cv2.resize(instances, size, interpolation=cv2.INTER_NEAREST))
+
+
+def _region(entry: Entry) -> tuple[slice, slice]:
+    bottom, right = _corner(entry)
+    return slice(entry.y_px, bottom), slice(entry.x_px, right)
+
+
+def _corner(entry: Entry) -> tuple[int, int]:
+    """Return y, x of the region's lower right corner: the least shape of an image that has the region."""
+    return entry.y_px + entry.height_px, entry.x_px + entry.width_px
+
+
+def _factor(mpp: float) -> float:
+    """Return by how much an image is enlarged to reach the model's resolution; 1 where it is near enough."""
+    factor = mpp / MPP_40X
+    return 1.0 if abs(factor - 1) <= _TOLERANCE else factor
 
 
 def _at_model_resolution(image: NDArray[np.uint8], labels: NDArray[np.uint8], mpp: float) -> Sample:
-    factor = mpp / MPP_40X
-    if abs(factor - 1) <= _TOLERANCE:
+    factor = _factor(mpp)
+    if factor == 1:
         return Sample(image, labels, mpp)
     kind = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=kind)
@@ -116,24 +148,20 @@ def _mark_nuclei(root: Path, entry: Entry, labels: NDArray[np.uint8], region: tu
     if entry.nuclei == "absent":
         return
     path = root / entry.nuclei_truth
-    if entry.nuclei_kind == "foreground":
-        inside = _read_mask(path)[region] > 0
-        labels[inside, NUCLEI] = 1
+    instances = nucleus_instances(root, entry)
+    if instances is not None:
+        touching = boundary_of(instances)
+        inside = instances > 0
+        labels[..., NUCLEI] = inside & ~touching
+        labels[..., BOUNDARY] = touching
     elif entry.nuclei_kind == "rgb":
         colours = read_rgb(path)[region]
         labels[..., NUCLEI] = colours[..., 0] > 127
         labels[..., BOUNDARY] = colours[..., 2] > 127
         inside = labels[..., NUCLEI] > 0
     else:
-        instances = (
-            read_monuseg_xml(path, labels.shape[:2])
-            if entry.nuclei_kind == "monuseg-xml"
-            else _read_mask(path)[region]
-        )
-        touching = boundary_of(instances)
-        inside = instances > 0
-        labels[..., NUCLEI] = inside & ~touching
-        labels[..., BOUNDARY] = touching
+        inside = read_mask(path)[region] > 0
+        labels[inside, NUCLEI] = 1
     # Outside nuclei there are no mitoses either; inside, one may be.
     if entry.mitoses == "unknown":
         labels[..., MITOSES] = np.where(inside, UNKNOWN, 0)
@@ -159,13 +187,6 @@ def _mark_mitoses(
     labels[found, BOUNDARY] = 0
 
 
-def read_instances(root: Path, entry: Entry) -> NDArray[np.integer] | None:
-    """Return an entry's nuclei as an instance map, or None where they are not told apart."""
-    if entry.nuclei_kind == "monuseg-xml":
-        return read_monuseg_xml(root / entry.nuclei_truth, (entry.height_px, entry.width_px))
-    return _read_mask(root / entry.nuclei_truth) if entry.nuclei_kind == "instances" else None
-
-
 def boundary_of(instances: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Return where nuclei touch or almost touch (within 2 px), so that a network can part them."""
     kernel = np.ones((3, 3), np.uint8)
@@ -173,56 +194,3 @@ def boundary_of(instances: NDArray[np.integer]) -> NDArray[np.bool_]:
     highest = cv2.dilate(values, kernel, iterations=2)
     lowest = cv2.erode(np.where(values > 0, values, np.float32(1e9)), kernel, iterations=2)
     return np.asarray((highest > 0) & (lowest < 1e9) & (highest != lowest), np.bool_)
-
-
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read an image as RGB; raises DataError."""
-    picture = tifffile.imread(path) if _is_tiff(path) else cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None or picture.ndim != 3:
-        raise DataError(f"The image {path} cannot be read. Copy it again.")
-    return np.ascontiguousarray(picture[..., :3] if _is_tiff(path) else picture[..., ::-1], np.uint8)
-
-
-def _is_tiff(path: Path) -> bool:
-    if not path.is_file():
-        raise DataError(f"There is no file {path}. Check the data's folder.")
-    return path.suffix.lower() in {".tif", ".tiff"}
-
-
-def _read_mask(path: Path) -> NDArray[np.integer]:
-    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
-    if mask is None:
-        raise DataError(f"The label {path} cannot be read. Check the data's folder.")
-    return np.asarray(mask if mask.ndim == 2 else mask[..., 0])
-
-
-def read_pixel_lists(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint16]:
-    """Read ICPR 2012's lines of ``x,y,x,y,…``, one a mitosis, as an instance map."""
-    out = np.zeros(shape[:2], np.uint16)
-    try:
-        lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
-        for k, line in enumerate(lines, start=1):
-            values = np.array([int(float(v)) for v in line.split(",") if v.strip()])
-            x, y = values[0::2], values[1::2]
-            good = (x >= 0) & (x < shape[1]) & (y >= 0) & (y < shape[0])
-            out[y[good], x[good]] = k
-    except (OSError, ValueError) as e:
-        raise DataError(f"The truth {path} cannot be read: {e}.") from e
-    return out
-
-
-def read_monuseg_xml(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint16]:
-    """Read MoNuSeg's outlines (Aperio ImageScope XML) as an instance map."""
-    out = np.zeros(shape[:2], np.uint16)
-    try:
-        text = path.read_bytes()
-        if b"<!ENTITY" in text or b"<!DOCTYPE" in text:
-            raise DataError(f"{path} declares entities, which outlines do not need; it is not read.")
-        regions = ElementTree.fromstring(text).iter("Region")  # noqa: S314 - entities are refused above
-        for k, part in enumerate(regions, start=1):
-            corners = [(float(v.get("X", "nan")), float(v.get("Y", "nan"))) for v in part.iter("Vertex")]
-            if len(corners) >= 3:
-                cv2.fillPoly(out, [np.rint(np.array(corners)).astype(np.int32)], k)
-    except (OSError, ElementTree.ParseError, ValueError) as e:
-        raise DataError(f"The truth {path} cannot be read: {e}.") from e
-    return out

@@ -1,0 +1,81 @@
+"""Truth follows an entry's region, and the resolution of its sample."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from minugan_training.images import read_rgb
+from minugan_training.index import Entry, TruthKind
+from minugan_training.outlines import read_monuseg_xml, read_pixel_lists
+from minugan_training.truth import MITOSES, NUCLEI, load_sample, read_instances
+
+from tests.training.test_data import write
+from wsi_minugan.errors import DataError
+
+NUCLEUS = (slice(50, 61), slice(70, 91))
+
+
+def nucleus(root: Path, kind: TruthKind, **changes: object) -> Entry:
+    """Write an image of 120 x 100 px with one nucleus, as an instance map or in XML."""
+    write(root / "a.png", np.full((100, 120, 3), 200, np.uint8))
+    instances = np.zeros((100, 120), np.uint16)
+    instances[NUCLEUS] = 7
+    write(root / "a-instances.png", instances)
+    corners = ((70, 50), (90, 50), (90, 60), (70, 60))
+    vertices = "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in corners)
+    (root / "a.xml").write_text(f"<A><Region><Vertices>{vertices}</Vertices></Region></A>")
+    fields: dict[str, object] = {
+        "dataset": "monuseg", "image": "a.png", "width_px": 120, "height_px": 100, "mpp": 0.25, "patient": "p",
+        "mitoses": "unknown", "nuclei": "known", "nuclei_kind": kind,
+        "nuclei_truth": "a.xml" if kind == "monuseg-xml" else "a-instances.png",
+    }  # fmt: skip
+    return Entry.model_validate(fields | changes)
+
+
+@pytest.mark.parametrize("kind", ["instances", "monuseg-xml"])
+def test_nuclei_follow_the_region(kind: TruthKind, tmp_path: Path) -> None:
+    entry = nucleus(tmp_path, kind, x_px=60, y_px=45, width_px=40, height_px=30)
+    expected = np.zeros((30, 40), bool)
+    expected[5:16, 10:31] = True
+    instances = read_instances(tmp_path, entry)
+    assert instances is not None
+    assert np.array_equal(instances > 0, expected)
+    assert np.array_equal(load_sample(tmp_path, entry).labels[..., NUCLEI] == 1, expected)
+
+
+@pytest.mark.parametrize("mpp", [0.5, 0.2273, 0.33, 0.375])
+@pytest.mark.parametrize("kind", ["instances", "monuseg-xml"])
+def test_instances_have_their_samples_resolution(kind: TruthKind, mpp: float, tmp_path: Path) -> None:
+    entry = nucleus(tmp_path, kind, mpp=mpp, x_px=60, y_px=45, width_px=41, height_px=31)
+    sample, instances = load_sample(tmp_path, entry), read_instances(tmp_path, entry)
+    assert instances is not None
+    assert instances.shape == sample.image.shape[:2]
+    assert np.array_equal(instances > 0, sample.labels[..., NUCLEI] == 1)
+    assert len(np.unique(instances)) == 2
+
+
+def test_listed_pixels_follow_the_region(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("70,50,71,50\n5,5\n")
+    told = {"mitoses": "known", "mitoses_kind": "pixel-lists", "mitoses_truth": "a.csv", "nuclei": "unknown"}
+    entry = nucleus(tmp_path, "", x_px=60, y_px=45, width_px=40, height_px=30, nuclei_truth="", **told)
+    ys, xs = np.nonzero(load_sample(tmp_path, entry).labels[..., MITOSES] == 1)
+    assert list(zip(xs.tolist(), ys.tolist(), strict=True)) == [(10, 5), (11, 5)]
+
+
+def test_truth_that_is_no_outline_is_an_error_that_names_its_file(tmp_path: Path) -> None:
+    (tmp_path / "odd.csv").write_text("1,2,3\n")
+    with pytest.raises(DataError, match=r"odd\.csv cannot be read"):
+        read_pixel_lists(tmp_path / "odd.csv", (9, 9))
+    (tmp_path / "bare.xml").write_text("<A><Region><Vertex X='1'/></Region></A>")
+    with pytest.raises(DataError, match=r"bare\.xml cannot be read"):
+        read_monuseg_xml(tmp_path / "bare.xml", (9, 9))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif"])
+def test_an_image_that_is_cut_short_is_an_error(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    write(path, np.random.default_rng(0).integers(0, 255, (60, 70, 3), np.uint8))
+    assert read_rgb(path).shape == (60, 70, 3)
+    path.write_bytes(path.read_bytes()[: -path.stat().st_size // 10])
+    with pytest.raises(DataError, match=r"Copy it again"):
+        read_rgb(path)

@@ -1,0 +1,121 @@
+"""Image files of data sets: which of a folder's they are, their sizes, their pixels."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Hashable, Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from wsi_minugan.errors import DataError
+
+MPP_40X = 0.25
+ICPR12_MPP = {"A": 0.2456, "H": 0.2273}
+"""um/px of ICPR's two scanners, by the first letter of a file's name."""
+
+_BY_FAITH = (".bmp", ".tif", ".tiff", ".png", ".jpeg", ".jpg")
+_TIFF_ERRORS = (
+    tifffile.TiffFileError,
+    struct.error,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+)
+_TAIL_BYTES = 4096
+_END_OF_JPEG = b"\xff\xd9"
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Return all images below a folder, sorted."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in _BY_FAITH)
+
+
+def one_for_each(images: Iterable[Path], key: Callable[[Path], Hashable]) -> list[Path]:
+    """Return one image for each key, in order: of several the one without loss, a JPEG only where there is no other."""
+    chosen: dict[Hashable, Path] = {}
+    for image in sorted(images, key=lambda p: (_BY_FAITH.index(p.suffix.lower()), p)):
+        chosen.setdefault(key(image), image)
+    return sorted(chosen.values())
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return (width, height) of an image.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read.
+    """
+    if _is_tiff(path):
+        try:
+            with tifffile.TiffFile(path) as tif:
+                page: Any = tif.pages.first
+                return int(page.imagewidth), int(page.imagelength)
+        except _TIFF_ERRORS as e:
+            raise DataError(f"The image {path} cannot be read: {e}. Copy it again.") from e
+    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if picture is None:
+        raise DataError(f"The image {path} cannot be read. Copy it again.")
+    return int(picture.shape[1]), int(picture.shape[0])
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Read an image as RGB.
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w, 3)
+
+    Raises
+    ------
+    DataError
+        If it is missing, cut short, or not a colour image.
+    """
+    picture = _read_tiff(path) if _is_tiff(path) else cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None or picture.ndim != 3:
+        raise DataError(f"The image {path} cannot be read. Copy it again.")
+    if path.suffix.lower() in {".jpg", ".jpeg"} and not _jpeg_ends(path):
+        raise DataError(f"The image {path} is cut short. Copy it again.")
+    return np.ascontiguousarray(picture[..., :3] if _is_tiff(path) else picture[..., ::-1], np.uint8)
+
+
+def read_mask(path: Path) -> NDArray[np.integer]:
+    """Read a label image of one channel, shape ``(h, w)``; raises DataError."""
+    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+    if mask is None:
+        raise DataError(f"The label {path} cannot be read. Check the data's folder.")
+    return np.asarray(mask if mask.ndim == 2 else mask[..., 0])
+
+
+def _is_tiff(path: Path) -> bool:
+    if not path.is_file():
+        raise DataError(f"There is no file {path}. Check the data's folder.")
+    return path.suffix.lower() in {".tif", ".tiff"}
+
+
+def _read_tiff(path: Path) -> NDArray[Any]:
+    try:
+        with tifffile.TiffFile(path) as tif:
+            page: Any = tif.pages.first
+            # A decoder fills in the end of a JPEG tile that is cut short, without a word.
+            ends = [at + n for at, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
+            if max(ends, default=0) > path.stat().st_size:
+                raise ValueError("it is cut short")
+            return np.asarray(page.asarray())
+    except _TIFF_ERRORS as e:
+        raise DataError(f"The image {path} cannot be read: {e}. Copy it again.") from e
+
+
+def _jpeg_ends(path: Path) -> bool:
+    """Return whether a JPEG has its end; OpenCV paints what is missing grey, without an error."""
+    with path.open("rb") as f:
+        f.seek(max(0, path.stat().st_size - _TAIL_BYTES), os.SEEK_SET)
+        return _END_OF_JPEG in f.read()

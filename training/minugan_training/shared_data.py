@@ -1,0 +1,85 @@
+"""The folders of ``../shared/data``, with its rules for honest use."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from minugan_training.images import ICPR12_MPP, MPP_40X
+from minugan_training.index import Entry, TruthKind
+from wsi_minugan.errors import DataError
+
+
+def _rows(path: Path, *columns: str) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as f:
+            rows = list(csv.DictReader(f))
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise DataError(f"The table {path} cannot be read: {e}.") from e
+    lacking = [c for c in columns if any(r.get(c) is None for r in rows)]
+    if lacking:
+        raise DataError(f"The table {path} lacks the columns {', '.join(lacking)}. Copy it again.")
+    return rows
+
+
+def import_shared(root: Path) -> list[Entry]:
+    """The folders ``amibr``, ``icpr12``, ``icpr12_unmarked`` and ``monuseg`` of ``../shared/data``."""
+    return [e for name, read in SHARED.items() for e in read(root / name)]
+
+
+def _amibr(folder: Path) -> Iterator[Entry]:
+    for r in _rows(folder / "crops.csv", "file", "dataset", "slide", "split", "mitoses_px"):
+        yield Entry(
+            dataset="amibr", image=f"{folder.name}/{r['file']}", width_px=128, height_px=128, mpp=MPP_40X,
+            patient=f"{r['dataset']}-{Path(r['slide']).stem.split('_')[0]}", scanner=r["dataset"], split=r["split"],
+            mitoses="known", mitoses_kind="points", mitoses_truth=r["mitoses_px"], nuclei="unknown",
+        )  # fmt: skip
+
+
+def _split_icpr12(name: str) -> str:
+    """Slides 00 and 02 are for training, slide 01 (either scanner) for choosing."""
+    return "val" if name[1:3] == "01" else "train"
+
+
+def _icpr12(folder: Path) -> Iterator[Entry]:
+    for image in sorted((folder / "images").glob("*.jpg")):
+        yield Entry(
+            dataset="icpr12", image=f"{folder.name}/images/{image.name}", width_px=2084, height_px=2084, mpp=ICPR12_MPP["A"],
+            patient=f"icpr12-{image.stem[1:3]}", scanner="Aperio", split=_split_icpr12(image.stem), mitoses="known",
+            mitoses_kind="instances", mitoses_truth=f"{folder.name}/mitoses/{image.stem}.png", nuclei="unknown",
+        )  # fmt: skip
+
+
+def _unmarked(folder: Path) -> Iterator[Entry]:
+    for r in _rows(folder / "fields.csv", "field", "scanner", "slide", "width_px", "height_px"):
+        yield Entry(
+            dataset="icpr12_unmarked", image=f"{folder.name}/images/{r['field']}.jpg", width_px=int(r["width_px"]),
+            height_px=int(r["height_px"]), mpp=ICPR12_MPP[r["field"][0]], patient=f"icpr12-{r['slide'][1:3]}",
+            scanner=r["scanner"], split=_split_icpr12(r["field"]), mitoses="absent", nuclei="unknown",
+            ignore=f"{folder.name}/unknown/{r['field']}.png",
+        )  # fmt: skip
+
+
+def _monuseg(folder: Path) -> Iterator[Entry]:
+    for r in _rows(folder / "images.csv", "image", "split", "label"):
+        image = next((folder / "images").glob(r["image"] + ".*"), None)
+        if image is None:
+            raise DataError(
+                f"{folder / 'images'} has no image {r['image']}, which images.csv lists. Copy it again."
+            )
+        kind: TruthKind = "instances" if r["label"] == "instances" else "foreground"
+        yield Entry(
+            dataset="monuseg", image=image.relative_to(folder.parent).as_posix(), width_px=1000, height_px=1000, mpp=MPP_40X,
+            patient="-".join(r["image"].split("-")[:3]), split=r["split"], mitoses="unknown", nuclei="known",
+            nuclei_kind=kind, nuclei_truth=f"{folder.name}/{kind}/{r['image']}.png",
+        )  # fmt: skip
+
+
+SHARED: dict[str, Callable[[Path], Iterator[Entry]]] = {
+    "amibr": _amibr,
+    "icpr12": _icpr12,
+    "icpr12_unmarked": _unmarked,
+    "monuseg": _monuseg,
+}
+"""The folders' readers; the entries' paths are below the folder that holds them."""

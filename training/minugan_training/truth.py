@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -21,6 +22,11 @@ UNKNOWN = 255
 NUCLEI, MITOSES, BOUNDARY = 0, 1, 2
 _TOLERANCE = 0.05
 _BLACK = 6
+_UNREADABLE = (
+    tifffile.TiffFileError, struct.error, cv2.error, OSError, ValueError, LookupError, TypeError, AttributeError,
+    ArithmeticError, RuntimeError, MemoryError,
+)  # fmt: skip
+"""What the readers raise on a damaged file; a garbled header may ask for more memory than there is."""
 
 
 @dataclass(frozen=True)
@@ -177,10 +183,20 @@ def boundary_of(instances: NDArray[np.integer]) -> NDArray[np.bool_]:
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Read an image as RGB; raises DataError."""
-    picture = tifffile.imread(path) if _is_tiff(path) else cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None or picture.ndim != 3:
+    tiff = _is_tiff(path)
+    try:
+        picture = tifffile.imread(path) if tiff else cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except _UNREADABLE as e:
+        raise DataError(f"The image {path} cannot be read: {e}. Copy it again.") from e
+    if picture is None or picture.ndim != 3 or not (tiff or _is_whole(path)):
         raise DataError(f"The image {path} cannot be read. Copy it again.")
-    return np.ascontiguousarray(picture[..., :3] if _is_tiff(path) else picture[..., ::-1], np.uint8)
+    return np.ascontiguousarray(picture[..., :3] if tiff else picture[..., ::-1], np.uint8)
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a file, if a JPEG, has its end: OpenCV paints what is missing grey and says nothing."""
+    data = path.read_bytes()
+    return not data.startswith(b"\xff\xd8") or data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
 
 
 def _is_tiff(path: Path) -> bool:

@@ -21,6 +21,7 @@ from wsi_minugan.minugan.bundle import load_bundle
 KINDS = {
     "supervised": {"losses": {"supervised": 1.0}, "norm": "batch"},
     "adversarial": {"losses": {"adversarial": 1.0, "discriminators": 2, "gamma": 1.0}, "norm": "instance"},
+    "accumulating": {"losses": {"adversarial": 1.0, "supervised": 1.0}, "norm": "batch", "accumulate": 2},
     "u-net": {"losses": {"supervised": 1.0}, "network": "unet"},
 }
 

@@ -48,9 +48,9 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     return bool(torch.stack(norms).isfinite().all()) if norms else True
 
 
-def not_finite(what: str, step: int) -> TrainingError:
-    """Return the error for a loss, a gradient or weights that are not numbers."""
+def not_finite(what: str) -> TrainingError:
+    """Return the error for a loss, a gradient or weights that are not numbers; `what` says which, as a sentence."""
     return TrainingError(
-        f"The {what} of step {step} is not a number. The last checkpoint is kept. Lower the learning rate; a new "
-        "folder can go on from this one's weights with --start-from."
+        f"{what} The last checkpoint is kept. Lower the learning rate; a new folder can go on from this one's weights "
+        "with --start-from."
     )

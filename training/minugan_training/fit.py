@@ -150,7 +150,7 @@ def _best_weights(folder: Path, state: TrainingState) -> dict[str, Tensor]:
 
 def _refuse_broken(tensors: Mapping[str, Tensor], state: TrainingState) -> None:
     if not all_finite(tensors.values()):
-        raise not_finite("weights", state.step)
+        raise not_finite(f"The weights after step {state.step} are not numbers.")
 
 
 def _resume(folder: Path, experiment: Experiment, state: TrainingState, sampler: Sampler) -> None:

@@ -89,7 +89,7 @@ def train_step(
     if judged:
         losses["judge"] = sum(map(float, judged)) / len(judged)
     if not all(math.isfinite(v) for v in losses.values()):
-        raise not_finite("loss", state.step)
+        raise not_finite(f"The loss of step {state.step + 1} is not a number.")
     _apply(state, state.network, state.optimizer, experiment.clip_norm)
     state.step += 1
     average(experiment, state)
@@ -114,7 +114,7 @@ def _draw(
 def _logits(experiment: Experiment, network: nn.Module, part: _Part) -> Tensor:
     with torch.autocast(part.images.device.type, torch.bfloat16, enabled=experiment.precision == "bf16"):
         logits: Tensor = network.logits(part.images)  # type: ignore[operator]
-    return logits.float()
+    return logits.float() if logits.dtype == torch.bfloat16 else logits
 
 
 def _train_judge(
@@ -198,7 +198,7 @@ def _apply(
 ) -> None:
     """Step, if the gradients are numbers."""
     if not all_finite(p.grad for p in module.parameters() if p.grad is not None):
-        raise not_finite("gradient", state.step)
+        raise not_finite(f"The gradient of step {state.step + 1} is not a number.")
     if clip_norm:
         torch.nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
     optimizer.step()

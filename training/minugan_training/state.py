@@ -65,6 +65,8 @@ def start(experiment: Experiment, device: torch.device) -> TrainingState:
         if experiment.losses.adversarial
         else None
     )
+    for trained in (network, judge):
+        _straighten_gradients(trained)
     return TrainingState(
         network,
         optimizer_of(network, experiment),
@@ -93,6 +95,21 @@ def _load_start(network: nn.Module, experiment: Experiment) -> None:
             "shape. Start from weights of the same network and ngf."
         )
     network.load_state_dict(given, strict=False)
+
+
+def _straighten_gradients(network: nn.Module | None) -> None:
+    """Lay out the gradients that reach instance norms as the norms' inputs are.
+
+    Of a batch of one, torch (2.13, on CPUs) reads a gradient that is laid out channels last as if it were not, and what flows on is
+    wrong; behind the last norm of each residual block it is.
+    """
+    for module in network.modules() if network is not None else ():
+        if isinstance(module, nn.InstanceNorm2d):
+            module.register_full_backward_pre_hook(_contiguous)
+
+
+def _contiguous(_: nn.Module, gradients: tuple[Tensor, ...] | Tensor) -> tuple[Tensor, ...]:
+    return tuple(g.contiguous() for g in gradients)
 
 
 def optimizer_of(module: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:

@@ -8,8 +8,10 @@ import torch
 import yaml
 from minugan_training.curves import draw_curves
 from minugan_training.export import export_bundle
-from minugan_training.fit import fit, learning_rate, read_metrics
+from minugan_training.fit import fit
+from minugan_training.journal import read_metrics
 from minugan_training.settings import Experiment, load_experiment
+from minugan_training.step import learning_rate
 from safetensors.torch import load_file
 
 from tests.training.test_data import experiment, pool
@@ -19,6 +21,7 @@ from wsi_minugan.minugan.bundle import load_bundle
 KINDS = {
     "supervised": {"losses": {"supervised": 1.0}, "norm": "batch"},
     "adversarial": {"losses": {"adversarial": 1.0, "discriminators": 2, "gamma": 1.0}, "norm": "instance"},
+    "accumulating": {"losses": {"adversarial": 1.0, "supervised": 1.0}, "norm": "batch", "accumulate": 2},
     "u-net": {"losses": {"supervised": 1.0}, "network": "unet"},
 }
 

@@ -43,6 +43,6 @@ def test_held_out_sets_are_scored_and_drawn(tmp_path: Path) -> None:
 
 
 def test_a_patient_who_is_trained_on_cannot_be_held_out(tmp_path: Path) -> None:
-    p = two_sets(tmp_path, "p1")
-    with pytest.raises(DataError, match="p1"):
+    p = two_sets(tmp_path, "rgb-p1")
+    with pytest.raises(DataError, match="rgb-p1"):
         score_held_out(small(), p, tmp_path / "results", ("other",), ("test",))

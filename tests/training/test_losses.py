@@ -85,6 +85,20 @@ def test_the_discriminator_sees_the_generators_own_scores_where_nothing_is_known
     assert label_images(labels, torch.tensor([[[[0.3, 0.4, 0.5]]]])).flatten().tolist() == [-1.0, 1.0, 0.5]
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_discriminator_sees_no_difference_where_nothing_is_known(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    judge = MultiscaleDiscriminator(1, 16)
+    image, fake = (torch.rand(1, 3, 64, 64).contiguous(memory_format=layout) for _ in range(2))
+    labels = torch.full((1, 3, 64, 64), UNKNOWN, dtype=torch.uint8)
+    labels[..., :16] = 1
+    real = label_images(labels, fake)
+    first = [judge(image, shown)[0][0] for shown in (fake, real)]
+    differs = (first[0] != first[1]).any(dim=(0, 1, 2))
+    assert differs[:8].all()
+    assert not differs[10:].any()
+
+
 def test_the_u_net_keeps_the_patch_size() -> None:
     assert UNet(4)(torch.rand(1, 3, 64, 96)).shape == (1, 3, 64, 96)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from minugan_training.fit import BEST, fit, read_metrics
+from minugan_training.fit import BEST, fit
 from minugan_training.index import write_index
+from minugan_training.journal import read_metrics
 from minugan_training.pseudo import PseudoNuclei, pool_for
 from minugan_training.sampling import Pool, Sampler
 from minugan_training.settings import Experiment

@@ -91,3 +91,26 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
     """Put weights, whatever their precision, into a network."""
     own = network.state_dict()
     network.load_state_dict({k: v.to(own[k].dtype) for k, v in weights.items()})
+
+
+def save_weights(folder: Path, weights: Mapping[str, Tensor], name: str = "weights.safetensors") -> None:
+    """Write weights."""
+    with atomic_path(folder / name) as temporary:
+        save_file({k: v.contiguous() for k, v in weights.items()}, temporary)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read weights.
+
+    Raises
+    ------
+    TrainingError
+        If the file is missing or damaged.
+    """
+    try:
+        weights: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as e:
+        raise TrainingError(
+            f"The weights {path} cannot be read ({e}). Give a file of weights that `minugan-train fit` wrote."
+        ) from e
+    return weights

@@ -12,6 +12,13 @@ import click
 from wsi_minugan.errors import MinuganError
 
 _PATH = click.Path(path_type=Path)
+_DEVICE = click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda", "auto"]),
+    default="cpu",
+    show_default=True,
+    help="Where to train; auto takes a GPU if there is one.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -104,12 +111,10 @@ def data_outlines(index: Path, root: Path) -> None:
 @click.option("--index", type=_PATH, required=True, help="Index of the data.")
 @click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
 @click.option("-o", "--out", type=_PATH, required=True, help="Folder of the run; one that is there goes on.")
-@click.option("--device", default="cpu", show_default=True)
+@_DEVICE
 @click.option("--start-from", type=_PATH, help="Weights to start from.")
 def fit(experiment: Path, index: Path, root: Path, out: Path, device: str, start_from: Path | None) -> None:
     """Train an EXPERIMENT file, from its last checkpoint if there is one."""
-    import torch
-
     from minugan_training.curves import draw_curves
     from minugan_training.fit import fit as train
     from minugan_training.index import read_index
@@ -119,11 +124,20 @@ def fit(experiment: Path, index: Path, root: Path, out: Path, device: str, start
     settings = load_experiment(experiment)
     if start_from is not None:
         settings = settings.model_copy(update={"start_from": str(start_from)})
-    if device == "cpu":
-        torch.set_num_threads(1)
+    _settle_threads(device)
     train(settings, pool_for(settings, root, read_index(index)), out, _progress, device=device)
     draw_curves(out)
     click.echo(f"Done. Weights: {out / 'weights.safetensors'}; curves: {out / 'curves.png'}")
+
+
+def _settle_threads(device: str) -> None:
+    """Give torch one thread on a CPU, of which several processes make better use; beside a GPU, what it takes by itself."""
+    import torch
+
+    from wsi_minugan.minugan.devices import choose_device
+
+    if choose_device(device) == "cpu":
+        torch.set_num_threads(1)
 
 
 def _progress(step: int, loss: float, left_s: float) -> None:
@@ -141,6 +155,7 @@ def _progress(step: int, loss: float, left_s: float) -> None:
 @click.option("--ngf", type=int, help="Another width, for a CPU.")
 @click.option("--patch-px", type=int, help="Another patch size, for a CPU.")
 @click.option("--steps", type=int, help="Another number of steps, for a CPU.")
+@_DEVICE
 def crossval(
     experiments: tuple[Path, ...],
     index: Path,
@@ -149,23 +164,24 @@ def crossval(
     folds: int,
     by: Any,
     datasets: tuple[str, ...],
+    device: str,
     **smaller: int | None,
 ) -> None:
     """Cross-validate EXPERIMENT files, as the paper's Table 2 does."""
-    import torch
-
     from minugan_training.crossval import crossvalidate
+    from minugan_training.faults import memory_errors
     from minugan_training.index import read_index
     from minugan_training.pseudo import pool_for
     from minugan_training.settings import load_experiment, scaled
 
-    torch.set_num_threads(1)
+    _settle_threads(device)
     entries = read_index(index)
     for path in experiments:
         experiment = scaled(load_experiment(path), datasets, {k: v for k, v in smaller.items() if v})
         click.echo(f"{experiment.name}: {folds} folds by {by}")
         pool = pool_for(experiment, root, entries)
-        crossvalidate(experiment, pool, out / experiment.name, folds, by, _progress)
+        with memory_errors():
+            crossvalidate(experiment, pool, out / experiment.name, folds, by, _progress, device)
 
 
 @app.command()
@@ -179,7 +195,7 @@ def crossval(
 @click.option("--ngf", type=int, help="Another width, for a CPU.")
 @click.option("--patch-px", type=int, help="Another patch size, for a CPU.")
 @click.option("--steps", type=int, help="Another number of steps, for a CPU.")
-@click.option("--device", default="cpu", show_default=True)
+@_DEVICE
 def heldout(
     experiments: tuple[Path, ...],
     index: Path,

@@ -99,7 +99,13 @@ def folds_of(
 
 
 def crossvalidate(
-    experiment: Experiment, pool: Pool, out: Path, folds: int, by: By, progress: Progress | None = None
+    experiment: Experiment,
+    pool: Pool,
+    out: Path,
+    folds: int,
+    by: By,
+    progress: Progress | None = None,
+    device: str = "cpu",
 ) -> CrossValidation:
     """Train and score every fold; folds that are done are not done again.
 
@@ -117,6 +123,8 @@ def crossvalidate(
         What a fold may not share with another.
     progress : callable, optional
         Told of every logged step.
+    device : {"cpu", "cuda", "auto"}
+        Where to train; folds are scored on the CPU.
     """
     places = patches_of(pool, experiment, experiment.sources)
     scores: list[PatchScore] = []
@@ -126,7 +134,7 @@ def crossvalidate(
         if not done.is_file():
             train = pool.only([p for n, p in enumerate(places) if n not in set(held_out)])
             network = build_network(experiment)
-            network.load_state_dict(fit(experiment, train, folder, progress))
+            network.load_state_dict(fit(experiment, train, folder, progress, device=device))
             rows = score_patches(network.eval(), experiment, pool, [places[n] for n in held_out], number)
             write_text(done, json.dumps([r.model_dump() for r in rows]) + "\n")
         scores += [PatchScore.model_validate(r) for r in json.loads(done.read_text("utf-8"))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from minugan_training.fit import read_metrics
+from minugan_training.journal import read_metrics
 from wsi_minugan.outputs.atomic import atomic_path
 
 

@@ -28,7 +28,11 @@ _TIFF_ERRORS = (
     LookupError,
     TypeError,
     RuntimeError,
+    ArithmeticError,
+    AttributeError,
+    MemoryError,
 )
+"""What tifffile and its decoders were seen to raise on garbled files."""
 _TAIL_BYTES = 4096
 _END_OF_JPEG = b"\xff\xd9"
 
@@ -61,7 +65,7 @@ def image_size(path: Path) -> tuple[int, int]:
                 return int(page.imagewidth), int(page.imagelength)
         except _TIFF_ERRORS as e:
             raise DataError(f"The image {path} cannot be read: {e}. Copy it again.") from e
-    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    picture = _decoded(path, cv2.IMREAD_UNCHANGED)
     if picture is None:
         raise DataError(f"The image {path} cannot be read. Copy it again.")
     return int(picture.shape[1]), int(picture.shape[0])
@@ -79,7 +83,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     DataError
         If it is missing, cut short, or not a colour image.
     """
-    picture = _read_tiff(path) if _is_tiff(path) else cv2.imread(str(path), cv2.IMREAD_COLOR)
+    picture = _read_tiff(path) if _is_tiff(path) else _decoded(path, cv2.IMREAD_COLOR)
     if picture is None or picture.ndim != 3:
         raise DataError(f"The image {path} cannot be read. Copy it again.")
     if path.suffix.lower() in {".jpg", ".jpeg"} and not _jpeg_ends(path):
@@ -89,7 +93,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 def read_mask(path: Path) -> NDArray[np.integer]:
     """Read a label image of one channel, shape ``(h, w)``; raises DataError."""
-    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+    mask = _decoded(path, cv2.IMREAD_UNCHANGED) if path.is_file() else None
     if mask is None:
         raise DataError(f"The label {path} cannot be read. Check the data's folder.")
     return np.asarray(mask if mask.ndim == 2 else mask[..., 0])
@@ -99,6 +103,15 @@ def _is_tiff(path: Path) -> bool:
     if not path.is_file():
         raise DataError(f"There is no file {path}. Check the data's folder.")
     return path.suffix.lower() in {".tif", ".tiff"}
+
+
+def _decoded(path: Path, flags: int) -> NDArray[Any] | None:
+    """Return what OpenCV decodes, or None where it cannot."""
+    try:
+        picture: NDArray[Any] | None = cv2.imread(str(path), flags)
+    except (cv2.error, MemoryError):
+        return None
+    return picture
 
 
 def _read_tiff(path: Path) -> NDArray[Any]:

@@ -11,12 +11,11 @@ from typing import Any
 
 from minugan_training.images import ICPR12_MPP, MPP_40X, image_size, list_images, one_for_each
 from minugan_training.index import Entry, points_text
+from minugan_training.scanners import midog21_scanner, tupac16_scanner
 from minugan_training.shared_data import import_shared
 from wsi_minugan.errors import DataError
 
 _ICPR12_NAME = re.compile(r"[AH]\d\d_\d\d")
-_MIDOG21 = (("Hamamatsu XR", 50), ("Hamamatsu S360", 100), ("Aperio CS2", 150), ("Leica GT450", 200))
-"""MIDOG 2021's scanners, each with the last image that it scanned."""
 
 
 def _points(path: Path) -> list[tuple[float, float]]:
@@ -86,7 +85,7 @@ def _tupac16_entry(root: Path, image: Path, truth: Path | None) -> Entry:
     w, h = image_size(image)
     return Entry(
         dataset="tupac16", image=image.relative_to(root).as_posix(), width_px=w, height_px=h, mpp=MPP_40X,
-        patient=f"tupac16-{image.parent.name}", scanner="Aperio" if int(image.parent.name) <= 23 else "Leica",
+        patient=f"tupac16-{image.parent.name}", scanner=tupac16_scanner(int(image.parent.name)),
         mitoses="known" if points else "absent", mitoses_kind="points", mitoses_truth=points_text(points),
         nuclei="unknown",
     )  # fmt: skip
@@ -173,10 +172,10 @@ def import_midog(root: Path) -> list[Entry]:
 def _midog21_scanners(images: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Return the scanner of each file of MIDOG 2021; nothing for another edition."""
     numbers = {i["file_name"]: Path(i["file_name"]).stem for i in images}
-    numbered = all(re.fullmatch(r"\d{3}", n) and 1 <= int(n) <= _MIDOG21[-1][1] for n in numbers.values())
+    numbered = all(re.fullmatch(r"\d{3}", n) and midog21_scanner(int(n)) for n in numbers.values())
     if not numbered or any("scanner" in i for i in images):
         return {}
-    return {f: next(name for name, last in _MIDOG21 if int(n) <= last) for f, n in numbers.items()}
+    return {f: midog21_scanner(int(n)) for f, n in numbers.items()}
 
 
 def _midog_entry(

@@ -8,6 +8,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from wsi_minugan.errors import DeviceError
+from wsi_minugan.minugan.devices import choose_device
+
 
 def join(device: str) -> tuple[int, int]:
     """Join the processes that torchrun started; returns this one's rank and their number, (0, 1) where there is one only."""
@@ -20,8 +23,23 @@ def join(device: str) -> tuple[int, int]:
 
 
 def local_device(device: str) -> str:
-    """Return this process's own GPU for "cuda"."""
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
+    """Return torch's name of a device; of "cuda", this process's own GPU, and "auto" takes one if there is one.
+
+    Raises
+    ------
+    DeviceError
+        If there is no such device.
+    """
+    if device not in {"cpu", "cuda", "auto"}:
+        raise DeviceError(f"There is no device '{device}'. Choose cpu, cuda or auto.")
+    if choose_device(device) == "cpu":
+        return "cpu"
+    number = int(os.environ.get("LOCAL_RANK", "0"))
+    if number >= torch.cuda.device_count():
+        raise DeviceError(
+            f"There are {torch.cuda.device_count()} GPUs for more processes. Start as many as there are GPUs."
+        )
+    return f"cuda:{number}"
 
 
 def share_gradients(module: nn.Module, world: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +67,10 @@ class Pool:
         # Derived, because the pools of a cross-validation's folds share one cache.
         return sum(s.image.nbytes + s.labels.nbytes for s in self._samples.values())
 
+    def matching(self, datasets: Sequence[str], splits: Sequence[str]) -> list[int]:
+        """Return the entries of data sets in splits; "" is the split of images that are in none."""
+        return [k for k, e in enumerate(self.entries) if e.dataset in datasets and e.split in splits]
+
     def of(self, source: Source) -> list[int]:
         """Return the entries a source draws from.
 
@@ -75,13 +79,9 @@ class Pool:
         DataError
             If there are none.
         """
-        found = [
-            k for k, e in enumerate(self.entries) if e.dataset in source.datasets and e.split in source.splits
-        ]
+        found = self.matching(source.datasets, source.splits)
         if not found:
-            raise DataError(
-                f"The index has no images of {source.datasets} in {source.splits}. Import them first."
-            )
+            raise DataError(f"The index has no images of {_in_words(source)}. Import them first.")
         return found
 
     def mitosis_centres(self, index: int) -> NDArray[np.float64]:
@@ -91,17 +91,24 @@ class Pool:
             self._centres[index] = truth - 0.5  # from edges of pixels to their middles, as patches are cut
         return self._centres[index]
 
+    def mitoses_on(self, indices: Iterable[int]) -> list[Place]:
+        """Return the places of the labelled mitoses on entries, whatever `only` left."""
+        return [(k, float(x), float(y)) for k in indices for x, y in self.mitosis_centres(k)]
+
     def mitoses_of(self, source: Source) -> list[Place]:
         """Return the places of the labelled mitoses that a source draws from."""
         if self._only is not None:
             wanted = set(self.of(source))
             return [p for p in self._only if p[0] in wanted]
-        places: list[Place] = []
-        for k in self.of(source):
-            places += [(k, float(x), float(y)) for x, y in self.mitosis_centres(k)]
+        places = self.mitoses_on(self.of(source))
         if not places:
-            raise DataError(f"The images of {source.datasets} in {source.splits} hold no mitoses.")
+            raise DataError(f"The images of {_in_words(source)} hold no mitoses.")
         return places
+
+
+def _in_words(source: Source) -> str:
+    splits = " or ".join(f"the split '{s}'" if s else "no split" for s in source.splits)
+    return f"{', '.join(source.datasets)} in {splits}"
 
 
 def dark_places(pool: Pool, source: Source, per_image: int) -> list[Place]:

@@ -20,7 +20,9 @@ class Source(_Frozen):
     """Where some of a batch's patches come from."""
 
     datasets: tuple[str, ...]
-    splits: tuple[str, ...] = ("train",)
+    splits: tuple[str, ...] = Field(
+        ("train", ""), description='Of the index; "" is that of images that belong to none.'
+    )
     at: Literal["mitoses", "hard", "anywhere"]
     per_batch: int = Field(ge=1)
     mosaic: float = Field(
@@ -53,7 +55,10 @@ class Mining(_Frozen):
 
 
 class Validation(_Frozen):
-    """Early stop: when a figure on the patches around mitoses of the split "val" has not grown for a while."""
+    """Early stop: when a figure on patches has not grown for a while.
+
+    The patches lie around mitoses of the split "val", on images that no source draws from; also in the folds of a cross-validation.
+    """
 
     every_steps: int = Field(ge=1)
     patience: int = Field(5, ge=1, description="How many validations without a new best end the training.")

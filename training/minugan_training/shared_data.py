@@ -8,6 +8,7 @@ from pathlib import Path
 
 from minugan_training.images import ICPR12_MPP, MPP_40X
 from minugan_training.index import Entry, TruthKind
+from minugan_training.scanners import amibr_scanner
 from wsi_minugan.errors import DataError
 
 
@@ -32,7 +33,8 @@ def _amibr(folder: Path) -> Iterator[Entry]:
     for r in _rows(folder / "crops.csv", "file", "dataset", "slide", "split", "mitoses_px"):
         yield Entry(
             dataset="amibr", image=f"{folder.name}/{r['file']}", width_px=128, height_px=128, mpp=MPP_40X,
-            patient=f"{r['dataset']}-{Path(r['slide']).stem.split('_')[0]}", scanner=r["dataset"], split=r["split"],
+            patient=f"{r['dataset']}-{Path(r['slide']).stem.split('_')[0]}", split=r["split"],
+            scanner=amibr_scanner(r["dataset"], r["slide"]),
             mitoses="known", mitoses_kind="points", mitoses_truth=r["mitoses_px"], nuclei="unknown",
         )  # fmt: skip
 

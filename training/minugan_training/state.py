@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from minugan_training.checkpoint import read_weights
 from minugan_training.settings import Experiment
 from minugan_training.unet import UNet
+from wsi_minugan.errors import TrainingError
 from wsi_minugan.minugan.discriminator import MultiscaleDiscriminator
 from wsi_minugan.minugan.generator import Generator
 
@@ -45,12 +48,16 @@ def build_network(experiment: Experiment) -> nn.Module:
 
 
 def start(experiment: Experiment, device: torch.device) -> TrainingState:
-    """Return the state before the first step."""
+    """Return the state before the first step.
+
+    Raises
+    ------
+    TrainingError
+        If the weights to start from cannot be read or do not fit.
+    """
     network = build_network(experiment)
     if experiment.start_from:
-        from safetensors.torch import load_file
-
-        network.load_state_dict(load_file(experiment.start_from), strict=False)
+        _load_start(network, experiment)
     network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -60,6 +67,8 @@ def start(experiment: Experiment, device: torch.device) -> TrainingState:
         if experiment.losses.adversarial
         else None
     )
+    for trained in (network, judge):
+        _straighten_gradients(trained)
     return TrainingState(
         network,
         optimizer_of(network, experiment),
@@ -67,6 +76,42 @@ def start(experiment: Experiment, device: torch.device) -> TrainingState:
         optimizer_of(judge, experiment) if judge is not None else None,
         {k: v.detach().clone().float() for k, v in network.state_dict().items()} if experiment.ema else {},
     )
+
+
+def _load_start(network: nn.Module, experiment: Experiment) -> None:
+    """Load the weights to start from; what a norm would keep may be missing, as in those of a network with other norms."""
+    given = read_weights(Path(experiment.start_from))
+    of_norms = {
+        f"{n}.{k}"
+        for n, m in network.named_modules()
+        if isinstance(m, nn.BatchNorm2d)
+        for k in m.state_dict()
+    }
+    own = network.state_dict()
+    missing = own.keys() - given.keys() - of_norms
+    others = [k for k, v in given.items() if k in own and v.shape != own[k].shape]
+    if missing or others:
+        raise TrainingError(
+            f"The weights {experiment.start_from} are of another network than that of {experiment.name} "
+            f"({experiment.network}, ngf {experiment.ngf}): {len(missing)} layers are missing, {len(others)} have another "
+            "shape. Start from weights of the same network and ngf."
+        )
+    network.load_state_dict(given, strict=False)
+
+
+def _straighten_gradients(network: nn.Module | None) -> None:
+    """Lay out the gradients that reach instance norms as the norms' inputs are.
+
+    Of a batch of one, torch (2.13, on CPUs) reads a gradient that is laid out channels last as if it were not, and what flows on is
+    wrong; behind the last norm of each residual block it is.
+    """
+    for module in network.modules() if network is not None else ():
+        if isinstance(module, nn.InstanceNorm2d):
+            module.register_full_backward_pre_hook(_contiguous)
+
+
+def _contiguous(_: nn.Module, gradients: tuple[Tensor, ...] | Tensor) -> tuple[Tensor, ...]:
+    return tuple(g.contiguous() for g in gradients)
 
 
 def optimizer_of(module: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:

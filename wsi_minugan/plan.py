@@ -74,7 +74,7 @@ class SlidePlan:
 
     @property
     def tissue_mm2(self) -> float:
-        """Area that is analysed."""
+        """Area of the tissue that is analysed; the margin around it is not counted."""
         return self.tissue.area_mm2(self.frame.mpp)
 
     @property
@@ -208,7 +208,8 @@ def save_plan(folder: Path, plan: SlidePlan) -> None:
         }
     )
     data = io.BytesIO()
-    np.savez_compressed(data, plan=np.frombuffer(text, np.uint8), tissue=tissue.mask)
+    stained: dict[str, Any] = {} if tissue.stained is None else {"stained": tissue.stained}
+    np.savez_compressed(data, plan=np.frombuffer(text, np.uint8), tissue=tissue.mask, **stained)
     write_bytes(folder / PLAN_FILE, data.getvalue())
 
 
@@ -216,14 +217,14 @@ def load_plan(folder: Path) -> SlidePlan:
     """Read what `save_plan` wrote."""
     with np.load(folder / PLAN_FILE, allow_pickle=False) as data:
         content = TypeAdapter(dict[str, Any]).validate_json(data["plan"].tobytes())
-        mask = data["tissue"]
+        mask, stained = data["tissue"], data.get("stained")
     frame = TypeAdapter(Frame).validate_python(content["frame"])
     return SlidePlan(
         slide=TypeAdapter(SlideInput).validate_python(content["slide"]),
         info=TypeAdapter(SlideInfo).validate_python(content["info"]),
         frame=frame,
         mpp_source=content["mpp_source"],
-        tissue=TissueMask(mask, content["px_per_cell"], frame.width_px, frame.height_px),
+        tissue=TissueMask(mask, content["px_per_cell"], frame.width_px, frame.height_px, stained),
         blocks=TypeAdapter(tuple[Box, ...]).validate_python(content["blocks"]),
         block_px=content["block_px"],
         stride_px=content["stride_px"],

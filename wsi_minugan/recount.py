@@ -13,7 +13,7 @@ from wsi_minugan.slides.tissue import CELL_PX, TissueMask
 
 
 def area_of(folder: Path) -> float:
-    """Return the area analysed, mm2."""
+    """Return the area of the tissue analysed, mm2."""
     return read_manifest(folder).tissue_mm2
 
 

@@ -35,7 +35,7 @@ from wsi_minugan.slides.reader import SlideReader
 log = logging.getLogger(__name__)
 
 Stage = Literal["plan", "analyse", "merge", "write", "finish"]
-RESULTS_VERSION = 6
+RESULTS_VERSION = 7
 """Raised when the same inputs would give other results, so that old work is not taken for new."""
 
 _KEPT = 2

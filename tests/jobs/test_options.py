@@ -163,7 +163,8 @@ def test_a_tile_that_does_not_decode_is_left_out_where_that_is_allowed(
         manifest = json.loads((out / "holed" / "manifest.json").read_text())
         assert manifest["tiles_not_analysed"] == 1
         assert manifest["warnings"][0].startswith("1 tile does not decode and was not analysed")
-        assert manifest["tissue_mm2"] == pytest.approx(coverage.sum() * 0.25**2 / 1e6, rel=0.02)
+        analysed_mm2 = coverage.sum() * 0.25**2 / 1e6  # with the margin around tissue
+        assert 0.8 * analysed_mm2 < manifest["tissue_mm2"] < analysed_mm2
         sides[block] = (out / "holed" / "count.json").read_bytes()
     assert sides["512"] == sides["1024"]
 

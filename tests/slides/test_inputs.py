@@ -42,6 +42,17 @@ def test_a_folder_without_slides_is_an_error(tmp_path: Path) -> None:
         expand_inputs([str(tmp_path)])
 
 
+def test_an_empty_folder_among_others_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "s.svs").touch()
+    said: list[str] = []
+    sources = [str(tmp_path / "empty"), str(tmp_path / "none*.svs"), str(tmp_path / "s.svs")]
+    assert [s.slide_id for s in expand_inputs(sources, said.append)] == ["s"]
+    assert len(said) == 2
+    assert "holds no slides" in said[0]
+    assert "matches no slides" in said[1]
+
+
 @pytest.mark.parametrize("text", ["nothing,here\n1,2\n", "path,mpp\na.svs,abc\n", "path\n\n", "\xff\xfe"])
 def test_a_bad_table_is_an_error(tmp_path: Path, text: str) -> None:
     table = tmp_path / "t.csv"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -10,13 +11,13 @@ from hypothesis import strategies as st
 
 from wsi_minugan.errors import MppError, NotBrightfieldError, SlideUnreadableError, TileUnreadableError
 from wsi_minugan.geometry import Box, analysis_frame
-from wsi_minugan.slides.analysis import AnalysisView
+from wsi_minugan.slides.analysis import AnalysisView, reduced
 from wsi_minugan.slides.drawn import Drawing, write_slide
 from wsi_minugan.slides.opening import open_slide
 from wsi_minugan.slides.openslide_reader import OpenSlideReader
 from wsi_minugan.slides.reader import SlideInfo, resolve_mpp
 from wsi_minugan.slides.tiff_reader import TiffReader
-from wsi_minugan.slides.tissue import find_tissue
+from wsi_minugan.slides.tissue import TissueMask, find_tissue, is_dark_field, tissue_of
 
 
 def test_the_direct_reader_gives_the_pixels_of_openslide(slide: Path) -> None:
@@ -88,6 +89,17 @@ def test_tissue_is_found_and_glass_is_not(slide: Path, drawing: Drawing) -> None
     assert 0.5 < share < 0.8
 
 
+def test_the_margin_around_tissue_is_analysed_but_not_counted_as_tissue() -> None:
+    picture = np.full((100, 100, 3), 240, np.uint8)
+    picture[30:70, 30:70] = (220, 120, 180)
+    stained = tissue_of(picture)
+    mask = TissueMask(np.ones_like(stained), 32, 3200, 3200, stained)
+    assert mask.area_mm2(0.25) == pytest.approx((40 * 8e-3) ** 2, rel=0.15)
+    left_out = np.zeros_like(stained)
+    left_out[:50] = True
+    assert mask.without(left_out).area_mm2(0.25) == pytest.approx(mask.area_mm2(0.25) / 2, rel=0.02)
+
+
 def info(x: float | None, y: float | None) -> SlideInfo:
     return SlideInfo(Path("a.svs"), 10, 10, (), x, y, "vendor property", "aperio", 40.0)
 
@@ -137,6 +149,31 @@ def test_fluorescence_and_grey_images_are_refused(tmp_path: Path, kind: str) -> 
     tifffile.imwrite(path, pixels, tile=(256, 256), photometric="rgb" if kind == "16 bit" else "minisblack")
     with pytest.raises(NotBrightfieldError, match="brightfield"):
         open_slide(path)
+
+
+def fluorescence(height: int, width: int) -> np.ndarray:
+    """Blue nuclei and green specks on black."""
+    image = np.zeros((height, width, 3), np.uint8)
+    rng = np.random.default_rng(2)
+    for colour, count, radius in (((0, 0, 200), 400, 14), ((0, 180, 0), 200, 5)):
+        for x, y in rng.integers(0, (width, height), (count, 2)).tolist():
+            cv2.circle(image, (x, y), radius, colour, -1)
+    return image
+
+
+@pytest.mark.parametrize("kind", ["fluorescence", "all black"])
+def test_a_dark_field_of_8_bits_is_refused(tmp_path: Path, kind: str) -> None:
+    pixels = fluorescence(1500, 1300) if kind == "fluorescence" else np.zeros((1500, 1300, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "dark.tiff", pixels, tile=(256, 256), photometric="rgb")
+    with pytest.raises(NotBrightfieldError, match="brightfield"):
+        find_tissue(open_slide(tmp_path / "dark.tiff"), analysis_frame(1300, 1500, 0.25, 0.25))
+
+
+def test_black_borders_around_a_scan_are_no_dark_field(slide: Path, drawing: Drawing) -> None:
+    frame = analysis_frame(drawing.width_px, drawing.height_px, 0.25, 0.25)
+    picture = reduced(open_slide(slide), 32, -(-frame.width_px // 32), -(-frame.height_px // 32))
+    assert not is_dark_field(picture)
+    assert not is_dark_field(np.pad(picture, ((60, 60), (60, 60), (0, 0))))
 
 
 def test_a_tile_that_does_not_decode_is_named(tmp_path: Path, slide: Path) -> None:

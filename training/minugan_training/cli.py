@@ -55,7 +55,7 @@ def data_import(
     entries = import_set(layout, root, below, split or "", dataset)
     there = read_index(out) if append and out.exists() else []
     write_index(out, joined(there, entries))
-    click.echo(f"{len(entries)} images added to {len(there)}. Written: {out}")
+    click.echo(f"{len(entries)} images{f' added to {len(there)}' if there else ''}. Written: {out}")
 
 
 @data.command("check")

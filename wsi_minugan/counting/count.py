@@ -56,7 +56,7 @@ class Count(_Frozen):
     schema_version: Literal[1] = 1
     mpp: float = Field(gt=0, description="um per level-0 pixel.")
     mitoses: int = Field(ge=0)
-    area_mm2: float | None = Field(description="Area analysed; None where not known.")
+    area_mm2: float | None = Field(description="Tissue analysed; None where not known.")
     mitoses_per_mm2: float | None
     hotspot: HotspotCount
     scores: Scores
@@ -85,7 +85,7 @@ def count_mitoses(
     hpf_diameter_mm : float
         Diameter of a high-power field, for the Nottingham score.
     area_mm2 : float, optional
-        Area analysed.
+        Tissue analysed.
     tissue : callable, optional
         Share of a circle (level-0 px) that is tissue.
     """

@@ -111,19 +111,28 @@ def expand_inputs(
     sources : sequence of str
         What the user typed. A file that does not exist is kept, so that it is reported as a failed slide.
     tell : callable
-        Takes a sentence for each folder below these that cannot be read; the others' slides are returned.
+        Takes a sentence for each folder below these that cannot be read, and for each source without slides; the others' slides
+        are returned.
 
     Raises
     ------
     InputError
-        If a folder or pattern holds no slides, or a table is not as it should be.
+        If none of the folders and patterns holds slides, or a table is not as it should be.
     """
     found: dict[str, SlideInput] = {}
+    empty: list[NoSlidesError] = []
     for source in sources:
-        for slide in _expand(source, tell):
-            found.setdefault(slide.source, slide)
+        try:
+            for slide in _expand(source, tell):
+                found.setdefault(slide.source, slide)
+        except NoSlidesError as e:
+            empty.append(e)
     if not found:
-        raise InputError("No slides were named. Give files, folders, patterns or a CSV.")
+        raise (
+            empty[0] if empty else InputError("No slides were named. Give files, folders, patterns or a CSV.")
+        )
+    for without in empty:
+        tell(f"{without} The other inputs go on.")
     return _told_apart(list(found.values()))
 
 

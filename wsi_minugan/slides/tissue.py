@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_minugan.errors import NotBrightfieldError
 from wsi_minugan.geometry import UM2_PER_MM2, Box, Frame
 from wsi_minugan.slides.analysis import reduced
 from wsi_minugan.slides.reader import SlideReader
@@ -22,34 +23,46 @@ MIN_ISLAND_CELLS = 40
 """Islands below 0.0026 mm2 are debris."""
 
 MARGIN_CELLS = 2
-"""Margin around tissue, so that no nucleus at its edge is lost."""
+"""Margin around tissue, so that no nucleus at its edge is lost; it is analysed, but is no tissue in areas."""
+
+_BLACK, _BRIGHT = 40, 100
+_LEAST_DARK, _LEAST_BRIGHT = 0.3, 0.1
+"""Shares: of black in a dark field, and of what is bright in all colours in the rest of a slide that has black borders."""
 
 
 @dataclass(frozen=True)
 class TissueMask:
-    """Cells that are analysed.
+    """Cells that are analysed, and those of them that are tissue.
 
     Attributes
     ----------
     mask : ndarray of bool, shape (rows, columns)
-        Cell (r, c) covers analysis pixels ``[r*s, (r+1)*s) x [c*s, (c+1)*s)``.
+        What is analysed: tissue and a margin. Cell (r, c) covers analysis pixels ``[r*s, (r+1)*s) x [c*s, (c+1)*s)``.
     px_per_cell : int
         Side s of a cell.
     width_px, height_px : int
         Size of the frame, which cuts the last cells.
+    stained : ndarray of bool, shape (rows, columns), optional
+        Tissue alone, without the margin of glass around it; None where all that is analysed counts as tissue.
     """
 
     mask: NDArray[np.bool_]
     px_per_cell: int
     width_px: int
     height_px: int
+    stained: NDArray[np.bool_] | None = None
 
     def area_mm2(self, mpp: float) -> float:
-        """Return the area of all cells, cut at the slide's edge; `mpp` is that of the analysis frame."""
-        s = self.px_per_cell
-        rows = np.minimum(s, self.height_px - np.arange(self.mask.shape[0]) * s)
-        columns = np.minimum(s, self.width_px - np.arange(self.mask.shape[1]) * s)
-        return float(rows @ self.mask @ columns) * mpp**2 / UM2_PER_MM2
+        """Return the area of the tissue, cut at the slide's edge; `mpp` is that of the analysis frame."""
+        s, tissue = self.px_per_cell, self.mask if self.stained is None else self.stained
+        rows = np.minimum(s, self.height_px - np.arange(tissue.shape[0]) * s)
+        columns = np.minimum(s, self.width_px - np.arange(tissue.shape[1]) * s)
+        return float(rows @ tissue @ columns) * mpp**2 / UM2_PER_MM2
+
+    def without(self, left_out: NDArray[np.bool_]) -> TissueMask:
+        """Return the mask without some cells."""
+        stained = None if self.stained is None else self.stained & ~left_out
+        return replace(self, mask=self.mask & ~left_out, stained=stained)
 
     def any_in(self, box: Box) -> bool:
         """Return whether a box of analysis pixels meets tissue."""
@@ -80,11 +93,34 @@ def find_tissue(reader: SlideReader, frame: Frame) -> TissueMask:
         The open slide.
     frame : Frame
         Its analysis frame.
+
+    Raises
+    ------
+    NotBrightfieldError
+        If the picture is dark where a slide is glass, as fluorescence is.
     """
     rows, columns = -(-frame.height_px // CELL_PX), -(-frame.width_px // CELL_PX)
     picture = reduced(reader, CELL_PX * frame.scale, columns, rows)
-    mask = tissue_of(picture)
-    return TissueMask(mask, CELL_PX, frame.width_px, frame.height_px)
+    if is_dark_field(picture):
+        raise NotBrightfieldError(
+            f"{reader.info.path} is dark where a slide is bright glass: fluorescence, or an empty scan. Only H&E in brightfield is read. "
+            "If it is H&E on a black border, run it with --no-tissue."
+        )
+    stained = tissue_of(picture)
+    side = 2 * MARGIN_CELLS + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    mask = cv2.dilate(stained.astype(np.uint8), kernel).astype(bool)
+    return TissueMask(mask, CELL_PX, frame.width_px, frame.height_px, stained)
+
+
+def is_dark_field(picture: NDArray[np.uint8]) -> bool:
+    """Return whether a low-resolution picture ``(h, w, 3)`` is mostly black, and the rest nowhere bright in all colours.
+
+    Scanners may paint black what they left out, but glass and stained tissue stay bright there.
+    """
+    lit = picture.max(axis=2) > _BLACK
+    bright = (picture.min(axis=2) > _BRIGHT).sum()
+    return bool(lit.mean() < 1 - _LEAST_DARK and bright < _LEAST_BRIGHT * max(1, lit.sum()))
 
 
 def tissue_of(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -93,14 +129,10 @@ def tissue_of(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     chroma = smooth.max(axis=2) - smooth.min(axis=2)
     otsu, _ = cv2.threshold(chroma, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     cut = min(max(MIN_CHROMA, otsu * 0.5), 2 * MIN_CHROMA)
-    stained = ((chroma >= cut) & (smooth.max(axis=2) > 40)).astype(np.uint8)
+    stained = ((chroma >= cut) & (smooth.max(axis=2) > _BLACK)).astype(np.uint8)
     closed = cv2.morphologyEx(stained, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
     smallest = min(MIN_ISLAND_CELLS, max(1, picture.shape[0] * picture.shape[1] // 8))
     keep = np.zeros(count, bool)
     keep[1:] = stats[1:, cv2.CC_STAT_AREA] >= smallest
-    side = 2 * MARGIN_CELLS + 1
-    grown = cv2.dilate(
-        keep[labels].astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    )
-    return np.asarray(grown, np.bool_)
+    return np.asarray(keep[labels], np.bool_)

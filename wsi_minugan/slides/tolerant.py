@@ -88,18 +88,18 @@ def without_broken_tiles(
         If there are more.
     """
     info = reader.info
-    mask, broken = tissue.mask.copy(), 0
+    left_out, broken = np.zeros(tissue.mask.shape, bool), 0
     for tile in tiles_of(info, 0, Box(0, 0, info.height_px, info.width_px)):
         box = _in_analysis(tile, frame.scale)
         if tissue.any_in(box) and not reader.decodes(0, tile):
             broken += 1
-            mask[tissue.cells_of(box)] = False
+            left_out[tissue.cells_of(box)] = True
     if broken > most:
         raise TileUnreadableError(
             f"{info.path}: {broken} tiles with tissue do not decode, more than --tolerate-tiles {most} allows. "
             "Copy or scan the slide again, or raise that number."
         )
-    return TissueMask(mask, tissue.px_per_cell, tissue.width_px, tissue.height_px), broken
+    return tissue.without(left_out), broken
 
 
 def _in_analysis(tile: Box, scale: float) -> Box:

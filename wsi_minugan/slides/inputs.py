@@ -231,7 +231,25 @@ def _from_csv(path: Path) -> list[SlideInput]:
         ) from e
     if not rows or "path" not in rows[0]:
         raise InputError(f"The table {path} has no rows with a column 'path' (optional: slide_id, mpp).")
-    return [_from_row(path, line, row) for line, row in enumerate(rows, start=2)]
+    slides = [_from_row(path, line, row) for line, row in enumerate(rows, start=2)]
+    _refuse_contradictions(path, slides)
+    return slides
+
+
+def _refuse_contradictions(table: Path, slides: list[SlideInput]) -> None:
+    """Refuse a slide in two rows that are not the same: each is analysed once, and which row is meant is not known."""
+    first: dict[str, int] = {}
+    for k, slide in enumerate(slides):
+        before = first.setdefault(slide.source, k)
+        if slides[before] != slide:
+            raise InputError(
+                f"The table {table} names {slide.source} in the lines {before + 2} and {k + 2}, with different slide_id "
+                f"or mpp ({_in_words(slides[before])}; {_in_words(slide)}). Keep one of these lines."
+            )
+
+
+def _in_words(slide: SlideInput) -> str:
+    return f"'{slide.slide_id}', " + ("no mpp" if slide.mpp is None else f"mpp {slide.mpp:g}")
 
 
 def _from_row(table: Path, line: int, row: dict[str, str]) -> SlideInput:

@@ -46,7 +46,7 @@ def test_a_folder_without_slides_is_an_error(tmp_path: Path) -> None:
     "second", ["a.svs,second,", "a.svs,first,0.5", "./a.svs,second,", "a.svs,,", "a.svs,first,"]
 )
 def test_a_table_that_contradicts_itself_is_refused_with_both_lines(tmp_path: Path, second: str) -> None:
-    (tmp_path / "t.csv").write_text(f"path,slide_id,mpp\na.svs,first,0.25\nb.svs,,\n{second}\n")
+    (tmp_path / "t.csv").write_text(f"path,slide_id,mpp\na.svs,first,0.25\n\n{second}\nb.svs,,\n")
     with pytest.raises(InputError, match=r"a\.svs in the lines 2 and 4"):
         expand_inputs([str(tmp_path / "t.csv")])
 

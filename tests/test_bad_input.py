@@ -24,6 +24,20 @@ def write_rgb(
     )
 
 
+def without_its_end(data: bytes) -> bytes:
+    """Return a slide cut off before its directory, which scanners write last."""
+    return data[:4] + len(data).to_bytes(4, "little") + data[8 : len(data) // 3]
+
+
+def with_damaged_tags(data: bytes) -> bytes:
+    """Return a slide whose directory holds tags of no known type."""
+    start = int.from_bytes(data[4:8], "little")
+    damaged = bytearray(data)
+    for k in range(int.from_bytes(data[start : start + 2], "little")):
+        damaged[start + 4 + 12 * k : start + 6 + 12 * k] = b"\xee\xee"
+    return bytes(damaged)
+
+
 @pytest.fixture(scope="module")
 def batch(tmp_path_factory: pytest.TempPathFactory, run_command):
     """Run one batch of good and bad slides, and return its exit status, rows and messages."""
@@ -36,6 +50,8 @@ def batch(tmp_path_factory: pytest.TempPathFactory, run_command):
     (slides / "not an image.svs").write_text("plain text")
     data = (slides / 'good ‘name’ with "quotes" & ünïcode.tiff').read_bytes()
     (slides / "truncated.tiff").write_bytes(data[: len(data) // 3])
+    (slides / "truncated svs.svs").write_bytes(without_its_end(data))
+    (slides / "damaged.tiff").write_bytes(with_damaged_tags(data))
     write_rgb(slides / "no mpp.tiff", pixels, unit=None)
     write_rgb(slides / "implausible mpp.tiff", pixels, 40, 40)
     write_rgb(slides / "unequal mpp.tiff", pixels, 40_000, 20_000)
@@ -80,7 +96,10 @@ def test_good_slides_are_finished_whatever_their_name_or_size(batch) -> None:
         ("blank", "No tissue"),
         ("sixteen bit", "brightfield"),
         ("bad tile", "does not decode"),
-        ("truncated", ""),
+        ("truncated", "cannot be opened as a slide"),
+        ("truncated svs", "It may be truncated, still being copied, or not a slide"),
+        ("damaged", "cannot be opened as a slide"),
+        ("one pixel", "No tissue was found"),
     ],
 )
 def test_a_bad_slide_fails_with_its_reason(batch, name: str, words: str) -> None:
@@ -91,9 +110,20 @@ def test_a_bad_slide_fails_with_its_reason(batch, name: str, words: str) -> None
     assert len(row["error"]) > 20
 
 
-def test_a_one_pixel_slide_does_not_stop_the_batch(batch) -> None:
-    assert batch[1]["one pixel"]["status"] in {"done", "failed"}
-    assert "Unexpected" not in batch[1]["one pixel"]["error"]
+def test_the_lines_of_the_libraries_do_not_reach_the_user(batch) -> None:
+    # Workers' lines come here too: they write to the same terminal.
+    for word in ("tifffile", "TiffTag", "invalid offset", "WARNING"):
+        assert word not in batch[0].stdout + batch[0].stderr
+
+
+@pytest.mark.parametrize("change", [without_its_end, with_damaged_tags])
+def test_inspecting_a_damaged_slide_tells_one_sentence(
+    tmp_path: Path, good: Path, run_command, change
+) -> None:
+    (tmp_path / "bad.svs").write_bytes(change(good.read_bytes()))
+    done = run_command("inspect", tmp_path / "bad.svs")
+    refused(done, "cannot be opened as a slide")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def test_the_report_escapes_names_and_tells_failures(batch) -> None:
@@ -129,6 +159,45 @@ def test_an_output_that_is_a_file_is_refused(tmp_path: Path, good: Path, run_com
 def test_a_read_only_output_is_refused(tmp_path: Path, good: Path, run_command) -> None:
     (tmp_path / "o").mkdir(mode=0o500)
     refused(run_command("run", good, "-o", tmp_path / "o", obey_rights=True), "cannot be used")
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o300])
+def test_an_output_that_may_not_be_read_is_refused_with_what_to_do(
+    tmp_path: Path, good: Path, run_command, mode: int
+) -> None:
+    (tmp_path / "o").mkdir(mode=mode)
+    done = run_command("run", good, "-o", tmp_path / "o", obey_rights=True)
+    refused(done, "cannot be used: Permission denied", "Choose a folder you may read and write")
+
+
+@pytest.mark.parametrize("name", ["status", "verify", "retry", "count"])
+def test_results_that_may_not_be_read_are_told(tmp_path: Path, run_command, name: str) -> None:
+    (tmp_path / "o").mkdir(mode=0o000)
+    refused(run_command(name, tmp_path / "o", obey_rights=True), "cannot be read: Permission denied", "Check")
+
+
+def test_a_picture_in_a_folder_without_entry_is_told(tmp_path: Path, good: Path, run_command) -> None:
+    (tmp_path / "o").mkdir(mode=0o000)
+    done = run_command("inspect", good, "--png", tmp_path / "o" / "p.png", obey_rights=True)
+    refused(done, "cannot be written: Permission denied")
+
+
+def test_a_refused_run_is_not_told_as_one_that_ended_without_notice(
+    tmp_path: Path, good: Path, run_command
+) -> None:
+    (tmp_path / "o" / good.stem).mkdir(parents=True)
+    for _ in range(2):
+        done = run_command("run", good, "-o", tmp_path / "o")
+        refused(done, "not of a run of this program")
+        assert "without notice" not in done.stderr
+
+
+def test_a_resolution_in_a_table_is_told_as_one_of_the_table(tmp_path: Path, good: Path, run_command) -> None:
+    (tmp_path / "t.csv").write_text(f"path,mpp\n{good.name},7\n")
+    done = run_command("run", tmp_path / "t.csv", "-o", tmp_path / "o", "--dry-run")
+    assert done.returncode == 1
+    assert "column mpp" in " ".join(done.stderr.replace("│", " ").split())
+    assert "--mpp" not in done.stderr
 
 
 def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, run_command) -> None:

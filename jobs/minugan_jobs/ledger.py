@@ -106,6 +106,10 @@ class Ledger:
             raise OutputError(
                 f"The ledger {self.path} cannot be used: {e}. Check the folder and its disk, or choose another folder."
             ) from e
+        except OSError as e:
+            raise OutputError(
+                f"{self.path.parent} cannot be read: {e.strerror or e}. Check who may read the folder."
+            ) from e
 
     def _write(self, statement: str, values: Sequence[Any] = ()) -> None:
         with self._readable():

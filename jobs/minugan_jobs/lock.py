@@ -14,7 +14,7 @@ from pathlib import Path
 
 import filelock
 
-from wsi_minugan.errors import LockedError, OutputError
+from wsi_minugan.errors import LockedError, MinuganError, OutputError
 from wsi_minugan.outputs.atomic import write_text
 
 LOCK, OWNER = ".lock", ".lock-owner.json"
@@ -53,11 +53,16 @@ def hold(out: Path) -> Iterator[str | None]:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_text(out / OWNER, json.dumps(me) + "\n")
-        yield (
-            f"The run before this one ended without notice ({before}); its lock was taken over."
-            if before
-            else None
-        )
+        try:
+            yield (
+                f"The run before this one ended without notice ({before}); its lock was taken over."
+                if before
+                else None
+            )
+        except MinuganError:
+            # A run that was refused said why: that is no end without notice.
+            (out / OWNER).unlink(missing_ok=True)
+            raise
         (out / OWNER).unlink(missing_ok=True)
     finally:
         lock.release()

@@ -67,10 +67,11 @@ def prepare_folder(out: Path, slides: Sequence[SlideInput], overwrite: bool) -> 
     Raises
     ------
     OutputError
-        If it cannot be written, is a file, or is another batch's.
+        If it cannot be read or written, is a file, or is another batch's.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
+        next(out.iterdir(), None)
         probe = out / f".probe.{os.getpid()}"
         probe.write_bytes(b"wsi-minugan")
         probe.unlink()
@@ -78,7 +79,7 @@ def prepare_folder(out: Path, slides: Sequence[SlideInput], overwrite: bool) -> 
         if e.errno == errno.ENOSPC:
             raise not_written(out, e) from e
         raise OutputError(
-            f"The output folder {out} cannot be used: {e.strerror or e}. Choose a folder you may write to, on a disk with space."
+            f"The output folder {out} cannot be used: {e.strerror or e}. Choose a folder you may read and write, on a disk with space."
         ) from e
     if overwrite:
         return

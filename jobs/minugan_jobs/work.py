@@ -20,6 +20,7 @@ from minugan_jobs.space import check_space
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import OutputError
 from wsi_minugan.finish import SlideWork, finish_slide, slide_state
+from wsi_minugan.logs import hush_libraries
 from wsi_minugan.minugan.bundle import Bundle, load_bundle
 from wsi_minugan.minugan.devices import choose_device, settle_precision
 from wsi_minugan.outputs.manifest import MANIFEST
@@ -137,6 +138,7 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
     def setup(self, worker: Worker) -> None:
         """Keep Zarr from starting threads of its own beside the worker's, and load torch while the first slide is planned."""
         masks.tune_zarr()
+        hush_libraries()
         threading.Thread(target=importlib.import_module, args=(_NETWORK,), daemon=True).start()
 
     def run(self, stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:

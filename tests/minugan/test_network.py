@@ -1,6 +1,7 @@
 """The generator's shapes, bundles, and a patch's independence of its companions."""
 
 import json
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from wsi_minugan.errors import DeviceError, ModelError
 from wsi_minugan.minugan.bundle import CARD, find_bundle, load_bundle, save_bundle
 from wsi_minugan.minugan.devices import choose_device, prefers_bf16
-from wsi_minugan.minugan.generator import Generator
+from wsi_minugan.minugan.generator import Generator, load_ordered
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.minugan.scoring import by_squares, from_squares
 
@@ -45,6 +46,39 @@ def trained_a_little(norm: str) -> Generator:
         for _ in range(2):
             network(torch.rand(2, 3, 64, 64) * 2 - 1)
     return network.eval()
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_a_state_dict_of_other_names_loads_by_order_and_gives_the_same_output(norm: str) -> None:
+    theirs = trained_a_little(norm)
+    renamed = OrderedDict((f"model.{k}.x", t) for k, t in enumerate(theirs.state_dict().values()))
+    ours = Generator(4, norm).eval()
+    patch = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        assert not torch.equal(ours(patch), theirs(patch))
+        load_ordered(ours, renamed)
+        assert torch.equal(ours(patch), theirs(patch))
+
+
+def test_a_state_dict_starts_with_the_global_network_and_ends_with_the_local_back() -> None:
+    parts = [name.split(".")[0] for name in Generator(4, "instance").state_dict()]
+    assert list(dict.fromkeys(parts)) == ["coarse", "front", "back"]
+
+
+@pytest.mark.parametrize("change", ["order", "count", "shape"])
+def test_a_state_dict_of_other_shapes_is_refused_and_changes_nothing(change: str) -> None:
+    network = Generator(4, "instance")
+    before = {k: t.clone() for k, t in network.state_dict().items()}
+    state = list(network.state_dict().items())
+    if change == "order":
+        state.reverse()
+    elif change == "count":
+        state.pop()
+    else:
+        state[0] = (state[0][0], torch.zeros(1))
+    with pytest.raises(ValueError, match="in order"):
+        load_ordered(network, OrderedDict(state))
+    assert all(torch.equal(t, before[k]) for k, t in network.state_dict().items())
 
 
 @pytest.mark.parametrize(("ngf", "millions"), [(32, 182.7), (8, 11.4)])

@@ -53,6 +53,21 @@ def test_an_empty_folder_among_others_is_told_and_the_others_go_on(tmp_path: Pat
     assert "matches no slides" in said[1]
 
 
+@pytest.mark.parametrize(
+    "second", ["a.svs,second,", "a.svs,first,0.5", "./a.svs,second,", "a.svs,,", "a.svs,first,"]
+)
+def test_a_table_that_contradicts_itself_is_refused_with_both_lines(tmp_path: Path, second: str) -> None:
+    (tmp_path / "t.csv").write_text(f"path,slide_id,mpp\na.svs,first,0.25\n\n{second}\nb.svs,,\n")
+    with pytest.raises(InputError, match=r"a\.svs in the lines 2 and 4"):
+        expand_inputs([str(tmp_path / "t.csv")])
+
+
+@pytest.mark.parametrize("row", ["a.svs,first,0.25", "a.svs,,0.25", "a.svs,,", "https://x.org/a.svs,,"])
+def test_a_table_that_names_a_slide_twice_alike_names_it_once(tmp_path: Path, row: str) -> None:
+    (tmp_path / "t.csv").write_text(f"path,slide_id,mpp\n{row}\nb.svs,,\n{row}\n")
+    assert len(expand_inputs([str(tmp_path / "t.csv")])) == 2
+
+
 @pytest.mark.parametrize("text", ["nothing,here\n1,2\n", "path,mpp\na.svs,abc\n", "path\n\n", "\xff\xfe"])
 def test_a_bad_table_is_an_error(tmp_path: Path, text: str) -> None:
     table = tmp_path / "t.csv"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -108,6 +109,14 @@ def test_the_users_resolution_wins() -> None:
     assert resolve_mpp(info(0.5, 0.5), 0.25) == (0.25, "given by the user")
 
 
+@pytest.mark.parametrize("value", [0.0, -1.0, 7.0, float("nan"), float("inf")])
+def test_an_implausible_resolution_is_told_with_the_place_where_it_was_given(value: float) -> None:
+    with pytest.raises(MppError, match="Check the column mpp of the CSV of slides"):
+        resolve_mpp(info(0.5, 0.5), value, 0.25)
+    with pytest.raises(MppError, match="Check --mpp"):
+        resolve_mpp(info(None, None), None, value)
+
+
 def test_the_resolution_for_all_slides_is_only_for_those_that_say_nothing_plausible() -> None:
     assert resolve_mpp(info(0.5, 0.5), None, 0.25) == (0.5, "vendor property")
     for silent in (info(None, None), info(12.0, 12.0), info(0.25, 0.30)):
@@ -132,6 +141,29 @@ def test_what_is_not_an_image_says_so(tmp_path: Path) -> None:
     path.write_text("not an image " * 100)
     with pytest.raises(SlideUnreadableError, match="cannot be opened"):
         open_slide(path)
+
+
+@pytest.mark.parametrize("name", ["s.jp2", "S.JP2", "s.zarr", "s.ome.tif", "s.ome.tiff"])
+def test_what_only_tiatoolbox_opens_is_told_how_to_open(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if path.suffix == ".zarr":
+        path.mkdir()
+        (path / ".zgroup").write_text('{"zarr_format": 2}')
+    elif path.suffix.lower() == ".jp2":
+        pixels = np.full((64, 64, 3), 200, np.uint8)
+        path.write_bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="JP2", reversible=True))
+    else:
+        # OpenSlide does not open strips.
+        tifffile.imwrite(path, np.full((64, 64, 3), 200, np.uint8), photometric="rgb")
+    with pytest.raises(SlideUnreadableError, match=r"--reader tiatoolbox .*wsi-minugan\[tiatoolbox\]"):
+        open_slide(path)
+
+
+def test_other_files_are_not_told_of_tiatoolbox(tmp_path: Path) -> None:
+    (tmp_path / "text.svs").write_text("not an image")
+    with pytest.raises(SlideUnreadableError) as told:
+        open_slide(tmp_path / "text.svs")
+    assert "tiatoolbox" not in str(told.value)
 
 
 def test_a_truncated_slide_says_so(tmp_path: Path, slide: Path) -> None:

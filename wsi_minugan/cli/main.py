@@ -12,8 +12,10 @@ import click
 from wsi_minugan import __version__
 from wsi_minugan.cli.options import setting_options
 from wsi_minugan.errors import DiskFullError, MinuganError
+from wsi_minugan.logs import hush_libraries
 
-_PATH = click.Path(path_type=Path)
+# Whether a path may be read is told by whoever reads it, with what to do; click's own words give no advice.
+_PATH = click.Path(path_type=Path, readable=False)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -168,6 +170,7 @@ def demo(out: Path, seed: int) -> None:
 def main() -> None:
     """Run the command line; a user's mistake ends in a sentence, not a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    hush_libraries()
     for handler in logging.getLogger().handlers:
         # Dask tells of every connection; what matters of it reaches the user as a slide's failure.
         handler.addFilter(lambda record: not record.name.startswith("distributed"))

@@ -59,7 +59,13 @@ def _open(
 
     if not source.is_dir():
         return source, (0, 0), None, None, None
-    if (source / "slides.csv").is_file():
+    try:
+        names = {p.name for p in source.iterdir()}
+    except OSError as e:
+        raise InputError(
+            f"The folder {source} cannot be read: {e.strerror or e}. Check who may read it."
+        ) from e
+    if "slides.csv" in names:
         raise InputError(f"{source} holds a whole batch. Name the folder of one slide in it: {source}/SLIDE.")
     sealed = read_manifest(source)
     path, origin_px = source / "mitoses.geojson", sealed.geojson_origin_px

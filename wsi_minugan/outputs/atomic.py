@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wsi_minugan.errors import DiskFullError, OutputError
@@ -32,7 +32,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as e:
         raise not_written(path, e) from e
     finally:
-        temporary.unlink(missing_ok=True)
+        # A folder that took no file has none to remove, and may not even say so; the reason was told above.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def not_written(path: Path, error: OSError) -> OutputError:

@@ -233,14 +233,36 @@ def _from_csv(path: Path) -> list[SlideInput]:
             f.seek(0)
             # Spreadsheets write semicolons where the comma is the decimal sign.
             semicolons = ";" in head and "," not in head
-            rows = list(csv.DictReader(f, delimiter=";" if semicolons else ","))
+            reader = csv.DictReader(f, delimiter=";" if semicolons else ",")
+            rows: dict[int, dict[str, str]] = {}
+            for row in reader:
+                # Blank lines make no row, so a row's place is not its line.
+                rows[reader.line_num] = row
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise InputError(
             f"The table {path} cannot be read: {e}. Give a CSV in UTF-8 with a column path."
         ) from e
-    if not rows or "path" not in rows[0]:
+    if not rows or "path" not in next(iter(rows.values())):
         raise InputError(f"The table {path} has no rows with a column 'path' (optional: slide_id, mpp).")
-    return [_from_row(path, line, row) for line, row in enumerate(rows, start=2)]
+    slides = {line: _from_row(path, line, row) for line, row in rows.items()}
+    _refuse_contradictions(path, slides)
+    return list(slides.values())
+
+
+def _refuse_contradictions(table: Path, slides: dict[int, SlideInput]) -> None:
+    """Refuse a slide in two rows that are not the same: each is analysed once, and which row is meant is not known."""
+    first: dict[str, int] = {}
+    for line, slide in slides.items():
+        before = first.setdefault(slide.source, line)
+        if slides[before] != slide:
+            raise InputError(
+                f"The table {table} names {slide.source} in the lines {before} and {line}, with different slide_id "
+                f"or mpp ({_in_words(slides[before])}; {_in_words(slide)}). Keep one of these lines."
+            )
+
+
+def _in_words(slide: SlideInput) -> str:
+    return f"'{slide.slide_id}', " + ("no mpp" if slide.mpp is None else f"mpp {slide.mpp:g}")
 
 
 def _from_row(table: Path, line: int, row: dict[str, str]) -> SlideInput:

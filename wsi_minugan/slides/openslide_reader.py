@@ -11,12 +11,13 @@ import openslide
 import tifffile
 from numpy.typing import NDArray
 
-from wsi_minugan.errors import NotBrightfieldError, SlideUnreadableError, TileUnreadableError
+from wsi_minugan.errors import SlideUnreadableError, TileUnreadableError
 from wsi_minugan.geometry import Box
-from wsi_minugan.slides.reader import Level, SlideInfo
+from wsi_minugan.slides.reader import Level, SlideInfo, not_brightfield
 
 CACHE_BYTES = 64 * 2**20
 MAX_TILE_AREA_PX = 2**28
+_ONLY_TIATOOLBOX = (".jp2", ".zarr", ".ome.tif", ".ome.tiff")
 _UM_PER_UNIT = {"centimeter": 1e4, "inch": 25400.0}
 
 
@@ -72,13 +73,22 @@ def _opened(path: Path) -> openslide.OpenSlide:
     try:
         slide = openslide.OpenSlide(str(path))
     except (openslide.OpenSlideError, OSError) as e:
-        raise SlideUnreadableError(
-            f"{path} cannot be opened as a slide ({e}). It may be truncated, still being copied, or not a slide; "
-            "copy it again, or convert it to a format that OpenSlide opens."
-        ) from e
+        raise SlideUnreadableError(f"{path} cannot be opened as a slide ({e}). {_advice(path)}") from e
     _refuse_huge_tiles(path, slide)
     slide.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
     return slide
+
+
+def _advice(path: Path) -> str:
+    if path.name.lower().endswith(_ONLY_TIATOOLBOX):
+        return (
+            "OpenSlide does not open this format, TIAToolbox does: add --reader tiatoolbox (once, to install it: "
+            "pip install 'wsi-minugan[tiatoolbox]', and the system's package libgl1)."
+        )
+    return (
+        "It may be truncated, still being copied, or not a slide; "
+        "copy it again, or convert it to a format that OpenSlide opens."
+    )
 
 
 def _refuse_huge_tiles(path: Path, slide: openslide.OpenSlide) -> None:
@@ -107,15 +117,14 @@ def _refuse_other_than_rgb8(path: Path) -> None:
     try:
         with tifffile.TiffFile(path) as tif:
             page = tif.pages.first
+            if "PhotometricInterpretation" not in page.tags:
+                return  # no TIFF is whole without it: what the other tags say is not to be told either
             depth, samples = page.bitspersample, page.samplesperpixel
             palette = page.photometric == tifffile.PHOTOMETRIC.PALETTE
     except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, AttributeError, TypeError):
         return  # not a TIFF, or a damaged one: OpenSlide says so
     if depth != 8 or samples not in {3, 4} or palette:
-        raise NotBrightfieldError(
-            f"{path} has {samples} channel(s) of {depth} bits. This program analyses brightfield H&E in 8-bit RGB; "
-            "fluorescence and 16-bit images are not supported."
-        )
+        raise not_brightfield(path, samples, depth)
 
 
 def _info_of(path: Path, slide: openslide.OpenSlide) -> SlideInfo:

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_minugan.errors import MppError
+from wsi_minugan.errors import MppError, NotBrightfieldError
 from wsi_minugan.geometry import Box
 
 MPP_MIN, MPP_MAX = 0.05, 2.0
@@ -105,6 +105,24 @@ class SlideReader(Protocol):
         """Release the file."""
 
 
+def not_brightfield(path: Path, channels: int, depth: int) -> NotBrightfieldError:
+    """Return the error for an image of other channels or another depth than 8-bit RGB, the same from every reader.
+
+    Parameters
+    ----------
+    path : Path
+        The slide.
+    channels : int
+        How many it has.
+    depth : int
+        Bits of each.
+    """
+    return NotBrightfieldError(
+        f"{path} has {channels} channel(s) of {depth} bits. This program analyses brightfield H&E in 8-bit RGB; "
+        "fluorescence and 16-bit images are not supported."
+    )
+
+
 def resolve_mpp(info: SlideInfo, given: float | None, otherwise: float | None = None) -> tuple[float, str]:
     """Return um/px of level 0 and where it came from.
 
@@ -113,7 +131,7 @@ def resolve_mpp(info: SlideInfo, given: float | None, otherwise: float | None = 
     info : SlideInfo
         The slide.
     given : float, optional
-        The user's value for this slide, which wins.
+        The user's value for this slide, from the CSV of slides, which wins.
     otherwise : float, optional
         The user's value for slides that say nothing plausible; it must not turn a 20x slide among others into a 40x one.
 
@@ -122,16 +140,20 @@ def resolve_mpp(info: SlideInfo, given: float | None, otherwise: float | None = 
     MppError
         If no plausible value is known (0.05 to 2 um/px, both axes within 2 %).
     """
-    if given is None:
-        try:
-            return _own_mpp(info)
-        except MppError:
-            if otherwise is None:
-                raise
-            given = otherwise
-    if not MPP_MIN <= given <= MPP_MAX:
-        raise MppError(f"{given} um/px, given for {info.path}, is not plausible (0.05 to 2). Check --mpp.")
-    return given, "given by the user"
+    if given is not None:
+        return _plausible(given, info, "the column mpp of the CSV of slides")
+    try:
+        return _own_mpp(info)
+    except MppError:
+        if otherwise is None:
+            raise
+        return _plausible(otherwise, info, "--mpp")
+
+
+def _plausible(mpp: float, info: SlideInfo, where: str) -> tuple[float, str]:
+    if not MPP_MIN <= mpp <= MPP_MAX:
+        raise MppError(f"{mpp:g} um/px, given for {info.path}, is not plausible (0.05 to 2). Check {where}.")
+    return mpp, "given by the user"
 
 
 def _own_mpp(info: SlideInfo) -> tuple[float, str]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import tifffile
+from numpy.typing import DTypeLike, NDArray
 
 from wsi_minugan.errors import InputError, SlideUnreadableError, TileUnreadableError
 from wsi_minugan.geometry import Box
-from wsi_minugan.slides.reader import Level, SlideInfo
-
-log = logging.getLogger(__name__)
+from wsi_minugan.slides.reader import Level, SlideInfo, not_brightfield
 
 
 class TiatoolboxReader:
@@ -30,37 +29,18 @@ class TiatoolboxReader:
         If TIAToolbox is not installed.
     SlideUnreadableError
         If it does not open the file.
+    NotBrightfieldError
+        If the file is not of 8 bits, or not of 3 or 4 channels.
     """
 
     def __init__(self, path: Path) -> None:
+        _refuse_tiff_other_than_rgb8(path)
+        self._reader = _opened(path)
         try:
-            from tiatoolbox.wsicore.wsireader import WSIReader
-        except ImportError as e:
-            raise InputError(
-                f"--reader tiatoolbox needs TIAToolbox ({e}). Do: pip install 'wsi-minugan[tiatoolbox]' (and libgl1)."
-            ) from e
-        try:
-            self._reader: Any = WSIReader.open(path)
-            meta = self._reader.info
-        # TIAToolbox hands on whatever the library below it raises for a file that is not as it should be.
-        except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as e:
-            raise SlideUnreadableError(f"{path} cannot be opened by TIAToolbox ({e}). Check the file.") from e
-        width, height = (int(v) for v in meta.slide_dimensions)
-        mpp = None if meta.mpp is None else tuple(float(v) for v in meta.mpp)
-        self.info = SlideInfo(
-            path=path,
-            width_px=width,
-            height_px=height,
-            levels=tuple(
-                Level(int(w), int(h), float(d))
-                for (w, h), d in zip(meta.level_dimensions, meta.level_downsamples, strict=True)
-            ),
-            mpp_x=mpp[0] if mpp else None,
-            mpp_y=mpp[1] if mpp else None,
-            mpp_source="TIAToolbox",
-            vendor=str(meta.vendor or "unknown"),
-            objective=None if meta.objective_power is None else float(meta.objective_power),
-        )
+            _refuse_other_than_rgb8(path, *_stored(self._reader))
+            self.info = _info_of(path, self._reader.info)
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as e:
+            raise _not_opened(path, e) from e
 
     def read_level(self, level: int, box: Box) -> NDArray[np.uint8]:
         """Return a region of a level as RGB; see `SlideReader.read_level`."""
@@ -78,14 +58,85 @@ class TiatoolboxReader:
                 units="level",
                 coord_space="baseline",
             )
-        except (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError) as e:
+        except Exception as e:  # each of the libraries below TIAToolbox has errors of its own
             raise TileUnreadableError(
                 f"{self.info.path}: the region at x {inside.x_px}, y {inside.y_px} of level {level} does not decode "
                 f"({e}). Copy or scan the slide again."
             ) from e
-        out[inside.slices_within(box)] = np.asarray(pixels, np.uint8)[..., :3]
+        # What is stored was looked at, and what is read may still be other: never let numbers wrap.
+        _refuse_other_than_rgb8(self.info.path, pixels.dtype, pixels.shape[2] if pixels.ndim == 3 else 1)
+        out[inside.slices_within(box)] = pixels[..., :3]
         return out
 
     def close(self) -> None:
         """Release the file; TIAToolbox closes it with the reader."""
         self._reader = None
+
+
+def _opened(path: Path) -> Any:
+    try:
+        from tiatoolbox.wsicore.wsireader import WSIReader
+    except ImportError as e:
+        raise InputError(
+            f"--reader tiatoolbox needs TIAToolbox ({e}). Do: pip install 'wsi-minugan[tiatoolbox]' (and libgl1)."
+        ) from e
+    try:
+        return WSIReader.open(path)
+    except Exception as e:  # each of the libraries below TIAToolbox has errors of its own
+        raise _not_opened(path, e) from e
+
+
+def _not_opened(path: Path, why: Exception) -> SlideUnreadableError:
+    return SlideUnreadableError(
+        f"{path} cannot be opened by TIAToolbox ({why}). It may be truncated, still being copied, or not a slide; "
+        "copy it again, or leave out --reader tiatoolbox if it is of a format that OpenSlide opens."
+    )
+
+
+def _stored(reader: Any) -> tuple[DTypeLike, int]:
+    """Return the data type and the number of channels of level 0; the libraries below read some by squeezing them."""
+    jp2, arrays = getattr(reader, "glymur_jp2", None), getattr(reader, "level_arrays", None)
+    if jp2 is not None:
+        return jp2.dtype, (*jp2.shape, 1)[2]
+    if arrays is not None:
+        return arrays[0].array.dtype, arrays[0].shape[2]
+    return np.uint8, 3
+
+
+def _refuse_tiff_other_than_rgb8(path: Path) -> None:
+    """Refuse a TIFF that TIAToolbox would hand to OpenSlide, which squeezes 16 bits into 8, or would not open at all."""
+    kind: tuple[DTypeLike, int] | None = None
+    # No TIFF, or a damaged one: TIAToolbox says so.
+    with (
+        contextlib.suppress(
+            tifffile.TiffFileError, OSError, ValueError, LookupError, AttributeError, TypeError
+        ),
+        tifffile.TiffFile(path) as tif,
+    ):
+        first = tif.series[0]
+        sizes: dict[str, int] = dict(zip(first.axes, first.shape, strict=True))
+        kind = first.dtype, sizes.get("S") or sizes.get("C") or 1
+    if kind is not None:
+        _refuse_other_than_rgb8(path, *kind)
+
+
+def _refuse_other_than_rgb8(path: Path, kind: DTypeLike, channels: int) -> None:
+    if np.dtype(kind) != np.uint8 or channels not in {3, 4}:
+        raise not_brightfield(path, channels, 8 * np.dtype(kind).itemsize)
+
+
+def _info_of(path: Path, meta: Any) -> SlideInfo:
+    width, height = (int(v) for v in meta.slide_dimensions)
+    mpp = None if meta.mpp is None else tuple(float(v) for v in meta.mpp)
+    sizes = zip(meta.level_dimensions, meta.level_downsamples, strict=True)
+    return SlideInfo(
+        path=path,
+        width_px=width,
+        height_px=height,
+        levels=tuple(Level(int(w), int(h), float(d)) for (w, h), d in sizes),
+        mpp_x=mpp[0] if mpp else None,
+        mpp_y=mpp[1] if mpp else None,
+        mpp_source="TIAToolbox",
+        vendor=str(meta.vendor or "unknown"),
+        objective=None if meta.objective_power is None else float(meta.objective_power),
+    )

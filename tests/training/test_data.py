@@ -57,13 +57,13 @@ def published(kind: str, root: Path) -> None:
         rows = "".join(f"{x:.0f},{y:.0f},1.0\n" for x, y in points)
         (root / "A03" / "mitosis" / "A03_00Aa_mitosis.csv").write_text(rows)
     elif kind == "midog":
-        write(root / "images" / "001.tiff", image)
+        write(root / "images" / "101.tiff", image)
         boxes = [
             {"image_id": 1, "category_id": 1, "bbox": [x - 25, y - 25, x + 25, y + 25]} for x, y in points
         ]
         boxes.append({"image_id": 1, "category_id": 2, "bbox": [0, 0, 50, 50]})
         table = {
-            "images": [{"id": 1, "file_name": "001.tiff", "width": 320, "height": 320}],
+            "images": [{"id": 1, "file_name": "101.tiff", "width": 320, "height": 320}],
             "annotations": boxes,
         }
         (root / "MIDOG.json").write_text(json.dumps(table))

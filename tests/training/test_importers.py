@@ -118,6 +118,7 @@ def test_midog_2021s_scanners_are_told_by_its_numbers(tmp_path: Path) -> None:
     names = ["001.tiff", "050.tiff", "051.tiff", "150.tiff", "151.tiff"]
     expected = ["Hamamatsu XR", "Hamamatsu XR", "Hamamatsu S360", "Aperio CS2", "Leica GT450"]
     assert midog(tmp_path, names) == expected
+    assert [e.mpp for e in import_data("midog", tmp_path)] == [0.23, 0.23, 0.23, 0.25, 0.26]
 
 
 def test_scanners_of_other_midog_sets_are_not_guessed(tmp_path: Path) -> None:

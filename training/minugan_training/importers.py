@@ -11,7 +11,7 @@ from typing import Any
 
 from minugan_training.images import ICPR12_MPP, MPP_40X, image_size, list_images, one_for_each
 from minugan_training.index import Entry, points_text
-from minugan_training.scanners import midog21_scanner, tupac16_scanner
+from minugan_training.scanners import midog21_scanner, scanner_mpp, tupac16_scanner
 from minugan_training.shared_data import import_shared
 from wsi_minugan.errors import DataError
 
@@ -185,7 +185,7 @@ def _midog_entry(
     path = next((p for p in (root / name, root / "images" / name) if p.is_file()), root / name)
     return Entry(
         dataset="midog", image=path.relative_to(root).as_posix(), width_px=image["width"], height_px=image["height"],
-        mpp=MPP_40X, patient=f"midog-{Path(name).stem}", scanner=str(image["scanner"]),
+        mpp=scanner_mpp(str(image["scanner"])), patient=f"midog-{Path(name).stem}", scanner=str(image["scanner"]),
         mitoses="known" if points else "absent" if labelled else "unknown", mitoses_kind="points",
         mitoses_truth=points_text(points), nuclei="unknown",
     )  # fmt: skip

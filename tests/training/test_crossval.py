@@ -12,6 +12,7 @@ from minugan_training.crossval import crossvalidate, folds_of
 from minugan_training.index import Entry
 from minugan_training.paper import load_results, summary_rows
 from minugan_training.pictures import draw_pictures
+from minugan_training.sampling import Pool
 
 from tests.training.test_data import experiment, pool
 from wsi_minugan.errors import DataError
@@ -73,6 +74,16 @@ def test_a_cross_validation_is_run_continued_and_drawn(tmp_path: Path) -> None:
     assert 0 <= row["f1_low"] <= row["f1"] <= row["f1_high"] <= 1
     drawn = draw_charts(results, out) + draw_pictures(results, p, out, 1)
     assert {d.name for d in drawn} == {"figure-3.png", "figure-4.png", "figure-9.png"}
+
+
+def test_no_source_of_a_fold_by_patient_draws_from_a_patient_held_out(tmp_path: Path) -> None:
+    first = pool(tmp_path).entries[0]
+    p = Pool(tmp_path, [first, first.model_copy(update={"patient": "another"})])
+    sources = experiment().sources
+    assert p.of(sources[1]) == [0, 1]
+    part = p.only([(1, 50.0, 50.0)], {first.patient})
+    assert [part.of(s) for s in sources] == [[1], [1], [1]]
+    assert part.mitoses_of(sources[0]) == [(1, 50.0, 50.0)]
 
 
 def test_a_folder_without_results_is_told(tmp_path: Path) -> None:

@@ -132,7 +132,9 @@ def crossvalidate(
         folder = out / f"fold-{number}"
         done = folder / "scores.json"
         if not done.is_file():
-            train = pool.only([p for n, p in enumerate(places) if n not in set(held_out)])
+            # Patches of other sources, such as hard negatives, must not come from the patients held out either.
+            hidden = {pool.entries[places[n][0]].patient for n in held_out} if by == "patient" else ()
+            train = pool.only([p for n, p in enumerate(places) if n not in set(held_out)], hidden)
             network = build_network(experiment)
             network.load_state_dict(fit(experiment, train, folder, progress, device=device))
             rows = score_patches(network.eval(), experiment, pool, [places[n] for n in held_out], number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,10 +44,12 @@ class Pool:
         self._samples: OrderedDict[int, Sample] = OrderedDict()
         self._centres: dict[int, NDArray[np.float64]] = {}
         self._only: tuple[Place, ...] | None = None
+        self._hidden: frozenset[str] = frozenset()
 
-    def only(self, places: Sequence[Place]) -> Pool:
-        """Return a pool whose mitoses are these places and no others; for the folds of a cross-validation."""
+    def only(self, places: Sequence[Place], hidden: Collection[str] = ()) -> Pool:
+        """Return a pool whose mitoses are these places and no others, without the patients `hidden`; for cross-validation."""
         part = Pool(self.root, self.entries, self._complete)
+        part._hidden = frozenset(hidden)
         part._samples, part._centres, part._only = self._samples, self._centres, tuple(places)
         return part
 
@@ -69,7 +71,11 @@ class Pool:
 
     def matching(self, datasets: Sequence[str], splits: Sequence[str]) -> list[int]:
         """Return the entries of data sets in splits; "" is the split of images that are in none."""
-        return [k for k, e in enumerate(self.entries) if e.dataset in datasets and e.split in splits]
+        return [
+            k
+            for k, e in enumerate(self.entries)
+            if e.dataset in datasets and e.split in splits and e.patient not in self._hidden
+        ]
 
     def of(self, source: Source) -> list[int]:
         """Return the entries a source draws from.

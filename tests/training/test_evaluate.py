@@ -67,7 +67,7 @@ def test_intervals_are_by_patient_where_there_are_several(field: Path) -> None:
 
 def test_average_precision_does_not_depend_on_the_cards_cuts(field: Path) -> None:
     entries = import_data("icpr12", field)
-    low, high = (judged(field, entries, mitosis_peak=peak) for peak in (0.5, 1.0))
+    low, high = (judged(field, entries, mitosis=cut) for cut in (0.5, 1.0))
     key = "full fields, all", "average precision"
     assert low[key] == high[key]
     assert low[key].value > 0

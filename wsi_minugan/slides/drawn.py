@@ -22,6 +22,8 @@ _SITE_PX = 44
 _REACH_PX = 36
 _TEXTURE_PX = 1024
 _MITOSIS_SCALE = 1.3
+_OPTICS_PX = 1.2
+"""Blur of a scanner's optics at 0.25 um/px (standard deviation): no real slide has edges as sharp as a drawing's."""
 _GLASS = (243, 242, 245)
 # Optical densities of haematoxylin in RGB (Ruifrok and Johnston 2001), and of an eosin as orange as most laboratories'.
 _STAINS = np.array([[0.65, 0.70, 0.29], [0.20, 0.80, 0.35]], np.float32)
@@ -104,7 +106,7 @@ class Drawing:
             ):
                 part, at = _window((x - outer.x_px, y - outer.y_px), haematoxylin.shape)
                 self._mitosis(haematoxylin[part], classes[part], at, np.random.default_rng([self.seed, 2, k]))
-        picture = self._stain(haematoxylin, outer)
+        picture = cv2.GaussianBlur(self._stain(haematoxylin, outer), (0, 0), _OPTICS_PX * 0.25 / self.mpp)
         inner = box.slices_within(outer)
         return picture[inner], classes[inner]
 
@@ -161,7 +163,7 @@ class Drawing:
                 blob = _ellipse(
                     (where[0], where[1]), axes, math.degrees(angle) + rng.normal(0, 25), stain.shape
                 )
-                np.maximum(stain, rng.uniform(1.8, 2.2) * blob, out=stain)
+                np.maximum(stain, rng.uniform(2.5, 3.0) * blob, out=stain)
                 classes[blob > 0.5] = 2
 
     def _stain(self, haematoxylin: NDArray[np.float32], box: Box) -> NDArray[np.uint8]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -160,11 +161,20 @@ def open_reader(path: Path, settings: RunSettings) -> SlideReader:
 
 
 _SAMPLE_BYTES = 2**20
-_SAMPLES = 16
+_SAMPLES = 64
+
+
+def file_state(path: Path) -> str:
+    """Return a mark that changes when a file is written again; cheap, and empty where there is no file."""
+    try:
+        state = path.stat()
+    except OSError:
+        return ""
+    return hashlib.sha256(f"{state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:16]
 
 
 def fingerprint(path: Path) -> str:
-    """Return SHA-256 of a slide's size and of samples of its content, spread from the first to the last byte.
+    """Return SHA-256 of a slide's size and of 64 MiB of its content, spread from the first to the last byte; smaller ones whole.
 
     Slides are gigabytes: reading all of one only to know it again would take longer than many
     a run. Of a slide of several files the one named stands for all.
@@ -190,11 +200,12 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-def save_plan(folder: Path, plan: SlidePlan) -> None:
-    """Write a plan into a scratch folder, so that tasks need to carry only its place."""
+def save_plan(folder: Path, plan: SlidePlan, key: str = "") -> None:
+    """Write a plan into a scratch folder, so that tasks need to carry only its place; `key` is that of the work it belongs to."""
     tissue = plan.tissue
     text = TypeAdapter(dict[str, Any]).dump_json(
         {
+            "key": key,
             "slide": TypeAdapter(SlideInput).dump_python(plan.slide, mode="json"),
             "info": TypeAdapter(SlideInfo).dump_python(plan.info, mode="json"),
             "frame": TypeAdapter(Frame).dump_python(plan.frame, mode="json"),
@@ -211,6 +222,15 @@ def save_plan(folder: Path, plan: SlidePlan) -> None:
     stained: dict[str, Any] = {} if tissue.stained is None else {"stained": tissue.stained}
     np.savez_compressed(data, plan=np.frombuffer(text, np.uint8), tissue=tissue.mask, **stained)
     write_bytes(folder / PLAN_FILE, data.getvalue())
+
+
+def planned_key(folder: Path) -> str | None:
+    """Return the key of the plan in a scratch folder; None where there is no readable plan."""
+    try:
+        with np.load(folder / PLAN_FILE, allow_pickle=False) as data:
+            return str(TypeAdapter(dict[str, Any]).validate_json(data["plan"].tobytes()).get("key"))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
 
 
 def load_plan(folder: Path) -> SlidePlan:

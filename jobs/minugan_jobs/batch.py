@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from minugan_jobs.cluster import open_cluster
 from minugan_jobs.engine import Engine, Event, Observer
@@ -33,13 +34,14 @@ from minugan_jobs.work import Job
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError, OutputError
 from wsi_minugan.finish import model_facts, versions
-from wsi_minugan.minugan.bundle import Bundle, find_bundle, load_bundle
+from wsi_minugan.minugan.bundle import BUNDLED, Bundle, find_bundle, load_bundle
 from wsi_minugan.minugan.devices import choose_device
 from wsi_minugan.outputs.atomic import write_text
 from wsi_minugan.outputs.manifest import read_manifest
 from wsi_minugan.outputs.models import RunFile, SlideState
 from wsi_minugan.outputs.report import write_report
 from wsi_minugan.outputs.tables import write_slides
+from wsi_minugan.plan import file_state
 from wsi_minugan.slides.inputs import SlideInput
 
 log = logging.getLogger(__name__)
@@ -157,13 +159,13 @@ def _run(
     request = _request(settings, bundle)
     ledger.add_slides(slides, hidden=settings.pseudonyms)
     ledger.reset("running")
-    ledger.note("settings", settings.model_dump_json())
+    text = _anywhere(settings, bundle).model_dump_json()
+    ledger.note("settings", text)
+    ledger.note(f"settings {request}", text)
     named = {s.slide_id: s for s in slides}
-    records = [
-        replace(r, slide=named[r.slide.slide_id])
-        for r in ledger.slides()
-        if r.slide.slide_id in named and _to_do(r, request, retry)
-    ]
+    known = [replace(r, slide=named[r.slide.slide_id]) for r in ledger.slides() if r.slide.slide_id in named]
+    # Finished slides are only looked at again, and that can wait.
+    records = sorted((r for r in known if _to_do(r, request, retry)), key=lambda r: r.status == "done")
     started = _now()
     _write_run(out, settings, bundle, ledger, started, None)
     with EventLog(out) as events:
@@ -192,9 +194,30 @@ def _run(
     _write_run(out, settings, bundle, ledger, started, _now())
 
 
+def _anywhere(settings: RunSettings, bundle: Bundle) -> RunSettings:
+    """Return settings whose paths hold from any folder, for a retry from another."""
+    paths: dict[str, Any] = {}
+    if bundle.path.parent != BUNDLED:
+        paths["model"] = str(bundle.path.absolute())
+    if settings.stage_dir is not None:
+        paths["stage_dir"] = settings.stage_dir.absolute()
+    if settings.cluster != "local":
+        paths["cluster"] = str(Path(settings.cluster).absolute())
+    return settings.model_copy(update=paths)
+
+
 def _to_do(record: SlideRecord, request: str, retry: bool) -> bool:
-    """Failed slides wait for a retry or for other settings; finished ones are checked against slide, settings and model."""
-    return record.status != "failed" or retry or record.request != request + str(record.slide.mpp)
+    """Return whether a slide is to be taken.
+
+    Failed slides wait for a retry, other settings or another file. Finished ones are checked against slide, settings and model,
+    but for those from elsewhere: these are not fetched again to see whether they have changed.
+    """
+    same = record.request == request + str(record.slide.mpp)
+    if record.status == "done":
+        return not (same and record.slide.url)
+    if record.status != "failed" or retry or not same:
+        return True
+    return not record.slide.url and file_state(record.slide.path) != record.seen
 
 
 def _request(settings: RunSettings, bundle: Bundle) -> str:
@@ -217,7 +240,7 @@ class _Watch:
             self.events.write(
                 event.kind, slide_id=event.slide_id, error=event.error or None, details=event.details or None
             )
-        if event.kind in {"done", "failed"} and time.monotonic() - self.table_s > _TABLE_EVERY_S:
+        if event.kind in {"done", "kept", "failed"} and time.monotonic() - self.table_s > _TABLE_EVERY_S:
             write_slides(self.out / "slides.csv", self.ledger.states())
             self.table_s = time.monotonic()
         self.observe(event)

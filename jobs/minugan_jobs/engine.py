@@ -23,11 +23,12 @@ from minugan_jobs.outfolder import unnamed
 from minugan_jobs.supply import Supply
 from minugan_jobs.work import Job, Outcome, Stage, run_stage
 from wsi_minugan.errors import RETRY, MinuganError
+from wsi_minugan.plan import file_state
 
 TASKS_PER_WORKER = 3
 _POLL_S = 0.5
 _COUNT_WORKERS_S = 5.0
-_ORDER: tuple[Stage, ...] = ("plan", "analyse", "merge", "write", "finish")
+_ORDER: tuple[Stage, ...] = ("check", "plan", "analyse", "merge", "write", "finish")
 _BLOCKWISE = {"analyse", "write"}
 
 
@@ -37,8 +38,8 @@ class Event:
 
     Attributes
     ----------
-    kind : {"started", "planned", "block", "done", "failed"}
-        What.
+    kind : {"started", "planned", "block", "done", "kept", "failed"}
+        What; "kept" is a finished slide that could not be looked at again, and whose results stay.
     slide_id : str
         Which slide.
     blocks : int
@@ -46,10 +47,10 @@ class Event:
     outcome : Outcome or None
         After "block" and "done".
     error, details : str
-        After "failed": a sentence for the user, and for an unexpected error its traceback.
+        After "failed" and "kept": a sentence for the user, and for an unexpected error its traceback.
     """
 
-    kind: Literal["started", "planned", "block", "done", "failed"]
+    kind: Literal["started", "planned", "block", "done", "kept", "failed"]
     slide_id: str
     blocks: int = 0
     outcome: Outcome | None = None
@@ -147,14 +148,21 @@ class Engine:
     def _open_next(self) -> _SlideRun | None:
         while (supplied := self._supply.take()) is not None:
             record = supplied.record
-            job = self._make_job(record)
-            self._ledger.begin(record.slide.slide_id, job.request)
-            self._observe(Event("started", record.slide.slide_id))
-            self._active.append(_SlideRun(job, record.key))
+            slide = _SlideRun(self._make_job(record), record.key)
+            self._active.append(slide)
+            if record.status == "done":
+                slide.stage = "check"  # it stays done until its work is begun anew
+            else:
+                self._begin(slide)
             if not supplied.error:
-                return self._active[-1]
-            self._fail(self._active[-1], supplied.error, "")
+                return slide
+            self._fail(slide, supplied.error, "")
         return None
+
+    def _begin(self, slide: _SlideRun) -> None:
+        slide.stage, slide.waiting = "plan", deque([0])
+        self._ledger.begin(slide.slide_id, slide.job.request)
+        self._observe(Event("started", slide.slide_id))
 
     def _submit(self, slide: _SlideRun, index: int) -> None:
         stage = slide.stage
@@ -168,7 +176,7 @@ class Engine:
             pure=False,
             priority=_ORDER.index(stage),
             # Where some workers have a GPU, only these run the network, and settle its arithmetic; the others do the rest.
-            resources={"GPU": 1} if stage in {"plan", "analyse"} and self._gpus else None,
+            resources={"GPU": 1} if stage in {"check", "plan", "analyse"} and self._gpus else None,
         )
         self._expect(slide, stage, index, future)
 
@@ -201,7 +209,9 @@ class Engine:
             self._fail(slide, *_why(slide, stage, index, future))
 
     def _advance(self, slide: _SlideRun, stage: Stage, index: int, outcome: Outcome) -> None:
-        if stage == "plan":
+        if stage == "check":
+            self._checked(slide, outcome)
+        elif stage == "plan":
             self._planned(slide, outcome)
         elif stage == "finish":
             self._done(slide, outcome)
@@ -211,6 +221,18 @@ class Engine:
                 self._observe(Event("block", slide.slide_id, outcome=outcome))
             if not slide.waiting and not slide.running:
                 self._next_stage(slide)
+
+    def _checked(self, slide: _SlideRun, outcome: Outcome) -> None:
+        if outcome.planned is not None and outcome.planned.state == "done":
+            self._leave(slide, Event("done", slide.slide_id, outcome=outcome))
+        else:
+            self._begin(slide)
+
+    def _leave(self, slide: _SlideRun, event: Event) -> None:
+        """Be done with a slide, and tell."""
+        self._active.remove(slide)
+        self._supply.release(slide.slide_id)
+        self._observe(event)
 
     def _planned(self, slide: _SlideRun, outcome: Outcome) -> None:
         planned = outcome.planned
@@ -235,9 +257,7 @@ class Engine:
 
     def _done(self, slide: _SlideRun, outcome: Outcome) -> None:
         self._ledger.done(slide.slide_id, outcome.row, outcome.seconds)
-        self._active.remove(slide)
-        self._supply.release(slide.slide_id)
-        self._observe(Event("done", slide.slide_id, outcome=outcome))
+        self._leave(slide, Event("done", slide.slide_id, outcome=outcome))
 
     def _fail(self, slide: _SlideRun, error: str, details: str) -> None:
         if slide.job.settings.pseudonyms:
@@ -245,10 +265,12 @@ class Engine:
         error = error.replace(RETRY, f"wsi-minugan retry {shlex.quote(str(slide.job.folder.parent))}")
         for future in slide.running.values():
             future.cancel()
-        self._active.remove(slide)
-        self._supply.release(slide.slide_id)
-        self._ledger.failed(slide.slide_id, error)
-        self._observe(Event("failed", slide.slide_id, error=error, details=details))
+        if slide.stage == "check":
+            self._leave(slide, Event("kept", slide.slide_id, error=error, details=details))
+            return
+        seen = file_state(slide.job.slide.path) if not slide.job.slide.url else ""
+        self._ledger.failed(slide.slide_id, error, seen)
+        self._leave(slide, Event("failed", slide.slide_id, error=error, details=details))
 
     def _cancel_all(self) -> None:
         for slide in self._active:

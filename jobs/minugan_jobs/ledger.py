@@ -15,7 +15,7 @@ from wsi_minugan.outputs.models import SlideState
 from wsi_minugan.slides.inputs import SlideInput, slide_of
 
 LEDGER = "ledger.sqlite"
-VERSION = "1"
+VERSION = "2"
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS slides (
   slide_id TEXT PRIMARY KEY, position INTEGER NOT NULL, path TEXT NOT NULL, mpp REAL,
   status TEXT NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'running', 'done', 'failed')),
   request TEXT NOT NULL DEFAULT '', key TEXT NOT NULL DEFAULT '', attempts INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '',
-  started_s REAL, ended_s REAL, seconds REAL NOT NULL DEFAULT 0, blocks INTEGER, row TEXT);
+  started_s REAL, ended_s REAL, seconds REAL NOT NULL DEFAULT 0, blocks INTEGER, row TEXT, seen TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS blocks (
   slide_id TEXT NOT NULL, stage TEXT NOT NULL, block INTEGER NOT NULL, patches INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (slide_id, stage, block)) WITHOUT ROWID;
@@ -48,6 +48,8 @@ class SlideRecord:
         Why it failed.
     request : str
         Digest of the settings it was last begun with.
+    seen : str
+        What its file was like when it failed; see `file_state`.
     """
 
     slide: SlideInput
@@ -56,6 +58,7 @@ class SlideRecord:
     attempts: int
     error: str
     request: str = ""
+    seen: str = ""
 
 
 class Ledger:
@@ -116,14 +119,20 @@ class Ledger:
             self._db.execute(statement, values)
 
     def add_slides(self, slides: Sequence[SlideInput], hidden: bool = False) -> None:
-        """Enter a batch's slides, `hidden` without their paths; those known keep their state."""
-        rows = [(s.slide_id, k, "" if hidden else s.source, s.mpp) for k, s in enumerate(slides)]
+        """Enter a batch's slides, `hidden` without their paths; those known keep their state, and a part of them their order."""
         with self._readable():
             self._db.execute("BEGIN IMMEDIATE")
+            known = dict(self._db.execute("SELECT slide_id, position FROM slides").fetchall())
+            if known.keys() <= {s.slide_id for s in slides}:
+                known = {}
+            first = max(known.values(), default=-1) + 1
             self._db.executemany(
                 "INSERT INTO slides (slide_id, position, path, mpp) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (slide_id) DO UPDATE SET position = excluded.position, path = excluded.path, mpp = excluded.mpp",
-                rows,
+                [
+                    (s.slide_id, known.get(s.slide_id, first + k), "" if hidden else s.source, s.mpp)
+                    for k, s in enumerate(slides)
+                ],
             )
             self._db.execute("COMMIT")
 
@@ -131,7 +140,7 @@ class Ledger:
         """Return all slides in the batch's order."""
         with self._readable():
             rows = self._db.execute(
-                "SELECT slide_id, path, mpp, status, key, attempts, error, request FROM slides ORDER BY position, slide_id"
+                "SELECT slide_id, path, mpp, status, key, attempts, error, request, seen FROM slides ORDER BY position, slide_id"
             ).fetchall()
         return [SlideRecord(slide_of(*r[:3]), *r[3:]) for r in rows]
 
@@ -213,11 +222,11 @@ class Ledger:
         )
         self._write("DELETE FROM blocks WHERE slide_id = ?", (slide_id,))
 
-    def failed(self, slide_id: str, error: str) -> None:
-        """Note why a slide failed."""
+    def failed(self, slide_id: str, error: str, seen: str = "") -> None:
+        """Note why a slide failed, and what its file was like."""
         self._write(
-            "UPDATE slides SET status = 'failed', error = ?, ended_s = ? WHERE slide_id = ?",
-            (error, time.time(), slide_id),
+            "UPDATE slides SET status = 'failed', error = ?, seen = ?, ended_s = ? WHERE slide_id = ?",
+            (error, seen, time.time(), slide_id),
         )
 
     def reset(self, status: str) -> int:

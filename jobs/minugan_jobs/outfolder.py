@@ -20,6 +20,8 @@ from wsi_minugan.slides.inputs import SlideInput, hashed_id, slide_of
 from wsi_minugan.words import counted
 
 KEY_FILE = "pseudonyms.csv"
+_DIGEST = 64
+"""Length of the digest of settings that a slide's request begins with."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,28 @@ def slides_of(out: Path) -> tuple[SlideInput, ...]:
         ledger.close()
     sources = {name: source for source, name in known_in(out).names.items()}
     return tuple(slide_of(name, sources[name], mpp) for name, mpp in mpps.items() if name in sources)
+
+
+def unfinished(out: Path) -> list[tuple[str, list[SlideInput]]]:
+    """Return the slides of an output folder that are not done, by the settings (JSON) they were last begun with.
+
+    Raises
+    ------
+    OutputError
+        If there is no run, or its key is not there.
+    """
+    slides = {s.slide_id: s for s in slides_of(out)}
+    ledger = Ledger(out, read_only=True)
+    groups: dict[str, list[SlideInput]] = {}
+    try:
+        last = ledger.fact("settings") or "{}"
+        for record in ledger.slides():
+            if record.status != "done" and record.slide.slide_id in slides:
+                text = ledger.fact(f"settings {record.request[:_DIGEST]}") or last
+                groups.setdefault(text, []).append(slides[record.slide.slide_id])
+    finally:
+        ledger.close()
+    return list(groups.items())
 
 
 def unnamed(text: str, slide: SlideInput) -> str:

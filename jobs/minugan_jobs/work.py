@@ -23,10 +23,18 @@ from wsi_minugan.finish import SlideWork, finish_slide, slide_state
 from wsi_minugan.logs import hush_libraries
 from wsi_minugan.minugan.bundle import Bundle, load_bundle
 from wsi_minugan.minugan.devices import choose_device, settle_precision
-from wsi_minugan.outputs.manifest import MANIFEST
+from wsi_minugan.outputs.manifest import is_whole
 from wsi_minugan.outputs.models import SlideState
 from wsi_minugan.pipeline import analyse_block, cuts_of, merge_blocks, prepare_store, write_block
-from wsi_minugan.plan import PLAN_FILE, SlidePlan, fingerprint, load_plan, open_reader, plan_slide, save_plan
+from wsi_minugan.plan import (
+    SlidePlan,
+    fingerprint,
+    load_plan,
+    open_reader,
+    plan_slide,
+    planned_key,
+    save_plan,
+)
 from wsi_minugan.scratch import WORK
 from wsi_minugan.segmentation import masks
 from wsi_minugan.slides.guarded import within
@@ -35,7 +43,7 @@ from wsi_minugan.slides.reader import SlideReader
 
 log = logging.getLogger(__name__)
 
-Stage = Literal["plan", "analyse", "merge", "write", "finish"]
+Stage = Literal["check", "plan", "analyse", "merge", "write", "finish"]
 RESULTS_VERSION = 7
 """Raised when the same inputs would give other results, so that old work is not taken for new."""
 
@@ -144,8 +152,8 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
     def run(self, stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:
         """Run one stage of a slide; see `StageRunner`."""
         start = time.perf_counter()
-        if stage == "plan":
-            planned = self._make_plan(job, previous_key)
+        if stage in {"check", "plan"}:
+            planned = (self._check if stage == "check" else self._make_plan)(job, previous_key)
             row = slide_state(job.slide, job.folder) if planned.state == "done" else None
             return Outcome(time.perf_counter() - start, planned=planned, row=row)
         # Before the disk is full to the last byte: the ledger must still take what became of this slide.
@@ -167,22 +175,27 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
             self._forget(job)
         return Outcome(time.perf_counter() - start, row=row)
 
+    def _check(self, job: Job, previous_key: str) -> Planned:
+        """Return whether a finished slide still is what this job asks for; changes nothing."""
+        key = work_key(job, _settled(job.settings), _mark(job), self._bundle(job))
+        return Planned(key, (), "done" if key == previous_key and is_whole(job.folder) else "new")
+
     def _make_plan(self, job: Job, previous_key: str) -> Planned:
         self._forget(job)
-        bundle, mark = self._bundle(job), _mark(job)
-        settings = _settled(job.settings)
-        key = work_key(job, settings, mark, bundle)
-        if key == previous_key and (job.folder / MANIFEST).is_file():
+        bundle, settings = self._bundle(job), _settled(job.settings)
+        key = work_key(job, settings, _mark(job), bundle)
+        if key == previous_key and is_whole(job.folder):
             shutil.rmtree(job.folder / WORK, ignore_errors=True)
             return Planned(key, (), "done")
-        if key == previous_key and (job.folder / WORK / PLAN_FILE).is_file():
+        # The ledger may name the key before: a kill can come between this plan's file and the ledger's note of it.
+        if key == previous_key == planned_key(job.folder / WORK):
             return Planned(key, tuple(load_plan(job.folder / WORK).order), "resumed")
         check_space(job.folder.parent, 0.0)
         _remove(job.folder)
         plan = plan_slide(job.slide, self._reader(job), settings, bundle.card.mpp)
         check_space(job.folder.parent, plan.tissue_mm2)
         prepare_store(plan, job.folder, job.settings.nuclei)
-        save_plan(job.folder / WORK, plan.nameless() if settings.pseudonyms else plan)
+        save_plan(job.folder / WORK, plan.nameless() if settings.pseudonyms else plan, key)
         return Planned(key, tuple(plan.order), "new")
 
     def _plan(self, job: Job) -> tuple[SlidePlan, SlideWork]:

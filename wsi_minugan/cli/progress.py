@@ -64,7 +64,7 @@ class Progress:
             self._blocks_left -= 1
             self._patches += event.outcome.patches
             self._mm2 += event.outcome.tissue_mm2
-        elif event.kind in {"done", "failed"}:
+        elif event.kind in {"done", "kept", "failed"}:
             self._ended += 1
             self._tell_slide(event)
         self._show()
@@ -75,6 +75,8 @@ class Progress:
         row = event.outcome.row if event.outcome else None
         if event.kind == "failed":
             text = f"failed  {event.slide_id}: {event.error}"
+        elif event.kind == "kept":
+            text = f"kept    {event.slide_id}: its results stay; whether it has changed could not be seen. {event.error}"
         elif row is not None:
             text = (
                 f"done    {event.slide_id}: {counted(row.mitoses or 0, 'mitosis', 'mitoses')} in {row.tissue_mm2 or 0:.1f} mm2, "

@@ -142,17 +142,17 @@ def _duration(seconds: float) -> str:
 
 
 def retry(out: Path) -> int:
-    """Take the failed slides of a run again, with the settings of that run."""
-    from minugan_jobs.ledger import Ledger
-    from minugan_jobs.outfolder import slides_of
+    """Take the slides of an output folder that are not done again, each with the settings that it was last begun with."""
+    from minugan_jobs.outfolder import unfinished
 
-    slides = slides_of(out)
-    ledger = Ledger(out, read_only=True)
-    try:
-        settings = load_settings(None, json.loads(ledger.fact("settings") or "{}"))
-    finally:
-        ledger.close()
-    return run_slides(slides, out, settings.model_copy(update={"overwrite": False}), retry=True)
+    groups = unfinished(out)
+    if not groups:
+        click.echo(f"All slides in {out} are done: there is nothing to take again.")
+    statuses = [0]
+    for text, slides in groups:
+        settings = load_settings(None, json.loads(text)).model_copy(update={"overwrite": False})
+        statuses.append(run_slides(slides, out, settings, retry=True))
+    return max(statuses)
 
 
 def demo(out: Path, seed: int) -> int:

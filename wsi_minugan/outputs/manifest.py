@@ -8,10 +8,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from wsi_minugan.errors import OutputError
-from wsi_minugan.outputs.atomic import write_text
+from wsi_minugan.outputs.atomic import sync, write_text
 from wsi_minugan.outputs.models import Manifest
 
 MANIFEST = "manifest.json"
+_MASKS = "masks.zarr/"
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -25,8 +26,12 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest; with it the slide is finished."""
+    """Write the manifest; with it the slide is finished, and all that it lists is on the disk, not in its cache."""
+    files = [folder / name for name in manifest.files]
+    for path in [*files, *{parent for f in files for parent in f.parents if parent.is_relative_to(folder)}]:
+        sync(path)
     write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    sync(folder)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -43,6 +48,18 @@ def read_manifest(folder: Path) -> Manifest:
         raise OutputError(
             f"{folder} holds no finished result (no readable {MANIFEST}). Run the slide again."
         ) from e
+
+
+def is_whole(folder: Path) -> bool:
+    """Return whether a slide's folder is sealed and lacks nothing: all files there, and unchanged but for masks, which `verify` reads."""
+    try:
+        listed = read_manifest(folder).files
+    except OutputError:
+        return False
+    there = all((folder / name).is_file() for name in listed)
+    return there and all(
+        _sha256(folder / name) == digest for name, digest in listed.items() if not name.startswith(_MASKS)
+    )
 
 
 def verify(folder: Path) -> list[str]:

@@ -1,0 +1,139 @@
+"""What the same command does a second time: what is done stays done, and what was touched is done again, and nothing else."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+from minugan_jobs.batch import _to_do
+from minugan_jobs.ledger import SlideRecord
+from minugan_jobs.work import Bench, Job
+
+from wsi_minugan.config import RunSettings
+from wsi_minugan.minugan.bundle import BUNDLED
+from wsi_minugan.outputs import atomic, manifest
+from wsi_minugan.plan import fingerprint
+from wsi_minugan.slides.drawn import Drawing, write_slide
+from wsi_minugan.slides.inputs import SlideInput
+
+Run = Callable[..., "CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small slides."""
+    folder = tmp_path_factory.mktemp("slides")
+    for k in range(2):
+        write_slide(folder / f"s{k}.tiff", Drawing(700, 600, seed=k, mitoses=2))
+    return folder
+
+
+def states(out: Path) -> dict[str, str]:
+    import csv
+
+    with (out / "slides.csv").open(newline="") as f:
+        return {r["slide_id"]: r["status"] for r in csv.DictReader(f)}
+
+
+def written(folder: Path) -> dict[str, tuple[int, str]]:
+    """Return when each file was written, and its digest."""
+    return {
+        str(p.relative_to(folder)): (p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest())
+        for p in folder.rglob("*")
+        if p.is_file()
+    }
+
+
+def test_a_plan_of_other_settings_is_not_gone_on_with(slides: Path, tmp_path: Path) -> None:
+    bench = Bench()
+    narrow, wide = (
+        Job(
+            SlideInput("s0", slides / "s0.tiff"),
+            tmp_path / "s0",
+            RunSettings(stride_px=s),
+            BUNDLED / "default",
+            "",
+        )
+        for s in (192, 256)
+    )
+    key = bench.run("plan", narrow, 0, "").planned.key
+    assert bench.run("plan", narrow, 0, key).planned.state == "resumed"
+    bench.run("plan", wide, 0, key)
+    # Here a kill comes, and the ledger still names the first key.
+    assert bench.run("plan", narrow, 0, key).planned.state == "new"
+
+
+@pytest.mark.slow
+def test_finished_slides_stay_done_when_their_files_are_gone_or_other_slides_are_retried(
+    slides: Path, tmp_path: Path, run_command: Run
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(slides, folder)
+    (folder / "bad.tiff").write_bytes((folder / "s0.tiff").read_bytes()[:3000])
+    assert run_command("run", folder, "-o", out, "--workers", "1").returncode == 1
+    assert run_command("run", folder / "s1.tiff", "-o", out, "--stride", "256").returncode == 0
+    before = {k: written(out / k) for k in ("s0", "s1")}
+    (folder / "s0.tiff").rename(tmp_path / "archived.tiff")
+    assert run_command("retry", out).returncode == 1
+    assert json.loads((out / "run.json").read_text())["settings"]["stride_px"] == 192
+    assert states(out) == {"bad": "failed", "s0": "done", "s1": "done"}
+    shutil.copy(slides / "s0.tiff", folder / "bad.tiff")
+    again = run_command("run", folder / "bad.tiff", folder / "s0.tiff", "-o", out)
+    assert again.returncode == 0, again.stderr
+    assert "kept    s0" in again.stderr
+    assert states(out) == {"bad": "done", "s0": "done", "s1": "done"}
+    assert {k: written(out / k) for k in ("s0", "s1")} == before
+    done = run_command("retry", out)
+    assert (done.returncode, "nothing to take again" in done.stdout) == (0, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["removed", "changed"])
+def test_a_slide_whose_results_are_damaged_is_done_again_and_no_other(
+    slides: Path, tmp_path: Path, run_command: Run, damage: str
+) -> None:
+    out = tmp_path / "out"
+    assert run_command("run", slides, "-o", out).returncode == 0
+    before = {k: written(out / k) for k in ("s0", "s1")}
+    path = out / "s0" / "count.json"
+    path.unlink() if damage == "removed" else path.write_text("{}")
+    assert run_command("run", slides, "-o", out).returncode == 0
+    assert run_command("verify", out).returncode == 0
+    assert written(out / "s1") == before["s1"]
+    assert {k: v[1] for k, v in written(out / "s0").items()} == {k: v[1] for k, v in before["s0"].items()}
+
+
+def test_a_slide_changed_anywhere_has_another_fingerprint(tmp_path: Path) -> None:
+    path, data = tmp_path / "s.tiff", bytearray(3_000_000)
+    path.write_bytes(data)
+    before = fingerprint(path)
+    data[1_234_567] = 1
+    path.write_bytes(data)
+    assert fingerprint(path) != before
+
+
+def test_a_finished_slide_from_elsewhere_is_not_fetched_again() -> None:
+    slide = SlideInput("s", Path("s.svs"), None, "https://host/s.svs")
+    record = SlideRecord(slide, "done", "key", 1, "", "request" + str(None))
+    assert not _to_do(record, "request", False)
+    assert _to_do(record, "other", False)
+
+
+def test_all_of_a_slide_is_on_the_disk_before_it_is_sealed(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "slide"
+    shutil.copytree(next(finished.glob("*/manifest.json")).parent, folder)
+    synced: list[Path] = []
+    monkeypatch.setattr(manifest, "sync", synced.append)
+    monkeypatch.setattr(atomic, "sync", synced.append)
+    sealed = manifest.read_manifest(folder)
+    manifest.write_manifest(folder, sealed)
+    last = next(k for k, p in enumerate(synced) if manifest.MANIFEST in p.name)
+    first = set(synced[:last])
+    assert first >= {folder / name for name in sealed.files}
+    assert first >= {folder, folder / "masks.zarr"}
+    assert synced[-1] == folder

@@ -4,16 +4,20 @@ import json
 from collections import OrderedDict
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from wsi_minugan.errors import DeviceError, ModelError
+from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.bundle import CARD, find_bundle, load_bundle, save_bundle
 from wsi_minugan.minugan.devices import choose_device, prefers_bf16
 from wsi_minugan.minugan.generator import Generator, load_ordered
+from wsi_minugan.minugan.ink import ink_in
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.minugan.scoring import by_squares, from_squares
+from wsi_minugan.slides.drawn import Drawing
 
 THRESHOLDS = {
     "mitosis": 0.5,
@@ -107,11 +111,18 @@ def test_a_convolution_by_squares_is_the_same_convolution(sizes: tuple[int, int]
     assert np.abs(found - expected).max() <= 1
 
 
+def without_ink(seed: int, count: int) -> np.ndarray:
+    """Return patches of noise in which green nowhere exceeds red."""
+    patches = np.random.default_rng(seed).integers(0, 256, (count, 256, 256, 3), np.uint8)
+    patches[..., 1] = np.minimum(patches[..., 0], patches[..., 1])
+    return patches
+
+
 @pytest.mark.parametrize("norm", ["batch", "instance"])
 def test_folding_and_quantising_keep_the_scores(tmp_path: Path, norm: str) -> None:
     network = trained_a_little(norm)
     bundle = save_bundle(tmp_path / "b", network.state_dict(), card(norm), fp16=False)
-    patches = np.random.default_rng(0).integers(0, 256, (3, 256, 256, 3), np.uint8)
+    patches = without_ink(0, 3)
     found = Predictor(bundle, "cpu", "fp32", 2).predict(patches)
     with torch.no_grad():
         x = torch.from_numpy(patches).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -133,7 +144,7 @@ def test_a_patch_has_the_same_scores_whatever_its_companions(tmp_path: Path, pre
 
 def test_what_may_hold_a_mitosis_has_the_mean_score_of_four_mirrored_looks(tmp_path: Path) -> None:
     weights = trained_a_little("batch").state_dict()
-    patches = np.random.default_rng(2).integers(0, 256, (7, 256, 256, 3), np.uint8)
+    patches = (without_ink(2, 7) * np.linspace(0.05, 1, 7)[:, None, None, None]).astype(np.uint8)
     once = Predictor(save_bundle(tmp_path / "once", weights, card()), "cpu", "fp32", 4)
     first = once.predict(patches)
     mirrors = ([], [2], [3], [2, 3])
@@ -218,3 +229,20 @@ def test_a_path_is_never_taken_for_a_bundled_model_of_the_same_name(tmp_path: Pa
     (own / CARD).touch()
     assert find_bundle(str(own)) == own
     assert find_bundle("default") != own
+
+
+@pytest.mark.parametrize(
+    "ink", [(20, 110, 80), (30, 60, 160), (15, 40, 35)], ids=["green", "blue", "black-green"]
+)
+def test_there_is_no_mitosis_in_ink(ink: tuple[int, int, int]) -> None:
+    drawing = Drawing(1200, 1200, seed=4, mitoses=6)
+    x, y = (int(v) for v in drawing.mitoses_xy_px[0])
+    patch = drawing.draw(Box(y - 128, x - 128, 256, 256))
+    assert not ink_in(patch).any()
+    inked = patch.copy()
+    cv2.line(inked, (60, 128), (196, 128), ink, 40)
+    assert ink_in(inked)[115:140, 70:186].all()
+    assert not ink_in(inked)[:90].any()
+    predictor = Predictor(load_bundle(find_bundle("default")), "cpu", "fp32", 1)
+    assert predictor.predict([patch])[0, 1, 100:156, 100:156].max() > 200
+    assert predictor.predict([inked])[0, 1, 108:148, 60:196].max() == 0

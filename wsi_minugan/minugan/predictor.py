@@ -2,7 +2,7 @@
 
 A patch's scores depend on its own pixels alone: every forward pass has the same batch shape (a last, smaller batch is
 filled up), so the arithmetic of a patch is the same whatever its companions. That also holds for the second look at
-patches that may hold a mitosis.
+patches that may hold a mitosis, and for the ink in which there is none.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from wsi_minugan.errors import DeviceError, ModelError
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.devices import choose_device, settle_precision
 from wsi_minugan.minugan.generator import MITOSIS_CHANNEL, Generator
+from wsi_minugan.minugan.ink import ink_in
 from wsi_minugan.minugan.scoring import ScoringNetwork, from_squares
 
 log = logging.getLogger(__name__)
 
 _MIRRORED = (np.s_[::-1, :], np.s_[:, ::-1], np.s_[::-1, ::-1])
+_LEAST_SCORE = 128
+"""Below it no score becomes a mitosis, so that no ink need be looked for."""
 _EDGE_PX = 16
 """Width of a patch's margin that has almost no weight in blending: what shows there only is for the next patch to see."""
 
@@ -108,6 +111,9 @@ class Predictor:
             for mirror, view in zip(_MIRRORED, mirrored, strict=True):
                 total += view[:, *mirror]
             out[k] = (total + 2) // (1 + len(_MIRRORED))
+        for k, scores in enumerate(out[:, MITOSIS_CHANNEL]):
+            if scores.max() >= _LEAST_SCORE:
+                scores[ink_in(patches[k])] = 0
         return out
 
     def _doubtful(self, scores: NDArray[np.uint8]) -> list[int]:

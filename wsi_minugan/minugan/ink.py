@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_LEAST_EXCESS = 10
+_LEAST_EXCESS = 20
 """Grey levels by which green exceeds red in green, blue and black-green ink. In chromatin red exceeds green, by 18 or more in the mean of
 each of 1,360 mitoses of six scanners (docs/decisions/0016-ink.md)."""
 

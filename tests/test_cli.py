@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+import sqlite3
 import time
 from pathlib import Path
 
@@ -113,6 +114,51 @@ def test_verify_names_a_changed_file(run_command, finished: Path, tmp_path: Path
     done = run_command("verify", tmp_path / "copy")
     assert done.returncode == 1
     assert "count.json: changed" in done.stdout
+
+
+def change_tissue(slide_folder: Path) -> None:
+    path = slide_folder / "manifest.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"tissue_mm2": 9.9}, indent=2) + "\n")
+
+
+@pytest.mark.parametrize("ledger_of_before", [False, True])
+def test_verify_names_a_manifest_that_was_changed(
+    finished: Path, tmp_path: Path, ledger_of_before: bool
+) -> None:
+    from minugan_jobs.look import verify_run
+
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    if ledger_of_before:  # earlier versions kept no digest of manifests
+        with sqlite3.connect(out / "ledger.sqlite") as db:
+            db.execute("ALTER TABLE slides DROP COLUMN sealed")
+    assert dict(verify_run(out)) == {"drawn slide": []}
+    change_tissue(out / "drawn slide")
+    ((_, problems),) = verify_run(out)
+    assert any("tissue_mm2 9.9" in text for text in problems)
+    assert ("manifest.json: changed since the run" in problems) != ledger_of_before
+
+
+def test_verify_names_files_that_were_added_hidden_ones_too(
+    run_command, finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    added = [".hidden", "added.txt", "masks.zarr/.x", ".folder/y", "link"]
+    for name in added[:-1]:
+        (out / "drawn slide" / name).parent.mkdir(exist_ok=True)
+        (out / "drawn slide" / name).touch()
+    (out / "drawn slide" / "link").symlink_to(tmp_path)
+    (out / "drawn slide" / ".work").mkdir()
+    (out / "drawn slide" / ".work" / "plan.npz").touch()
+    (out / "notes.txt").touch()
+    done = run_command("verify", out)
+    assert done.returncode == 1
+    for name in added:
+        assert f"drawn slide: {name}: not listed in the manifest" in done.stdout
+    assert ".work" not in done.stdout
+    assert done.stderr == "Note: notes.txt is in no manifest, and was not checked.\n"
 
 
 @pytest.mark.slow

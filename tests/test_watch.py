@@ -29,6 +29,34 @@ def watched(
     return watching.watch(folder, folder / "out", None, {}, 0.02, once), seen
 
 
+def test_a_slide_that_was_completed_later_is_taken_again_once_it_has_settled(tmp_path: Path) -> None:
+    clock = [0.0]
+    arrivals = Arrivals(tmp_path, 10, lambda: clock[0])
+
+    def taken(seconds: float) -> list[str]:
+        clock[0] = seconds
+        return [s.slide_id for s in arrivals.settled()]
+
+    slide = tmp_path / "a.svs"
+    slide.write_bytes(b"trunc")
+    assert (taken(0), taken(11), taken(22)) == ([], ["a"], [])
+    slide.write_bytes(b"truncated no more")
+    assert (taken(23), taken(30)) == ([], [])
+    slide.write_bytes(b"truncated no more!")
+    assert (taken(34), taken(40)) == ([], [])
+    assert (taken(45), taken(60)) == (["a"], [])
+
+
+def test_results_beside_a_dicom_slide_do_not_make_it_a_new_arrival(tmp_path: Path) -> None:
+    arrivals = Arrivals(tmp_path, 0)
+    (tmp_path / "1.dcm").write_bytes(b"1")
+    assert len(arrivals.settled()) == 1
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "log.jsonl").write_text("{}\n")
+    (tmp_path / "report.html").write_text("x")
+    assert arrivals.settled() == ()
+
+
 def test_a_watch_goes_on_after_a_lock_and_takes_the_slides_then(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -58,7 +86,7 @@ def test_a_folder_that_cannot_be_read_is_told_once_until_it_can_and_an_empty_one
     assert arrivals.settled() == ()
     assert told == []
 
-    def away(sources: object, tell: object) -> None:
+    def away(*_: object) -> None:
         raise InputError("It cannot be read.")
 
     for times in (1, 2):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from wsi_minugan.config import RunSettings
 from wsi_minugan.counting.count import Count, count_mitoses
 from wsi_minugan.counting.hotspot import TissueFraction
-from wsi_minugan.errors import OutputError
+from wsi_minugan.errors import RETRY, OutputError
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.outputs import geojson, manifest
 from wsi_minugan.outputs.atomic import remove_partial, write_text
@@ -95,7 +95,8 @@ def slide_state(slide: SlideInput, folder: Path) -> SlideState:
         )
     except (OSError, ValueError) as e:
         raise OutputError(
-            f"The results in {folder} cannot be read: {e}. Run the slide again with --overwrite."
+            f"The results in {folder} cannot be read: {e}. Remove this folder, then take the slides that are not done again "
+            f"with: {RETRY}"
         ) from e
     return SlideState(
         slide_id=slide.slide_id,

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from wsi_minugan.config import PATCH_PX, RunSettings
 from wsi_minugan.geometry import UM2_PER_MM2, Box
 from wsi_minugan.minugan.bundle import Bundle
+from wsi_minugan.outputs.atomic import not_written
 from wsi_minugan.plan import SlidePlan
-from wsi_minugan.scratch import ClassObjects, Scratch
+from wsi_minugan.scratch import WORK, ClassObjects, Scratch
 from wsi_minugan.segmentation import classes, masks
 from wsi_minugan.segmentation.blend import Blender
 from wsi_minugan.segmentation.grid import PatchGrid
@@ -96,7 +97,20 @@ class BlockReport:
 
 
 def prepare_store(plan: SlidePlan, folder: Path, nuclei: bool) -> None:
-    """Make the slide's empty masks."""
+    """Make the slide's folder, with one for scratch, and its empty masks.
+
+    Nothing else makes a slide's folder, and nothing makes the run's: when the user removes it while slides are on their way, it stays away.
+
+    Raises
+    ------
+    OutputError
+        If the folder that it lies in is gone, or cannot be written.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+        (folder / WORK).mkdir(exist_ok=True)
+    except OSError as e:
+        raise not_written(folder, e) from e
     masks.create_store(folder / "masks.zarr", plan.frame, plan.block_px, nuclei)
 
 

@@ -19,7 +19,7 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_minugan.config import PATCH_PX
-from wsi_minugan.errors import OutputError
+from wsi_minugan.errors import RETRY, OutputError
 from wsi_minugan.geometry import Box
 from wsi_minugan.outputs.atomic import write_bytes
 from wsi_minugan.segmentation.objects import BlockObjects, SlideObjects
@@ -112,7 +112,7 @@ class Scratch:
         path = self._patch(i, j)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(exist_ok=True)
             temporary.write_bytes(imagecodecs.zstd_encode(scores.tobytes(), level=1))
             temporary.replace(path)
         except OSError as e:
@@ -141,7 +141,8 @@ class Scratch:
             return np.load(self.folder / name, allow_pickle=False)
         except (OSError, ValueError, zipfile.BadZipFile) as e:
             raise OutputError(
-                f"{self.folder / name} cannot be read: {e}. Run the slide again with --overwrite."
+                f"{self.folder / name} cannot be read: {e}. Remove the folder {self.folder.parent}, then take the slides that "
+                f"are not done again with: {RETRY}"
             ) from e
 
 

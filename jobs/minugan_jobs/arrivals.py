@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wsi_minugan.errors import InputError, NoSlidesError
-from wsi_minugan.slides.inputs import SlideInput, expand_inputs
+from wsi_minugan.slides.inputs import STALL_S, SlideInput, expand_inputs
 
 log = logging.getLogger(__name__)
+
+Mark = tuple[int, int, int]
 
 
 class Arrivals:
@@ -26,6 +28,8 @@ class Arrivals:
         The clock, in seconds.
     tell : callable
         Takes a sentence where the folder, or one below it, cannot be read; each once until it can be read again.
+    stall_s : float
+        Longest time that a file may take to say which slide it belongs to.
     """
 
     def __init__(
@@ -34,23 +38,26 @@ class Arrivals:
         settle_s: float,
         now: Callable[[], float] = time.monotonic,
         tell: Callable[[str], None] = log.warning,
+        stall_s: float = STALL_S,
     ) -> None:
         self._folder = folder
         self._settle_s = settle_s
         self._now = now
-        self._seen: dict[Path, tuple[tuple[int, int, int], float]] = {}
-        self._told: frozenset[Path] = frozenset()
-        self._before: frozenset[Path] = frozenset()
+        self._seen: dict[Path, tuple[Mark, float]] = {}
+        # With their marks: a slide whose transfer broke off, and was completed later, is a new arrival.
+        self._told: frozenset[tuple[Path, Mark]] = frozenset()
+        self._before: frozenset[tuple[Path, Mark]] = frozenset()
         self._tell = tell
+        self._stall_s = stall_s
         self._trouble: frozenset[str] = frozenset()
 
     def settled(self) -> tuple[SlideInput, ...]:
-        """Return all settled slides when there is one that was not returned before, else none."""
+        """Return all settled slides when there is one that was not returned before, or has changed since, else none."""
         still = tuple(s for s in self._slides() if self._is_still(s.path))
-        paths = frozenset(s.path for s in still)
-        if paths <= self._told:
+        marked = frozenset((s.path, self._seen[s.path][0]) for s in still)
+        if marked <= self._told:
             return ()
-        self._before, self._told = self._told, paths
+        self._before, self._told = self._told, marked
         return still
 
     def again(self) -> None:
@@ -60,7 +67,7 @@ class Arrivals:
     def _slides(self) -> tuple[SlideInput, ...]:
         trouble: list[str] = []
         try:
-            slides = expand_inputs([str(self._folder)], trouble.append)
+            slides = expand_inputs([str(self._folder)], trouble.append, self._stall_s)
         except NoSlidesError:
             slides = ()
         except InputError as e:
@@ -82,13 +89,16 @@ class Arrivals:
         return self._now() - self._seen[path][1] >= self._settle_s
 
 
-def _mark(path: Path) -> tuple[int, int, int]:
+def _mark(path: Path) -> Mark:
     """Return number, size and latest change of a slide's files; some formats keep theirs in a folder."""
     suffix = path.suffix.lower()
     files = [path] if path.is_file() else []
-    beside = {".mrxs": path.with_suffix(""), ".dcm": path.parent, ".zarr": path}.get(suffix)
+    beside = {".mrxs": path.with_suffix(""), ".zarr": path}.get(suffix)
     if beside is not None and beside.is_dir():
         files += [p for p in beside.rglob("*") if p.is_file()]
+    if suffix == ".dcm":
+        # Not all that lies there: results may, and each run would make its own slides new arrivals.
+        files = [p for p in path.parent.iterdir() if p.suffix.lower() == suffix and p.is_file()]
     stats = [p.stat() for p in files]
     if not stats:
         raise FileNotFoundError(path)

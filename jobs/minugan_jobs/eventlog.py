@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 from wsi_minugan.outputs.atomic import not_written
+
+_PART_BYTES = 4096
 
 
 class EventLog(logging.Handler):
@@ -50,8 +53,27 @@ class EventLog(logging.Handler):
         """
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
         line |= {k: v for k, v in fields.items() if v is not None}
+        self.acquire()
         try:
-            with self._path.open("a", encoding="utf-8") as f:
-                f.write(json.dumps(line) + "\n")
+            with self._path.open("ab+") as f:
+                _cut_broken_line(f)
+                f.write(json.dumps(line).encode() + b"\n")
         except OSError as e:
             raise not_written(self._path, e) from e
+        finally:
+            self.release()
+
+
+def _cut_broken_line(file: BinaryIO) -> None:
+    """Cut off a last line that a power cut or a full disk broke, so that the next one is not glued to it."""
+    end = whole = file.seek(0, os.SEEK_END)
+    while whole:
+        start = max(0, whole - _PART_BYTES)
+        file.seek(start)
+        newline = file.read(whole - start).rfind(b"\n")
+        if newline >= 0:
+            whole = start + newline + 1
+            break
+        whole = start
+    if whole < end:
+        file.truncate(whole)

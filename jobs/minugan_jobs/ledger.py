@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_minugan.errors import DiskFullError, OutputError
+from wsi_minugan.outputs.manifest import seal
 from wsi_minugan.outputs.models import SlideState
 from wsi_minugan.slides.inputs import SlideInput, slide_of
 
@@ -28,6 +29,9 @@ CREATE TABLE IF NOT EXISTS blocks (
   slide_id TEXT NOT NULL, stage TEXT NOT NULL, block INTEGER NOT NULL, patches INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (slide_id, stage, block)) WITHOUT ROWID;
 """
+
+_ADDED = {"sealed": "TEXT NOT NULL DEFAULT ''"}
+"""Columns of the table slides that ledgers of earlier versions lack."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ class Ledger:
                 # After a power cut the last notes may be missing, and their blocks are done again; none is ever wrong.
                 self._db.execute("PRAGMA synchronous = NORMAL")
                 self._db.executescript(_TABLES)
+                for name in _ADDED.keys() - self._columns():
+                    self._db.execute(f"ALTER TABLE slides ADD COLUMN {name} {_ADDED[name]}")
                 self._db.execute("INSERT OR IGNORE INTO meta VALUES ('version', ?)", (VERSION,))
             version = self._db.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()
         if version is None or version[0] != VERSION:
@@ -117,6 +123,9 @@ class Ledger:
     def _write(self, statement: str, values: Sequence[Any] = ()) -> None:
         with self._readable():
             self._db.execute(statement, values)
+
+    def _columns(self) -> set[str]:
+        return {row[1] for row in self._db.execute("PRAGMA table_info(slides)")}
 
     def add_slides(self, slides: Sequence[SlideInput], hidden: bool = False) -> None:
         """Enter a batch's slides, `hidden` without their paths; those known keep their state, and a part of them their order."""
@@ -176,6 +185,7 @@ class Ledger:
         if not resumed:
             self._write("DELETE FROM blocks WHERE slide_id = ?", (slide_id,))
             self._write("UPDATE slides SET seconds = 0, row = NULL WHERE slide_id = ?", (slide_id,))
+        self._write("UPDATE slides SET sealed = '' WHERE slide_id = ?", (slide_id,))
         self._write("UPDATE slides SET key = ?, blocks = ? WHERE slide_id = ?", (key, blocks, slide_id))
 
     def block_done(self, slide_id: str, stage: str, block: int, patches: int, seconds: float) -> None:
@@ -208,7 +218,14 @@ class Ledger:
             return dict(rows.fetchall())
 
     def done(self, slide_id: str, row: SlideState | None, seconds: float) -> None:
-        """Note that a slide's manifest is written; without a row, that an earlier one still holds."""
+        """Note that a slide's manifest is written, and its digest; without a row, that an earlier one still holds.
+
+        A digest noted before stays: a manifest that changed since its slide was finished must not be taken for the right one.
+        """
+        self._write(
+            "UPDATE slides SET sealed = ? WHERE slide_id = ? AND sealed = ''",
+            (seal(self.path.parent / slide_id), slide_id),
+        )
         self._write(
             "UPDATE slides SET status = 'done', error = '', ended_s = ?, seconds = seconds + ?, row = coalesce(?, row) "
             "WHERE slide_id = ?",
@@ -221,6 +238,13 @@ class Ledger:
             ),
         )
         self._write("DELETE FROM blocks WHERE slide_id = ?", (slide_id,))
+
+    def seals(self) -> dict[str, str]:
+        """Return the digests of the manifests of finished slides, where they were noted."""
+        with self._readable():
+            if "sealed" not in self._columns():
+                return {}
+            return dict(self._db.execute("SELECT slide_id, sealed FROM slides WHERE sealed != ''").fetchall())
 
     def failed(self, slide_id: str, error: str, seen: str = "") -> None:
         """Note why a slide failed, and what its file was like."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from wsi_minugan.errors import RETRY, OutputError
+from wsi_minugan.outputs.atomic import not_written
 
 BYTES_PER_MM2 = 8e6
 """Results take 4 MB for each mm2 of tissue (docs/performance.md), and as much again while a slide is computed."""
@@ -28,9 +29,13 @@ def check_space(folder: Path, tissue_mm2: float) -> None:
     Raises
     ------
     OutputError
-        If there is too little room.
+        If there is too little room, or the folder is gone.
     """
-    needed, free = tissue_mm2 * BYTES_PER_MM2 + KEPT_FREE_BYTES, shutil.disk_usage(folder).free
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as e:
+        raise not_written(folder, e) from e
+    needed = tissue_mm2 * BYTES_PER_MM2 + KEPT_FREE_BYTES
     if free < needed:
         raise OutputError(
             f"About {needed / 1e9:.1f} GB are needed in {folder} and {free / 1e9:.1f} GB are free. "

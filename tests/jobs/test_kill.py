@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +113,21 @@ def wait_for_the_plan(out: Path) -> None:
     while not ((out / "log.jsonl").is_file() and '"planned"' in (out / "log.jsonl").read_text()):
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_run_whose_folder_is_removed_ends_and_makes_it_not_again(tmp_path: Path) -> None:
+    write_slide(tmp_path / "s.tiff", Drawing(1600, 1600, mitoses=4))
+    out = tmp_path / "o"
+    run = start(tmp_path / "s.tiff", out)
+    wait_for_the_plan(out)
+    until = time.monotonic() + 30
+    while out.exists():
+        assert time.monotonic() < until
+        shutil.rmtree(out, ignore_errors=True)
+    assert run.wait(60) == 2
+    assert not out.exists()
+    assert start(tmp_path / "s.tiff", out).wait(200) == 0
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The ledger tells the truth, and one run holds a folder."""
 
+import hashlib
 import json
 import multiprocessing
 import sqlite3
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minugan_jobs.ledger import Ledger
+from minugan_jobs.ledger import VERSION, Ledger
 from minugan_jobs.lock import OWNER, held, hold
 from minugan_jobs.look import status_of
 
@@ -64,6 +65,25 @@ def test_another_process_may_look_on(tmp_path: Path) -> None:
     assert len(looking.states()) == 3
     with pytest.raises(OutputError):
         looking.failed("s0", "no")
+
+
+def test_the_digest_of_a_manifest_is_that_of_the_moment_its_slide_was_finished(tmp_path: Path) -> None:
+    Ledger(tmp_path).close()
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as db:
+        db.execute("ALTER TABLE slides DROP COLUMN sealed")
+    ledger = Ledger(tmp_path)
+    ledger.add_slides(SLIDES)
+    path = tmp_path / "s0" / "manifest.json"
+    path.parent.mkdir()
+    digests = []
+    for text, planned in (("first", True), ("changed by hand", False), ("second", True)):
+        path.write_text(text)
+        if planned:
+            ledger.planned("s0", "key", 1, resumed=True)
+        ledger.done("s0", None, 1.0)
+        digests.append(ledger.seals()["s0"])
+    first, second = (hashlib.sha256(text).hexdigest() for text in (b"first", b"second"))
+    assert digests == [first, first, second]
 
 
 def test_a_ledger_of_another_version_is_refused(tmp_path: Path) -> None:
@@ -138,5 +158,5 @@ def test_a_ledger_on_a_full_disk_says_so(tmp_path: Path) -> None:
     ledger._db.execute("PRAGMA max_page_count = 12")  # SQLite's own way to have no room
     with pytest.raises(DiskFullError, match="disk is full"):
         ledger.note("large", "x" * 1_000_000)
-    assert ledger.fact("version") == "1"
+    assert ledger.fact("version") == VERSION
     ledger.close()

@@ -4,6 +4,8 @@ import hashlib
 import subprocess
 import sys
 import time
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,12 +23,39 @@ def slurm() -> None:
     subprocess.run([ROOT / "jobs" / "slurm-on-loopback.sh", "start"], check=True, timeout=120)
 
 
-def jobs() -> list[str]:
-    """Return the running jobs."""
-    found = subprocess.run(
-        ["squeue", "--noheader", "--states=R", "--format=%i"], capture_output=True, text=True, check=True
-    )
-    return found.stdout.split()
+def jobs(name: str) -> list[str]:
+    """Return the running jobs of a name."""
+    call = ["squeue", "--noheader", "--states=R", "--format=%i", f"--name={name}"]
+    return subprocess.run(call, capture_output=True, text=True, check=True).stdout.split()
+
+
+def cancel(name: str) -> None:
+    """Cancel the jobs of a name, and no others: the machine may have work of its own."""
+    subprocess.run(["scancel", f"--name={name}"], check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_the_end_of_a_test_cancels_only_its_own_jobs(tmp_path: Path, slurm: None) -> None:
+    mine, other = (f"wsi-minugan-{uuid.uuid4().hex}" for _ in range(2))
+    for name in (mine, other):
+        call = ["sbatch", f"--job-name={name}", f"--output={tmp_path / name}", "--wrap=sleep 60"]
+        subprocess.run(call, check=True, capture_output=True)
+    try:
+        wait_until(lambda: len(jobs(mine)) == len(jobs(other)) == 1)
+        cancel(mine)
+        wait_until(lambda: not jobs(mine))
+        assert len(jobs(other)) == 1
+    finally:
+        cancel(mine)
+        cancel(other)
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.2)
 
 
 def blocks_done(out: Path) -> int:
@@ -57,6 +86,8 @@ def test_a_batch_on_slurm_survives_a_cancelled_job(tmp_path: Path, slurm: None, 
         write_slide(tmp_path / "slides" / f"s{k}.tiff", Drawing(1100, 900, seed=k, mitoses=4))
     options = {"queue": "cpu", "cores": 1, "processes": 1, "memory": "1GB", "walltime": "00:30:00"}
     options |= {"interface": "lo", "log_directory": str(tmp_path / "logs"), "local_directory": str(tmp_path)}
+    name = f"wsi-minugan-{uuid.uuid4().hex}"
+    options |= {"job_name": name}
     file = tmp_path / "slurm.yaml"
     file.write_text(
         yaml.safe_dump({"kind": "slurm", "workers": {"minimum": 2, "maximum": 2}, "options": options})
@@ -69,14 +100,14 @@ def test_a_batch_on_slurm_survives_a_cancelled_job(tmp_path: Path, slurm: None, 
             [*map(str, call), "--cluster", str(file)], stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        while run.poll() is None and (len(jobs()) < 2 or blocks_done(out) < 2):
+        while run.poll() is None and (len(jobs(name)) < 2 or blocks_done(out) < 2):
             time.sleep(0.5)
-        cancelled = jobs()[0]
+        cancelled = jobs(name)[0]
         subprocess.run(["scancel", cancelled], check=True)
         assert run.wait(480) == 0, (tmp_path / "output").read_text()
     finally:
         run.kill()
-        subprocess.run(["scancel", "--user", "root"], check=False)
+        cancel(name)
     done = run_command("run", tmp_path / "slides", "-o", tmp_path / "local", "--block", "512", "--quiet")
     assert done.returncode == 0, done.stderr
     assert digests(out) == digests(tmp_path / "local")

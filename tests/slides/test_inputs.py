@@ -3,13 +3,16 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsi_minugan.errors import InputError
+from wsi_minugan.config import RunSettings
+from wsi_minugan.errors import InputError, SlideUnreadableError
+from wsi_minugan.plan import open_reader
 from wsi_minugan.slides.inputs import expand_inputs, safe_name
 
 
@@ -93,6 +96,27 @@ def test_each_dicom_series_of_a_folder_is_a_slide(tmp_path: Path) -> None:
     found = expand_inputs([str(tmp_path)])
     assert [s.path.name for s in found] == ["1.dcm", "2.dcm"]
     assert len({s.slide_id for s in found}) == 2
+
+
+def test_a_dicom_file_that_does_not_answer_is_a_slide_that_fails_and_the_others_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsi_minugan.slides.inputs._AFTER_A_STALL_S", 0.05)
+    tag = b"\x20\x00\x0e\x00UI" + (6).to_bytes(2, "little") + b"1.2.3\0"
+    for name in ("b", "d"):
+        (tmp_path / f"{name}.dcm").write_bytes(b"\0" * 128 + b"DICM" + tag)
+    for name in ("a", "c"):
+        os.mkfifo(tmp_path / f"{name}.dcm")  # nobody writes to it: opening it hangs
+    found = expand_inputs([str(tmp_path)], stall_s=0.3)
+    assert [s.path.name for s in found] == ["a.dcm", "b.dcm", "c.dcm"]
+    assert len({s.slide_id for s in found}) == 3
+    begin = time.monotonic()
+    assert (
+        expand_inputs([str(tmp_path)], stall_s=10) == found
+    )  # a watch does not wait for the same file again
+    assert time.monotonic() - begin < 5
+    with pytest.raises(SlideUnreadableError, match=r"a\.dcm did not answer for 0\.3 s"):
+        open_reader(found[0].path, RunSettings(stall_s=0.3))
 
 
 def test_a_slide_named_as_a_file_of_the_run_gets_another_name(tmp_path: Path) -> None:

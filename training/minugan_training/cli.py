@@ -91,7 +91,7 @@ def data_schema(out: Path | None) -> None:
     if out is None:
         click.echo(index_schema(), nl=False)
     else:
-        write_text(out, index_schema())
+        write_text(out, index_schema(), parents=True)
 
 
 @data.command("outlines")
@@ -353,7 +353,7 @@ def evaluate(
     figures = Figures.model_validate(parts[0].model_dump() | {"rows": [r for p in parts for r in p.rows]})
     Console(width=110).print(table_of(figures))
     if out is not None:
-        write_text(out, figures.model_dump_json(indent=2) + "\n")
+        write_text(out, figures.model_dump_json(indent=2) + "\n", parents=True)
 
 
 def main() -> None:

@@ -138,10 +138,10 @@ def crossvalidate(
             network = build_network(experiment)
             network.load_state_dict(fit(experiment, train, folder, progress, device=device))
             rows = score_patches(network.eval(), experiment, pool, [places[n] for n in held_out], number)
-            write_text(done, json.dumps([r.model_dump() for r in rows]) + "\n")
+            write_text(done, json.dumps([r.model_dump() for r in rows]) + "\n", parents=True)
         scores += [PatchScore.model_validate(r) for r in json.loads(done.read_text("utf-8"))]
     result = CrossValidation(
         experiment=experiment.name, settings=experiment, folds=folds, by=by, patches=scores
     )
-    write_text(out / CROSSVAL, result.model_dump_json(indent=1) + "\n")
+    write_text(out / CROSSVAL, result.model_dump_json(indent=1) + "\n", parents=True)
     return result

@@ -73,7 +73,7 @@ def score_held_out(
     with torch.inference_mode():
         rows = score_patches(network.eval(), experiment, pool, test, 0)
     result = HeldOut(experiment=experiment.name, settings=experiment, splits=apart.splits, patches=rows)
-    write_text(out / HELD_OUT, result.model_dump_json(indent=1) + "\n")
+    write_text(out / HELD_OUT, result.model_dump_json(indent=1) + "\n", parents=True)
     return result
 
 

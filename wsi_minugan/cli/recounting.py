@@ -43,7 +43,7 @@ def recount(
     if out is None:
         click.echo(text)
         return
-    write_text(out, text + "\n")
+    write_text(out, text + "\n", parents=True)
     spot = count.hotspot
     click.echo(
         f"{counted(count.mitoses, 'mitosis', 'mitoses')}; {spot.mitoses} in the hot spot of {spot.area_mm2:.2f} mm2. Written: {out}"

@@ -33,7 +33,7 @@ def run(
 ) -> int:
     """Run a batch, or only say what it would be; returns the exit status."""
     settings = load_settings(config, flags)
-    slides = expand_inputs(sources, tell=lambda text: click.echo(text, err=True))
+    slides = expand_inputs(sources, lambda text: click.echo(text, err=True), settings.stall_s)
     return _dry_run(slides, settings) if dry_run else run_slides(slides, out, settings, retry)
 
 

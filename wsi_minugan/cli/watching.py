@@ -50,12 +50,14 @@ def _table(state: StatusFile) -> Any:
 
 def verify(out: Path) -> int:
     """Check every file of every finished slide; returns the exit status."""
-    from minugan_jobs.look import verify_run
+    from minugan_jobs.look import unknown_in, verify_run
 
     problems = dict(verify_run(out))
     for slide_id, found in problems.items():
         for text in found or ["ok"]:
             click.echo(f"{slide_id}: {text}")
+    for name in unknown_in(out):
+        click.echo(f"Note: {name} is in no manifest, and was not checked.", err=True)
     if not problems:
         raise OutputError(f"{out} holds no finished slides. Run them first.")
     return 1 if any(problems.values()) else 0
@@ -75,7 +77,9 @@ def watch(
         raise InputError(f"There is no folder {folder} to watch. Check the name.")
     settings = load_settings(config, flags)
     load_bundle(find_bundle(settings.model))  # a wrong model would not come right by waiting
-    arrivals = Arrivals(folder, settle_s, tell=lambda text: click.echo(text, err=True))
+    arrivals = Arrivals(
+        folder, settle_s, tell=lambda text: click.echo(text, err=True), stall_s=settings.stall_s
+    )
     told = ""
     click.echo(f"Watching {folder}; stop with Ctrl-C.", err=True)
     while True:

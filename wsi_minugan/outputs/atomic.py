@@ -14,8 +14,15 @@ SUFFIX = ".partial"
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, parents: bool = True) -> Iterator[Path]:
     """Give a temporary name beside `path`; when the block ends well, that file is synced to disk and takes its place.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    parents : bool
+        Whether to make the folders it lies in. Results must not: a user who removes a run's folder while it runs does not want it back.
 
     Raises
     ------
@@ -25,7 +32,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     # The process is in the name, so that two writers of one file cannot spoil each other's.
     temporary = path.with_name(f".{path.name}.{os.getpid()}{SUFFIX}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         sync(temporary)
         temporary.replace(path)
@@ -57,15 +65,15 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, parents: bool = False) -> None:
     """Write a whole file; see `atomic_path`."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, parents) as temporary:
         temporary.write_bytes(data)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, parents: bool = False) -> None:
     """Write a whole UTF-8 file; see `atomic_path`."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(), parents)
 
 
 def remove_partial(folder: Path) -> None:

@@ -119,7 +119,7 @@ def write_geojson(path: Path, mitoses: Mitoses, hotspot: shapely.Geometry | None
         Words for the hot spot.
     """
     mitoses, hotspot = _from_origin(mitoses, hotspot)
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as f:
+    with atomic_path(path, parents=False) as temporary, temporary.open("w", encoding="utf-8") as f:
         f.write('{"type":"FeatureCollection",')
         if mitoses.origin_px is not None:
             f.write(f'"origin_px":{json.dumps(mitoses.origin_px)},')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -11,7 +12,7 @@ from wsi_minugan.errors import OutputError
 from wsi_minugan.outputs.atomic import sync, write_text
 from wsi_minugan.outputs.models import Manifest
 
-MANIFEST = "manifest.json"
+MANIFEST, SCRATCH = "manifest.json", ".work"
 _MASKS = "masks.zarr/"
 
 
@@ -46,7 +47,8 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except (OSError, ValidationError) as e:
         raise OutputError(
-            f"{folder} holds no finished result (no readable {MANIFEST}). Run the slide again."
+            f"{folder} holds no finished result (no readable {MANIFEST}). If it is the folder of a finished slide, "
+            "run the same command again: only that slide is done again."
         ) from e
 
 
@@ -62,21 +64,71 @@ def is_whole(folder: Path) -> bool:
     )
 
 
-def verify(folder: Path) -> list[str]:
-    """Return a sentence for each file of a slide that is missing, changed or not listed."""
-    listed = read_manifest(folder).files
-    problems = []
-    for name, digest in listed.items():
-        path = folder / name
+def seal(folder: Path) -> str:
+    """Return SHA-256 of a slide's manifest, which seals all its files; empty where it cannot be read."""
+    try:
+        return _sha256(folder / MANIFEST)
+    except OSError:
+        return ""
+
+
+def verify(folder: Path, sealed: str = "") -> list[str]:
+    """Return a sentence for each file of a slide that is missing, changed or not listed.
+
+    Parameters
+    ----------
+    folder : Path
+        The slide's folder.
+    sealed : str
+        What `seal` returned when the slide was finished; empty where that is not known.
+
+    Raises
+    ------
+    OutputError
+        If there is no manifest, or one that cannot be read.
+    """
+    manifest = read_manifest(folder)
+    problems = _contradictions(folder, manifest)
+    if sealed and seal(folder) != sealed:
+        problems.insert(0, f"{MANIFEST}: changed since the run")
+    found = (_problem(folder, name, digest) for name, digest in manifest.files.items())
+    problems += [text for text in found if text]
+    return problems + [f"{name}: not listed in the manifest" for name in _unlisted(folder, manifest)]
+
+
+def _problem(folder: Path, name: str, digest: str) -> str:
+    path = folder / name
+    try:
         if not path.resolve().is_relative_to(folder.resolve()):
-            problems.append(f"{name}: lies outside the slide's folder")
-        elif not path.is_file():
-            problems.append(f"{name}: missing")
-        elif _sha256(path) != digest:
-            problems.append(f"{name}: changed since the run")
-    return problems + [
-        f"{name}: not listed in the manifest" for name in digests(folder) if name not in listed
-    ]
+            return f"{name}: lies outside the slide's folder"
+        if not path.is_file():
+            return f"{name}: missing"
+        return "" if _sha256(path) == digest else f"{name}: changed since the run"
+    except OSError as e:
+        return f"{name}: cannot be read ({e.strerror or e})"
+
+
+def _unlisted(folder: Path, manifest: Manifest) -> list[str]:
+    """Return what lies in a slide's folder and is not sealed, hidden or not; scratch is no result and may be there."""
+    files = (p for p in sorted(folder.rglob("*")) if p.is_symlink() or not p.is_dir())
+    names = (p.relative_to(folder).as_posix() for p in files)
+    known = {MANIFEST, *manifest.files}
+    return [name for name in names if name not in known and name.split("/", 1)[0] != SCRATCH]
+
+
+def _contradictions(folder: Path, manifest: Manifest) -> list[str]:
+    """Return what a manifest says otherwise than count.json, which was made from the same numbers."""
+    try:
+        count = json.loads((folder / "count.json").read_bytes())
+        pairs = {
+            "mpp": (manifest.slide.mpp, count["mpp"]),
+            "tissue_mm2": (manifest.tissue_mm2, round(count["area_mm2"], 6)),
+        }
+        lacking = set(count.get("warnings", ())) - set(manifest.warnings)
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # a damaged count.json is told by its digest
+    found = [f"{MANIFEST}: says {k} {a}, and count.json {b}" for k, (a, b) in pairs.items() if a != b]
+    return found + [f"{MANIFEST}: lacks a warning that count.json holds" for _ in lacking]
 
 
 def _sha256(path: Path) -> str:

@@ -41,7 +41,10 @@ def write_nuclei(path: Path, batches: Iterable[dict[str, Any]]) -> int:
     schema = pa.schema(_FIELDS, metadata={"geo": json.dumps(geo)})
     count = 0
     waiting: list[pa.RecordBatch] = []
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with (
+        atomic_path(path, parents=False) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
         for batch in batches:
             waiting.append(pa.record_batch(batch, schema=schema))
             count += waiting[-1].num_rows

@@ -5,8 +5,10 @@ The root image is `coverage` (1 where the slide was analysed). A block is a shar
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
@@ -14,10 +16,15 @@ import zarr.buffer
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 from zarr.registry import register_ndbuffer
+from zarr.storage import LocalStore
 
 from wsi_minugan.errors import OutputError
 from wsi_minugan.geometry import Box, Frame
 from wsi_minugan.segmentation.classes import MITOSIS, NUCLEUS
+
+if TYPE_CHECKING:
+    from zarr.core.buffer import Buffer
+    from zarr.core.common import AccessModeLiteral
 
 CHUNK_PX = 512
 NUCLEUS_RGBA, MITOSIS_RGBA = [200, 40, 40, 255], [0, 200, 60, 255]
@@ -51,7 +58,7 @@ def create_store(path: Path, frame: Frame, block_px: int, nuclei: bool) -> None:
     """
     names = [n for n in _PATHS if nuclei or n != "nuclei"]
     try:
-        root = zarr.open_group(path, mode="a", zarr_format=3)
+        root = zarr.open_group(_Store(path), mode="a", zarr_format=3)
         for name in names:
             _create_pyramid(root, name, frame, block_px)
         root.attrs["ome"] = _multiscales("coverage", frame, prefix="coverage/")
@@ -161,6 +168,25 @@ def write_block(path: Path, name: str, box: Box, values: NDArray[Any]) -> None:
         ) from e
 
 
+class _Store(LocalStore):
+    """Zarr's own, but it makes no folder above its root: those of a run that the user removed stay away."""
+
+    async def _open(self, *, mode: AccessModeLiteral | None = None) -> None:
+        if not self.read_only:
+            self.root.mkdir(exist_ok=True)
+        await super()._open(mode=mode)
+
+    async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
+        place = (self.root / key).parent
+        if not place.is_dir():
+            if not self.root.is_dir():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.root))
+            below = place.relative_to(self.root)
+            for folder in (*list(below.parents)[-2::-1], below):
+                (self.root / folder).mkdir(exist_ok=True)
+        await super()._set(key, value, exclusive)
+
+
 class _Buffer(zarr.buffer.cpu.NDBuffer):
     """Zarr's own, but that of whole numbers it sees fifty times as fast whether a chunk is empty.
 
@@ -216,7 +242,7 @@ def read_coarse(path: Path, name: str, frame: Box, step_px: int) -> NDArray[Any]
 
 
 def _open(path: Path, name: str, level: int) -> zarr.Array[Any]:
-    return zarr.open_array(path / _PATHS[name][0] / str(level), mode="r+")
+    return zarr.open_array(_Store(path), path=f"{_PATHS[name][0]}/{level}", mode="r+")
 
 
 def build_pyramid(path: Path, frame: Frame) -> None:

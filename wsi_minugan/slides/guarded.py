@@ -6,14 +6,16 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TypeVar
 
 from wsi_minugan.errors import RETRY, SlideUnreadableError
-from wsi_minugan.geometry import Box
-from wsi_minugan.slides.reader import SlideInfo, SlideReader
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from wsi_minugan.geometry import Box
+    from wsi_minugan.slides.reader import SlideInfo, SlideReader
 
 T = TypeVar("T")
 

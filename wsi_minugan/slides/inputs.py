@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from wsi_minugan.errors import InputError, NoSlidesError
+from wsi_minugan.errors import InputError, NoSlidesError, SlideUnreadableError
+from wsi_minugan.slides.guarded import within
 
 SLIDE_SUFFIXES = frozenset(
     [
@@ -55,6 +56,15 @@ RUN_FILES = frozenset(
 
 MASKS = "masks.zarr"
 """Our own result, which is no slide: an output folder may lie inside the folder of slides."""
+
+STALL_S = 60.0
+"""Longest time that a file may take to answer, where no setting says another."""
+
+_AFTER_A_STALL_S = 1.0
+"""Of a folder in which a file hung, most often all do: a series of a hundred must not take an hour to be listed."""
+
+_asked: set[Path] = set()
+"""Files that were asked for their series and have not answered yet."""
 
 _NAME_BYTES = 200
 _SERIES_TAG = b"\x20\x00\x0e\x00UI"
@@ -102,7 +112,7 @@ def url_name(url: str) -> str:
 
 
 def expand_inputs(
-    sources: Sequence[str], tell: Callable[[str], None] = log.warning
+    sources: Sequence[str], tell: Callable[[str], None] = log.warning, stall_s: float = STALL_S
 ) -> tuple[SlideInput, ...]:
     """Return the slides that files, folders, globs and CSV tables name, in the order given, each once.
 
@@ -113,6 +123,8 @@ def expand_inputs(
     tell : callable
         Takes a sentence for each folder below these that cannot be read, and for each source without slides; the others' slides
         are returned.
+    stall_s : float
+        Longest time that a DICOM file may take to say its series; one that takes longer is a slide by itself, and fails as such.
 
     Raises
     ------
@@ -123,7 +135,7 @@ def expand_inputs(
     empty: list[NoSlidesError] = []
     for source in sources:
         try:
-            for slide in _expand(source, tell):
+            for slide in _expand(source, tell, stall_s):
                 found.setdefault(slide.source, slide)
         except NoSlidesError as e:
             empty.append(e)
@@ -136,14 +148,14 @@ def expand_inputs(
     return _told_apart(list(found.values()))
 
 
-def _expand(source: str, tell: Callable[[str], None]) -> list[SlideInput]:
+def _expand(source: str, tell: Callable[[str], None], stall_s: float) -> list[SlideInput]:
     if _URL.match(source):
         return [slide_of(Path(url_name(source)).stem, source, None)]
     path = Path(source)
     if path.suffix.lower() == ".csv":
         return _from_csv(path)
     if path.is_dir() and path.suffix.lower() != ".zarr":
-        slides = _slides_in(path, tell)
+        slides = _slides_in(path, tell, stall_s)
         if not slides:
             raise NoSlidesError(
                 f"The folder {path} holds no slides (known endings: {' '.join(sorted(SLIDE_SUFFIXES))})."
@@ -158,23 +170,51 @@ def _expand(source: str, tell: Callable[[str], None]) -> list[SlideInput]:
     return [_slide(path)]
 
 
-def _slides_in(folder: Path, tell: Callable[[str], None]) -> list[SlideInput]:
+def _slides_in(folder: Path, tell: Callable[[str], None], stall_s: float) -> list[SlideInput]:
     try:
         next(folder.iterdir(), None)
     except OSError as e:
         raise InputError(
             f"The folder {folder} cannot be read: {e.strerror or e}. Check who may read it."
         ) from e
-    kept, series = [], set()
-    for path in sorted(_candidates(folder, tell)):
+    return [_slide(p) for p in _one_a_series(sorted(_candidates(folder, tell)), stall_s)]
+
+
+def _one_a_series(paths: Sequence[Path], stall_s: float) -> Iterator[Path]:
+    """Yield paths, but of the files of one DICOM series, which open as one slide, the first."""
+    series: set[tuple[Path, bytes]] = set()
+    stalled: set[Path] = set()
+    for path in paths:
         if path.suffix.lower() == ".dcm":
-            # Files of one DICOM series open as one slide: the first of them stands for it.
-            mark = (path.parent, series_of(path))
-            if mark in series:
+            folder = path.parent
+            limit_s = min(stall_s, _AFTER_A_STALL_S) if folder in stalled else stall_s
+            name = _series_in_time(path, limit_s)
+            if name is None:
+                stalled.add(folder)
+            elif (folder, name) in series:
                 continue
-            series.add(mark)
-        kept.append(_slide(path))
-    return kept
+            else:
+                series.add((folder, name))
+        yield path
+
+
+def _series_in_time(path: Path, limit_s: float) -> bytes | None:
+    """Return the identifier of a DICOM file's series, or None where the file does not answer."""
+
+    def ask() -> bytes:
+        try:
+            return series_of(path)
+        finally:
+            _asked.discard(path)
+
+    # A watch asks every few seconds: it must not wait again, nor leave another thread behind, for each time.
+    if path in _asked:
+        return None
+    _asked.add(path)
+    try:
+        return within(limit_s, path, ask)
+    except SlideUnreadableError:
+        return None
 
 
 def _candidates(folder: Path, tell: Callable[[str], None]) -> Iterator[Path]:

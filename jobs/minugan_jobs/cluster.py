@@ -13,7 +13,7 @@ import dask
 from distributed import Client, LocalCluster
 from distributed.deploy import Cluster
 
-from minugan_jobs.clusterfile import load_cluster, start_cluster
+from minugan_jobs.clusterfile import deaf_to_interrupts, load_cluster, start_cluster
 from minugan_jobs.work import Bench
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError
@@ -78,7 +78,8 @@ def _environment(settings: RunSettings) -> dict[str, str]:
 
 
 def _local(settings: RunSettings, scratch: str) -> LocalCluster:
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": _environment(settings)}):
+    environ = {"distributed.nanny.pre-spawn-environ": _environment(settings)}
+    with dask.config.set(environ), deaf_to_interrupts():
         return LocalCluster(
             n_workers=worker_count(settings),
             threads_per_worker=1,

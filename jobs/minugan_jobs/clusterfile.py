@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,6 +84,21 @@ def start_cluster(described: ClusterFile, environment: Mapping[str, str]) -> Clu
         ) from e
 
 
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Have worker processes of clusters started in this block not take SIGINT, also those that replace them later.
+
+    Ctrl-C in a terminal goes to all processes of a run. This one takes it, and stops its workers in order.
+    """
+    # It takes the signal again for the thread that starts it: not for those of the cluster, which hand their mask to workers.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _slurm(described: ClusterFile, environment: Mapping[str, str]) -> Cluster:
     from dask_jobqueue import SLURMCluster
 
@@ -100,7 +118,7 @@ def _cuda(described: ClusterFile, environment: Mapping[str, str]) -> Cluster:
     from dask_cuda import LocalCUDACluster
 
     options = {"host": "127.0.0.1", "dashboard_address": None, "resources": {"GPU": 1}} | described.options
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": dict(environment)}):
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": dict(environment)}), deaf_to_interrupts():
         return LocalCUDACluster(**options)
 
 

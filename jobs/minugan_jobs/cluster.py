@@ -20,8 +20,8 @@ from wsi_minugan.errors import InputError
 from wsi_minugan.minugan.devices import has_gpu
 
 _DASK = {
-    # A block that has taken two workers with it is not given to a third.
-    "distributed.scheduler.allowed-failures": 1,
+    # For deaths that nobody can be blamed for; a block that has taken two workers with it is not given to a third (deaths.py).
+    "distributed.scheduler.allowed-failures": 3,
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,

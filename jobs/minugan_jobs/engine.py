@@ -18,11 +18,13 @@ from typing import Any, Literal, Protocol
 
 from distributed import Client, Future, KilledWorker
 
+from minugan_jobs.deaths import LIMIT, Deaths
 from minugan_jobs.ledger import Ledger, SlideRecord
 from minugan_jobs.outfolder import unnamed
 from minugan_jobs.supply import Supply
 from minugan_jobs.work import Job, Outcome, Stage, run_stage
 from wsi_minugan.errors import RETRY, ClusterError, MinuganError
+from wsi_minugan.words import counted
 
 TASKS_PER_WORKER = 3
 _POLL_S = 0.5
@@ -115,6 +117,7 @@ class Engine:
     ) -> None:
         self._client = client
         self._address = client.scheduler.address
+        self._deaths = Deaths(client)
         self._ledger = ledger
         self._supply = supply
         self._make_job = make_job
@@ -128,6 +131,12 @@ class Engine:
 
     def run(self) -> None:
         """Take slides through all stages, in order, until none is left or a stop is asked for."""
+        try:
+            self._run()
+        finally:
+            self._deaths.close()
+
+    def _run(self) -> None:
         while not self._stopped():
             self._hand_out()
             if self._in_flight == 0 and self._supply.exhausted:
@@ -220,7 +229,7 @@ class Engine:
             # Not by this engine, which forgets the slide first: Dask cancels all tasks of a scheduler that was lost or restarted.
             raise self._gone()
         else:
-            self._fail(slide, *_why(slide, stage, index, future))
+            self._fail(slide, *_why(slide, stage, index, future, self._deaths.of(future.key)))
 
     def _advance(self, slide: _SlideRun, stage: Stage, index: int, outcome: Outcome) -> None:
         if stage == "plan":
@@ -278,16 +287,17 @@ class Engine:
                 future.cancel()
 
 
-def _why(slide: _SlideRun, stage: Stage, index: int, future: Future) -> tuple[str, str]:
+def _why(slide: _SlideRun, stage: Stage, index: int, future: Future, deaths: int) -> tuple[str, str]:
     """Return why a task ended badly: a sentence, and the traceback of what nobody expected."""
     error: Any = future.exception()
     if isinstance(error, MinuganError):
         return str(error), ""
     where = f"block {index} of {slide.slide_id}" if stage in _BLOCKWISE else f"{slide.slide_id} ({stage})"
     if isinstance(error, KilledWorker):
+        number = deaths if deaths >= LIMIT else error.allowed_failures + 1
         why = (
-            f"Two worker processes died on {where}. Most often memory ran out: use fewer --workers or a smaller --batch-size; "
-            "else the slide crashes its reader: try --reader tiatoolbox."
+            f"{counted(number, 'worker process', 'worker processes')} died on {where}. Most often memory ran out: "
+            "use fewer --workers or a smaller --batch-size; else the slide crashes its reader: try --reader tiatoolbox."
         )
         return why, ""
     sentence = f"Unexpected {type(error).__name__} in {where}: {error}. Please report it with log.jsonl."

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from distributed import Client
 
 from wsi_minugan.slides.drawn import Drawing, write_slide
 
@@ -128,3 +129,24 @@ def test_a_worker_with_four_threads_gives_the_bytes_of_workers_with_one(
     _, told = run.communicate(timeout=200)
     assert run.returncode == 0, told
     assert results_of(tmp_path / "o" / slide.stem) == results_of(finished / slide.stem)
+
+
+@pytest.mark.slow
+def test_a_worker_that_lacks_the_package_is_named_before_anything_begins(
+    tmp_path: Path, outside: Outside, slide: Path
+) -> None:
+    lacking = tmp_path / "lacking.py"
+    lacking.write_text("import sys\nsys.modules['minugan_jobs'] = None\n")
+    outside.worker("--nthreads", "1")
+    outside.worker("--nthreads", "1", "--name", "lacking", "--preload", str(lacking))
+    with Client(outside.address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+    (address,) = [a for a, w in workers.items() if w["name"] == "lacking"]
+    run = outside.run(slide, tmp_path / "o")
+    _, told = run.communicate(timeout=60)
+    assert run.returncode == 2
+    (line,) = told.splitlines()
+    assert line.startswith(f"Error: 1 Dask worker cannot run this program. The one at {address} says: ")
+    assert "Install version" in line
+    assert states_of(tmp_path / "o") == {"pending"}

@@ -14,6 +14,7 @@ import dask
 from distributed.deploy import Cluster
 from pydantic import BaseModel, ConfigDict, Field
 
+from minugan_jobs.submission import Submissions, telling_job
 from wsi_minugan.config import read_yaml
 from wsi_minugan.errors import SettingsError
 
@@ -101,13 +102,16 @@ def deaf_to_interrupts() -> Iterator[None]:
 
 def _slurm(described: ClusterFile, environment: Mapping[str, str]) -> Cluster:
     from dask_jobqueue import SLURMCluster
+    from dask_jobqueue.slurm import SLURMJob
 
+    submissions = Submissions()
     options = dict(described.options)
     # Dask's settings of this process hold for workers too; jobs start with none of them.
     inherited = {"DASK_INTERNAL_INHERIT_CONFIG": dask.config.serialize(dask.config.global_config)}
     exports = [f"export {k}={shlex.quote(v)}" for k, v in {**environment, **inherited}.items()]
     options["job_script_prologue"] = [*exports, *options.get("job_script_prologue", [])]
-    cluster = SLURMCluster(**options)
+    cluster = SLURMCluster(**options, job_cls=telling_job(SLURMJob, submissions))
+    cluster.submissions = submissions
     workers = described.workers or Workers()
     # Adaptive also where both bounds are one number: a job that is cancelled or ends is then replaced.
     cluster.adapt(minimum=workers.minimum, maximum=workers.maximum)

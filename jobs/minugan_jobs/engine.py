@@ -22,6 +22,7 @@ from minugan_jobs.deaths import LIMIT, Deaths
 from minugan_jobs.ledger import Ledger, SlideRecord
 from minugan_jobs.outfolder import unnamed
 from minugan_jobs.supply import Supply
+from minugan_jobs.waiting import Waiting
 from minugan_jobs.work import Job, Outcome, Stage, run_stage
 from wsi_minugan.errors import RETRY, ClusterError, MinuganError
 from wsi_minugan.words import counted
@@ -104,6 +105,8 @@ class Engine:
     ------
     ClusterError
         From `run`, if the scheduler is gone; slides on their way stay "running" in the ledger.
+    SettingsError
+        From `run`, if a batch system takes none of the cluster's jobs.
     """
 
     def __init__(
@@ -117,7 +120,7 @@ class Engine:
     ) -> None:
         self._client = client
         self._address = client.scheduler.address
-        self._deaths = Deaths(client)
+        self._deaths, self._waiting = Deaths(client), Waiting(client)
         self._ledger = ledger
         self._supply = supply
         self._make_job = make_job
@@ -158,6 +161,7 @@ class Engine:
         workers = self._client.scheduler_info(n_workers=-1).get("workers", {}).values()
         # It may have gone during the question, which then has no answer.
         self._check_scheduler()
+        self._waiting.look(len(workers), self._in_flight)
         self._workers = max(1, sum(w["nthreads"] for w in workers))
         self._gpus = any(w["resources"].get("GPU") for w in workers)
         self._counted_s = time.monotonic()

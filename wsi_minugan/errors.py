@@ -63,6 +63,10 @@ class DiskFullError(OutputError):
     """There is no room left to write: no wrong use, and the same command goes on once there is some."""
 
 
+class ClusterError(MinuganError):
+    """The cluster is gone or gives no worker: no wrong use, and the same command goes on once it is there."""
+
+
 class LockedError(OutputError):
     """Another live run holds the output folder."""
 

@@ -32,7 +32,7 @@ from minugan_jobs.space import space_warning
 from minugan_jobs.supply import open_supply
 from minugan_jobs.work import Job
 from wsi_minugan.config import RunSettings
-from wsi_minugan.errors import InputError, OutputError
+from wsi_minugan.errors import ClusterError, InputError, OutputError, SettingsError
 from wsi_minugan.finish import model_facts, versions
 from wsi_minugan.minugan.bundle import BUNDLED, Bundle, find_bundle, load_bundle
 from wsi_minugan.minugan.devices import choose_device
@@ -170,28 +170,39 @@ def _run(
     _write_run(out, settings, bundle, ledger, started, None)
     with EventLog(out) as events:
         watch = _Watch(out, ledger, events, observe)
-        if records:
-            run = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:12]
-            with (
-                open_supply(records, settings.stage_dir, run, settings.stage_gb, settings.stall_s) as supply,
-                open_cluster(settings) as client,
-            ):
-                model = bundle.path.absolute()
-
-                def make_job(r: SlideRecord) -> Job:
-                    return Job(
-                        r.slide,
-                        out.absolute() / r.slide.slide_id,
-                        settings,
-                        model,
-                        request + str(r.slide.mpp),
-                    )
-
-                Engine(client, ledger, supply, make_job, watch, stop.asked).run()
+        try:
+            if records:
+                _work_off(records, out, settings, bundle, ledger, watch, stop)
                 events.write("stopped" if stop.asked() else "ended")
-    # Slides that a signal stopped on their way wait; table and report must not say that they run.
-    ledger.reset("running")
-    _write_run(out, settings, bundle, ledger, started, _now())
+        except (ClusterError, InputError, SettingsError) as e:
+            events.write("ended", error=str(e))
+            raise
+        finally:
+            # Slides that were stopped on their way wait; table and report must not say that they run.
+            ledger.reset("running")
+            _write_run(out, settings, bundle, ledger, started, _now())
+
+
+def _work_off(
+    records: Sequence[SlideRecord],
+    out: Path,
+    settings: RunSettings,
+    bundle: Bundle,
+    ledger: Ledger,
+    watch: _Watch,
+    stop: _Stop,
+) -> None:
+    run = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:12]
+    request, model = _request(settings, bundle), bundle.path.absolute()
+
+    def make_job(r: SlideRecord) -> Job:
+        return Job(r.slide, out.absolute() / r.slide.slide_id, settings, model, request + str(r.slide.mpp))
+
+    with (
+        open_supply(records, settings.stage_dir, run, settings.stage_gb, settings.stall_s) as supply,
+        open_cluster(settings) as client,
+    ):
+        Engine(client, ledger, supply, make_job, watch, stop.asked).run()
 
 
 def _anywhere(settings: RunSettings, bundle: Bundle) -> RunSettings:

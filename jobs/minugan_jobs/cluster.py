@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import tempfile
@@ -13,15 +14,17 @@ import dask
 from distributed import Client, LocalCluster
 from distributed.deploy import Cluster
 
-from minugan_jobs.clusterfile import load_cluster, start_cluster
+from minugan_jobs.clusterfile import deaf_to_interrupts, load_cluster, start_cluster
 from minugan_jobs.work import Bench
+from wsi_minugan import __version__
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError
 from wsi_minugan.minugan.devices import has_gpu
+from wsi_minugan.words import counted
 
 _DASK = {
-    # A block that has taken two workers with it is not given to a third.
-    "distributed.scheduler.allowed-failures": 1,
+    # For deaths that nobody can be blamed for; a block that has taken two workers with it is not given to a third (deaths.py).
+    "distributed.scheduler.allowed-failures": 3,
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
@@ -50,7 +53,7 @@ def open_cluster(settings: RunSettings) -> Iterator[Client]:
     Raises
     ------
     InputError
-        If no scheduler answers at the address given.
+        If no scheduler answers at the address given, or one of its workers lacks this package.
     SettingsError
         If the cluster file does not fit, or its cluster does not start.
     """
@@ -60,8 +63,27 @@ def open_cluster(settings: RunSettings) -> Iterator[Client]:
         else:
             cluster = stack.enter_context(_started(settings, stack))
             client = stack.enter_context(Client(cluster, set_as_default=False))
-        client.register_plugin(Bench())
+        _give_benches(client)
         yield client
+
+
+def _give_benches(client: Client) -> None:
+    try:
+        client.register_plugin(Bench())
+    except Exception as e:  # whatever a worker says that cannot load it
+        raise InputError(_why_no_bench(client, e)) from e
+
+
+def _why_no_bench(client: Client, error: Exception) -> str:
+    tried = client.run(importlib.import_module, Bench.__module__, on_error="return")
+    unfit = {address: e for address, e in tried.items() if isinstance(e, Exception)}
+    if not unfit:
+        return f"Dask's workers cannot start this program: {error}. Install version {__version__} of wsi-minugan for each of them."
+    address, why = min(unfit.items())
+    return (
+        f"{counted(len(unfit), 'Dask worker')} cannot run this program. The one at {address} says: {why}. Install version {__version__} of "
+        "wsi-minugan into the Python that runs it and start it again, or stop it; then run the same command again."
+    )
 
 
 def _started(settings: RunSettings, stack: ExitStack) -> Cluster:
@@ -78,7 +100,8 @@ def _environment(settings: RunSettings) -> dict[str, str]:
 
 
 def _local(settings: RunSettings, scratch: str) -> LocalCluster:
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": _environment(settings)}):
+    environ = {"distributed.nanny.pre-spawn-environ": _environment(settings)}
+    with dask.config.set(environ), deaf_to_interrupts():
         return LocalCluster(
             n_workers=worker_count(settings),
             threads_per_worker=1,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +14,7 @@ import dask
 from distributed.deploy import Cluster
 from pydantic import BaseModel, ConfigDict, Field
 
+from minugan_jobs.submission import Submissions, telling_job
 from wsi_minugan.config import read_yaml
 from wsi_minugan.errors import SettingsError
 
@@ -81,15 +85,33 @@ def start_cluster(described: ClusterFile, environment: Mapping[str, str]) -> Clu
         ) from e
 
 
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Have worker processes of clusters started in this block not take SIGINT, also those that replace them later.
+
+    Ctrl-C in a terminal goes to all processes of a run. This one takes it, and stops its workers in order.
+    """
+    # It takes the signal again for the thread that starts it: not for those of the cluster, which hand their mask to workers.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _slurm(described: ClusterFile, environment: Mapping[str, str]) -> Cluster:
     from dask_jobqueue import SLURMCluster
+    from dask_jobqueue.slurm import SLURMJob
 
+    submissions = Submissions()
     options = dict(described.options)
     # Dask's settings of this process hold for workers too; jobs start with none of them.
     inherited = {"DASK_INTERNAL_INHERIT_CONFIG": dask.config.serialize(dask.config.global_config)}
     exports = [f"export {k}={shlex.quote(v)}" for k, v in {**environment, **inherited}.items()]
     options["job_script_prologue"] = [*exports, *options.get("job_script_prologue", [])]
-    cluster = SLURMCluster(**options)
+    cluster = SLURMCluster(**options, job_cls=telling_job(SLURMJob, submissions))
+    cluster.submissions = submissions
     workers = described.workers or Workers()
     # Adaptive also where both bounds are one number: a job that is cancelled or ends is then replaced.
     cluster.adapt(minimum=workers.minimum, maximum=workers.maximum)
@@ -100,7 +122,7 @@ def _cuda(described: ClusterFile, environment: Mapping[str, str]) -> Cluster:
     from dask_cuda import LocalCUDACluster
 
     options = {"host": "127.0.0.1", "dashboard_address": None, "resources": {"GPU": 1}} | described.options
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": dict(environment)}):
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": dict(environment)}), deaf_to_interrupts():
         return LocalCUDACluster(**options)
 
 

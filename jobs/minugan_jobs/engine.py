@@ -18,12 +18,15 @@ from typing import Any, Literal, Protocol
 
 from distributed import Client, Future, KilledWorker
 
+from minugan_jobs.deaths import LIMIT, Deaths
 from minugan_jobs.ledger import Ledger, SlideRecord
 from minugan_jobs.outfolder import unnamed
 from minugan_jobs.supply import Supply
+from minugan_jobs.waiting import Waiting
 from minugan_jobs.work import Job, Outcome, Stage, run_stage
-from wsi_minugan.errors import RETRY, MinuganError
+from wsi_minugan.errors import RETRY, ClusterError, MinuganError
 from wsi_minugan.plan import file_state
+from wsi_minugan.words import counted
 
 TASKS_PER_WORKER = 3
 _POLL_S = 0.5
@@ -98,6 +101,13 @@ class Engine:
         Called for every event, in this thread.
     stopped : callable
         Whether to hand out no more work and to return.
+
+    Raises
+    ------
+    ClusterError
+        From `run`, if the scheduler is gone; slides on their way stay "running" in the ledger.
+    SettingsError
+        From `run`, if a batch system takes none of the cluster's jobs.
     """
 
     def __init__(
@@ -110,6 +120,8 @@ class Engine:
         stopped: Callable[[], bool],
     ) -> None:
         self._client = client
+        self._address = client.scheduler.address
+        self._deaths, self._waiting = Deaths(client), Waiting(client)
         self._ledger = ledger
         self._supply = supply
         self._make_job = make_job
@@ -123,6 +135,12 @@ class Engine:
 
     def run(self) -> None:
         """Take slides through all stages, in order, until none is left or a stop is asked for."""
+        try:
+            self._run()
+        finally:
+            self._deaths.close()
+
+    def _run(self) -> None:
         while not self._stopped():
             self._hand_out()
             if self._in_flight == 0 and self._supply.exhausted:
@@ -140,10 +158,24 @@ class Engine:
             self._submit(slide, slide.waiting.popleft())
 
     def _count_workers(self) -> None:
-        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        self._check_scheduler()
+        workers = self._client.scheduler_info(n_workers=-1).get("workers", {}).values()
+        # It may have gone during the question, which then has no answer.
+        self._check_scheduler()
+        self._waiting.look(len(workers), self._in_flight)
         self._workers = max(1, sum(w["nthreads"] for w in workers))
         self._gpus = any(w["resources"].get("GPU") for w in workers)
         self._counted_s = time.monotonic()
+
+    def _check_scheduler(self) -> None:
+        if self._client.status != "running":
+            raise self._gone()
+
+    def _gone(self) -> ClusterError:
+        return ClusterError(
+            f"The Dask scheduler at {self._address} is gone. Start it and its workers, then run the same command again: "
+            "it goes on from here."
+        )
 
     def _open_next(self) -> _SlideRun | None:
         while (supplied := self._supply.take()) is not None:
@@ -205,8 +237,11 @@ class Engine:
         elif future.status in {"lost", "pending"}:
             # Its worker died between the end of the task and this moment: Dask runs it again by itself.
             self._expect(slide, stage, index, future)
+        elif future.status == "cancelled":
+            # Not by this engine, which forgets the slide first: Dask cancels all tasks of a scheduler that was lost or restarted.
+            raise self._gone()
         else:
-            self._fail(slide, *_why(slide, stage, index, future))
+            self._fail(slide, *_why(slide, stage, index, future, self._deaths.of(future.key)))
 
     def _advance(self, slide: _SlideRun, stage: Stage, index: int, outcome: Outcome) -> None:
         if stage == "check":
@@ -278,19 +313,18 @@ class Engine:
                 future.cancel()
 
 
-def _why(slide: _SlideRun, stage: Stage, index: int, future: Future) -> tuple[str, str]:
+def _why(slide: _SlideRun, stage: Stage, index: int, future: Future, deaths: int) -> tuple[str, str]:
     """Return why a task ended badly: a sentence, and the traceback of what nobody expected."""
-    error: Any = future.exception() if future.status == "error" else None
+    error: Any = future.exception()
     if isinstance(error, MinuganError):
         return str(error), ""
     where = f"block {index} of {slide.slide_id}" if stage in _BLOCKWISE else f"{slide.slide_id} ({stage})"
     if isinstance(error, KilledWorker):
+        number = deaths if deaths >= LIMIT else error.allowed_failures + 1
         why = (
-            f"Two worker processes died on {where}. Most often memory ran out: use fewer --workers or a smaller --batch-size; "
-            "else the slide crashes its reader: try --reader tiatoolbox."
+            f"{counted(number, 'worker process', 'worker processes')} died on {where}. Most often memory ran out: "
+            "use fewer --workers or a smaller --batch-size; else the slide crashes its reader: try --reader tiatoolbox."
         )
         return why, ""
-    if error is None:
-        return f"The task for {where} was lost with its scheduler. Take it again: {RETRY}", ""
     sentence = f"Unexpected {type(error).__name__} in {where}: {error}. Please report it with log.jsonl."
     return sentence, "".join(traceback.format_exception(error))

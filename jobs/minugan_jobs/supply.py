@@ -15,7 +15,7 @@ from typing import Protocol
 import fsspec
 
 from minugan_jobs.ledger import SlideRecord
-from wsi_minugan.errors import InputError, MinuganError
+from wsi_minugan.errors import InputError
 from wsi_minugan.outputs.atomic import atomic_path
 from wsi_minugan.slides.guarded import within
 
@@ -140,18 +140,22 @@ class Staged:
         for record in records:
             try:
                 found = self._stage(record)
-            except (OSError, ValueError, ImportError, MinuganError) as e:
-                todo = (
-                    "Install it: pip install 'wsi-minugan[remote]'"
-                    if isinstance(e, ImportError)
-                    else "Check the address and the disk."
-                )
-                why = f"{record.slide.source} cannot be copied to {self._folder}: {e}. {todo}"
-                found = Supplied(record, why)
+            # Each protocol has errors of its own, and a thread that ended would leave all later slides waiting for ever.
+            except Exception as e:  # noqa: BLE001
+                found = Supplied(record, self._why(record, e))
             if self._stopped:
                 return
             with self._change:
                 self._ready.append(found)
+
+    def _why(self, record: SlideRecord, error: Exception) -> str:
+        todo = (
+            "Install it: pip install 'wsi-minugan[remote]'"
+            if isinstance(error, ImportError)
+            else "Check the address, the network and the disk."
+        )
+        reason = str(error) or type(error).__name__
+        return f"{record.slide.source} cannot be copied to {self._folder}: {reason}. {todo}"
 
     def _stage(self, record: SlideRecord) -> Supplied:
         slide = record.slide

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 from distributed import Worker, WorkerPlugin, get_worker
 
+from minugan_jobs.deaths import tell_begun
 from minugan_jobs.space import check_space
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import OutputError
@@ -133,7 +134,7 @@ class StageRunner(Protocol):
 
 
 class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
-    """A worker's own bench: model, open slides and plans, each made once and bounded in number."""
+    """A worker's own bench: model, open slides and plans, each made once and bounded in number; one stage runs at a time."""
 
     name = "minugan-bench"
 
@@ -142,15 +143,29 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         self._plans: OrderedDict[Path, tuple[SlidePlan, SlideWork]] = OrderedDict()
         self._bundles: dict[Path, Bundle] = {}
         self._predictor: tuple[Any, Any] | None = None
+        # Of a worker with several threads one works at a time: a reader must not be closed while another thread reads.
+        self._one_at_a_time = threading.Lock()
+        self._worker: Worker | None = None
+
+    def __reduce__(self) -> tuple[type[Bench], tuple[()]]:
+        """Travel to a worker as an empty bench: what lies on this one, and its lock, cannot."""
+        return Bench, ()
 
     def setup(self, worker: Worker) -> None:
         """Keep Zarr from starting threads of its own beside the worker's, and load torch while the first slide is planned."""
+        self._worker = worker
         masks.tune_zarr()
         hush_libraries()
         threading.Thread(target=importlib.import_module, args=(_NETWORK,), daemon=True).start()
 
     def run(self, stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:
         """Run one stage of a slide; see `StageRunner`."""
+        with self._one_at_a_time:
+            if self._worker is not None:
+                tell_begun(self._worker)
+            return self._run(stage, job, index, previous_key)
+
+    def _run(self, stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:
         start = time.perf_counter()
         if stage in {"check", "plan"}:
             planned = (self._check if stage == "check" else self._make_plan)(job, previous_key)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import dask
 import psutil
-from distributed import Client, LocalCluster, WorkerPlugin
+from distributed import Client, LocalCluster, Worker, WorkerPlugin
 from minugan_jobs.cluster import _DASK
+from minugan_jobs.deaths import tell_begun
 from minugan_jobs.engine import Engine, Event
 from minugan_jobs.ledger import Ledger, SlideRecord
 from minugan_jobs.supply import InPlace
@@ -35,8 +36,13 @@ class Sleeper(WorkerPlugin):
     def __init__(self, blocks: int, sleep_s: float) -> None:
         self.blocks, self.sleep_s = blocks, sleep_s
 
+    def setup(self, worker: Worker) -> None:
+        """Take note of where this is."""
+        self.worker = worker
+
     def run(self, stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:
         """Sleep as a stage."""
+        tell_begun(self.worker)
         time.sleep(self.sleep_s)
         name = job.slide.slide_id
         if stage == "plan":

@@ -8,8 +8,9 @@ from pathlib import Path
 import cloudpickle
 import dask
 import pytest
-from distributed import Client, LocalCluster, WorkerPlugin
+from distributed import Client, LocalCluster, Worker, WorkerPlugin
 from minugan_jobs.cluster import _DASK
+from minugan_jobs.deaths import tell_begun
 from minugan_jobs.engine import Engine, Event
 from minugan_jobs.ledger import Ledger, SlideRecord
 from minugan_jobs.supply import InPlace
@@ -27,9 +28,16 @@ class Stages(WorkerPlugin):
 
     name = Bench.name
 
+    def setup(self, worker: Worker) -> None:
+        self.worker = worker
+
     def run(self, stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:
         slide_id = job.slide.slide_id
+        tell_begun(self.worker)
         if (slide_id, stage, index) == ("deadly", "analyse", 1):
+            time.sleep(0.05)
+            with (job.model / "deaths").open("a") as f:
+                f.write("x")
             os._exit(1)
         time.sleep(SLEEP_S)
         if stage == "plan":
@@ -38,7 +46,9 @@ class Stages(WorkerPlugin):
         return Outcome(SLEEP_S, row=row)
 
 
-def run_engine(folder: Path, names: list[str]) -> tuple[dict[str, str], float]:
+def run_engine(
+    folder: Path, names: list[str], config: dict[str, object] = _DASK
+) -> tuple[dict[str, str], float]:
     """Return each slide's error ("" where done) and the seconds from the first plan to the end."""
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     ledger = Ledger(folder)
@@ -49,7 +59,7 @@ def run_engine(folder: Path, names: list[str]) -> tuple[dict[str, str], float]:
         return Job(record.slide, folder / record.slide.slide_id, RunSettings(), folder, "")
 
     with (
-        dask.config.set(_DASK),
+        dask.config.set(config),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
@@ -66,7 +76,19 @@ def run_engine(folder: Path, names: list[str]) -> tuple[dict[str, str], float]:
 def test_a_block_that_kills_two_workers_fails_its_slide_and_the_others_go_on(tmp_path: Path) -> None:
     found, _ = run_engine(tmp_path, ["first", "deadly", "last"])
     assert found["first"] == found["last"] == ""
-    assert "Two worker processes died on block 1 of deadly" in found["deadly"]
+    assert "2 worker processes died on block 1 of deadly" in found["deadly"]
+    assert len((tmp_path / "deaths").read_text()) == 2
+
+
+@pytest.mark.slow
+def test_a_scheduler_with_limits_of_its_own_gives_no_block_to_a_third_worker(tmp_path: Path) -> None:
+    # As one that somebody else started: it would give the block to four workers, and two tasks to each.
+    found, _ = run_engine(
+        tmp_path, ["first", "deadly", "last"], {"distributed.scheduler.allowed-failures": 3}
+    )
+    assert found["first"] == found["last"] == ""
+    assert "2 worker processes died on block 1 of deadly" in found["deadly"]
+    assert len((tmp_path / "deaths").read_text()) == 2
 
 
 @pytest.mark.slow

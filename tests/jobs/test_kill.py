@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -18,7 +19,7 @@ from wsi_minugan.slides.drawn import Drawing, write_slide
 KILLS = 8
 
 
-def start(slides: Path, out: Path) -> subprocess.Popen[bytes]:
+def start(slides: Path, out: Path, told: int | IO[bytes] = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     code = "from wsi_minugan.cli.main import main; main()"
     call = [
         sys.executable,
@@ -34,9 +35,7 @@ def start(slides: Path, out: Path) -> subprocess.Popen[bytes]:
         "512",
         "--quiet",
     ]
-    return subprocess.Popen(
-        call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    return subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=told, start_new_session=True)
 
 
 def digests(out: Path) -> dict[str, str]:
@@ -139,3 +138,17 @@ def test_a_signal_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path, num
     run.send_signal(number)
     assert run.wait(60) == 128 + number
     assert start(tmp_path / "s.tiff", tmp_path / "o").wait(200) == 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_to_all_processes_of_a_terminal_says_one_sentence(tmp_path: Path) -> None:
+    write_slide(tmp_path / "s.tiff", Drawing(1600, 1600, mitoses=4))
+    with (tmp_path / "told").open("wb") as told:
+        run = start(tmp_path / "s.tiff", tmp_path / "o", told)
+        wait_for_the_plan(tmp_path / "o")
+        workers = [p for p in psutil.Process(run.pid).children(recursive=True) if _works(p)]
+        assert len(workers) == 2
+        os.killpg(run.pid, signal.SIGINT)
+        assert run.wait(60) == 130
+    assert (tmp_path / "told").read_text() == "Stopped. The same command goes on from here.\n"
+    assert not any(p.is_running() for p in workers)

@@ -1,0 +1,63 @@
+"""Work without workers: told to the user, since to wait may be right, or be for ever."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from distributed import Client
+
+from wsi_minugan.errors import SettingsError
+
+log = logging.getLogger(__name__)
+
+_FIRST_S, _AGAIN_S = 60.0, 300.0
+
+
+class Waiting:
+    """Watches over how long there has been work and no worker.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Of the cluster.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._address = client.scheduler.address
+        self._cluster = client.cluster
+        self._since: float | None = None
+        self._tell_s = 0.0
+
+    def look(self, workers: int, tasks: int) -> None:
+        """Take note of how many workers and tasks there are now, and tell the user of a long wait.
+
+        Raises
+        ------
+        SettingsError
+            If a batch system takes none of the cluster's jobs.
+        """
+        submissions = getattr(self._cluster, "submissions", None)
+        if submissions is not None and submissions.hopeless:
+            raise SettingsError(
+                f"The batch system takes no job of this cluster: {submissions.refusal}. "
+                "Check 'options' in the cluster file (queue, account, memory, walltime)."
+            )
+        now = time.monotonic()
+        if workers or not tasks:
+            self._since = None
+        elif self._since is None:
+            self._since, self._tell_s = now, now + _FIRST_S
+        elif now >= self._tell_s:
+            self._tell_s = now + _AGAIN_S
+            log.warning("No worker for %.0f s. %s", now - self._since, self._advice())
+
+    def _advice(self) -> str:
+        if self._cluster is None:
+            return (
+                f"Start some for the scheduler at {self._address}: dask worker {self._address} --nthreads 1. "
+                "If they run already, look at their log and the firewall."
+            )
+        if hasattr(self._cluster, "submissions"):
+            return "Look at the queue (squeue --me) and at the jobs' output in 'log_directory' of the cluster file."
+        return "Look at the workers' log and the memory of their machines."

@@ -1,0 +1,65 @@
+"""Staging from a real web server that breaks off in the middle of a slide."""
+
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from minugan_jobs.ledger import SlideRecord
+from minugan_jobs.supply import Supplied, Supply, open_supply
+
+from wsi_minugan.slides.inputs import SlideInput
+
+WHOLE = bytes(range(256)) * 400
+
+
+class BreaksOff(http.server.BaseHTTPRequestHandler):
+    """Promises a whole slide of any name; of "broken.svs" only half comes."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(WHOLE)))
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(WHOLE[: len(WHOLE) // 2] if "broken" in self.path else WHOLE)
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), BreaksOff)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def next_of(supply: Supply) -> Supplied:
+    until = time.monotonic() + 20
+    while (found := supply.take()) is None:
+        assert time.monotonic() < until, "nothing comes any more"
+        time.sleep(0.02)
+    return found
+
+
+def test_a_server_that_breaks_off_midway_fails_that_slide_and_the_next_one_comes(
+    tmp_path: Path, address: str
+) -> None:
+    slides = [SlideInput(n, Path(f"{n}.svs"), url=f"{address}/{n}.svs") for n in ("broken", "whole")]
+    batch = [SlideRecord(s, "pending", "", 0, "") for s in slides]
+    with open_supply(batch, tmp_path / "copies", "run", 1, stall_s=10) as supply:
+        broken = next_of(supply)
+        assert broken.error.startswith(f"{address}/broken.svs cannot be copied to ")
+        assert broken.error.endswith("Check the address, the network and the disk.")
+        assert not [p for p in (tmp_path / "copies").rglob("*broken*") if p.is_file()]
+        supply.release("broken")
+        whole = next_of(supply)
+        assert whole.error == ""
+        assert whole.record.slide.path.read_bytes() == WHOLE
+        assert supply.exhausted

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from wsi_minugan.errors import MinuganError
+
+if TYPE_CHECKING:
+    from minugan_training.sampling import Pool
+    from minugan_training.settings import Experiment
 
 _PATH = click.Path(path_type=Path)
 _DEVICE = click.option(
@@ -144,18 +149,43 @@ def _progress(step: int, loss: float, left_s: float) -> None:
     click.echo(f"step {step}  loss {loss:.4f}  {int(left_s // 3600)}:{int(left_s % 3600 // 60):02d} left")
 
 
+def _of_the_paper(command: Callable[..., None]) -> Callable[..., None]:
+    """Add what the commands take that run the paper's experiments, at its scale or at a CPU's."""
+    for add in (
+        _DEVICE,
+        click.option("--steps", type=int, help="Another number of steps, for a CPU."),
+        click.option("--patch-px", type=int, help="Another patch size, for a CPU."),
+        click.option("--ngf", type=int, help="Another width, for a CPU."),
+        click.option("--dataset", "datasets", multiple=True, help="Instead of the experiment's data sets."),
+        click.option(
+            "-o", "--out", type=_PATH, required=True, help="Gets a folder for each experiment; goes on."
+        ),
+        click.option("--root", type=_PATH, required=True, help="What the index's paths are below."),
+        click.option("--index", type=_PATH, required=True, help="Index of the data."),
+        click.argument("experiments", type=_PATH, nargs=-1, required=True),
+    ):
+        command = add(command)
+    return command
+
+
+def _experiments(
+    paths: Sequence[Path], index: Path, root: Path, datasets: Sequence[str], smaller: Mapping[str, int | None]
+) -> Iterator[tuple[Experiment, Pool]]:
+    """Yield each experiment with its pool of samples."""
+    from minugan_training.index import read_index
+    from minugan_training.pseudo import pool_for
+    from minugan_training.settings import load_experiment, scaled
+
+    entries = read_index(index)
+    for path in paths:
+        experiment = scaled(load_experiment(path), datasets, {k: v for k, v in smaller.items() if v})
+        yield experiment, pool_for(experiment, root, entries)
+
+
 @app.command()
-@click.argument("experiments", type=_PATH, nargs=-1, required=True)
-@click.option("--index", type=_PATH, required=True)
-@click.option("--root", type=_PATH, required=True)
-@click.option("-o", "--out", type=_PATH, required=True, help="Gets a folder for each experiment; goes on.")
+@_of_the_paper
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True)
 @click.option("--by", type=click.Choice(["patch", "patient"]), default="patch", show_default=True)
-@click.option("--dataset", "datasets", multiple=True, help="Instead of the experiment's data sets.")
-@click.option("--ngf", type=int, help="Another width, for a CPU.")
-@click.option("--patch-px", type=int, help="Another patch size, for a CPU.")
-@click.option("--steps", type=int, help="Another number of steps, for a CPU.")
-@_DEVICE
 def crossval(
     experiments: tuple[Path, ...],
     index: Path,
@@ -170,32 +200,18 @@ def crossval(
     """Cross-validate EXPERIMENT files, as the paper's Table 2 does."""
     from minugan_training.crossval import crossvalidate
     from minugan_training.faults import memory_errors
-    from minugan_training.index import read_index
-    from minugan_training.pseudo import pool_for
-    from minugan_training.settings import load_experiment, scaled
 
     _settle_threads(device)
-    entries = read_index(index)
-    for path in experiments:
-        experiment = scaled(load_experiment(path), datasets, {k: v for k, v in smaller.items() if v})
+    for experiment, pool in _experiments(experiments, index, root, datasets, smaller):
         click.echo(f"{experiment.name}: {folds} folds by {by}")
-        pool = pool_for(experiment, root, entries)
         with memory_errors():
             crossvalidate(experiment, pool, out / experiment.name, folds, by, _progress, device)
 
 
 @app.command()
-@click.argument("experiments", type=_PATH, nargs=-1, required=True)
-@click.option("--index", type=_PATH, required=True)
-@click.option("--root", type=_PATH, required=True)
-@click.option("-o", "--out", type=_PATH, required=True, help="Gets a folder for each experiment; goes on.")
+@_of_the_paper
 @click.option("--test-dataset", "test_datasets", multiple=True, required=True, help="Data sets held out.")
 @click.option("--test-split", "test_splits", multiple=True, default=("test",), show_default=True)
-@click.option("--dataset", "datasets", multiple=True, help="Instead of the experiment's data sets.")
-@click.option("--ngf", type=int, help="Another width, for a CPU.")
-@click.option("--patch-px", type=int, help="Another patch size, for a CPU.")
-@click.option("--steps", type=int, help="Another number of steps, for a CPU.")
-@_DEVICE
 def heldout(
     experiments: tuple[Path, ...],
     index: Path,
@@ -208,20 +224,16 @@ def heldout(
     **smaller: int | None,
 ) -> None:
     """Train EXPERIMENT files on all their patches and score sets held out, as the paper's Table 3 and Figure 5 do."""
-    import torch
-
+    from minugan_training.faults import memory_errors
     from minugan_training.heldout import score_held_out
-    from minugan_training.index import read_index
-    from minugan_training.pseudo import pool_for
-    from minugan_training.settings import load_experiment, scaled
 
-    torch.set_num_threads(1)
-    entries = read_index(index)
-    for path in experiments:
-        experiment = scaled(load_experiment(path), datasets, {k: v for k, v in smaller.items() if v})
+    _settle_threads(device)
+    for experiment, pool in _experiments(experiments, index, root, datasets, smaller):
         click.echo(f"{experiment.name}: held out are {', '.join(test_datasets)}")
-        pool = pool_for(experiment, root, entries)
-        score_held_out(experiment, pool, out / experiment.name, test_datasets, test_splits, _progress, device)
+        with memory_errors():
+            score_held_out(
+                experiment, pool, out / experiment.name, test_datasets, test_splits, _progress, device
+            )
 
 
 @app.command()

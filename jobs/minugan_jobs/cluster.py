@@ -39,8 +39,13 @@ _DASK = {
 }
 
 # Dask has glibc give back memory at every chance, which costs a worker 40 % of its time in page faults (docs/performance.md):
-# activations of up to 64 MiB stay, whole blocks still go back.
-MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(256 * 2**20), "MALLOC_MMAP_THRESHOLD_": str(64 * 2**20)}
+# activations of up to 64 MiB stay, whole blocks still go back. What a thread frees stays in that thread's arena: two arenas hold
+# less in vain than one for each of the threads that read, blend and write.
+MALLOC = {
+    "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
+    "MALLOC_MMAP_THRESHOLD_": str(64 * 2**20),
+    "MALLOC_ARENA_MAX": "2",
+}
 
 
 _ADDRESS = re.compile(r"inproc://\S+|(\w+://)?\S+:\d+/?")

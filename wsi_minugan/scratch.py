@@ -22,10 +22,11 @@ from wsi_minugan.config import PATCH_PX
 from wsi_minugan.errors import RETRY, OutputError
 from wsi_minugan.geometry import Box
 from wsi_minugan.outputs.atomic import write_bytes
+from wsi_minugan.outputs.manifest import SCRATCH
 from wsi_minugan.segmentation.objects import BlockObjects, SlideObjects
 from wsi_minugan.segmentation.runs import Runs
 
-WORK = ".work"
+WORK = SCRATCH
 _PATCH_SHAPE = (3, PATCH_PX, PATCH_PX)
 
 

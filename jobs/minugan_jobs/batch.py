@@ -172,7 +172,7 @@ def _run(
         watch = _Watch(out, ledger, events, observe)
         try:
             if records:
-                _work_off(records, out, settings, bundle, ledger, watch, stop)
+                _work_off(records, out, settings, bundle, request, ledger, watch, stop)
                 events.write("stopped" if stop.asked() else "ended")
         except (ClusterError, InputError, SettingsError) as e:
             events.write("ended", error=str(e))
@@ -188,12 +188,13 @@ def _work_off(
     out: Path,
     settings: RunSettings,
     bundle: Bundle,
+    request: str,
     ledger: Ledger,
     watch: _Watch,
     stop: _Stop,
 ) -> None:
     run = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:12]
-    request, model = _request(settings, bundle), bundle.path.absolute()
+    model = bundle.path.absolute()
 
     def make_job(r: SlideRecord) -> Job:
         return Job(r.slide, out.absolute() / r.slide.slide_id, settings, model, request + str(r.slide.mpp))

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 from wsi_minugan.outputs.atomic import not_written
-
-_PART_BYTES = 4096
+from wsi_minugan.outputs.lines import cut_broken_line
 
 
 class EventLog(logging.Handler):
@@ -56,24 +54,9 @@ class EventLog(logging.Handler):
         self.acquire()
         try:
             with self._path.open("ab+") as f:
-                _cut_broken_line(f)
+                cut_broken_line(f)
                 f.write(json.dumps(line).encode() + b"\n")
         except OSError as e:
             raise not_written(self._path, e) from e
         finally:
             self.release()
-
-
-def _cut_broken_line(file: BinaryIO) -> None:
-    """Cut off a last line that a power cut or a full disk broke, so that the next one is not glued to it."""
-    end = whole = file.seek(0, os.SEEK_END)
-    while whole:
-        start = max(0, whole - _PART_BYTES)
-        file.seek(start)
-        newline = file.read(whole - start).rfind(b"\n")
-        if newline >= 0:
-            whole = start + newline + 1
-            break
-        whole = start
-    if whole < end:
-        file.truncate(whole)

@@ -16,7 +16,7 @@ from wsi_minugan.outputs.models import SlideState
 from wsi_minugan.slides.inputs import SlideInput, slide_of
 
 LEDGER = "ledger.sqlite"
-VERSION = "2"
+VERSION = "1"
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -24,14 +24,14 @@ CREATE TABLE IF NOT EXISTS slides (
   slide_id TEXT PRIMARY KEY, position INTEGER NOT NULL, path TEXT NOT NULL, mpp REAL,
   status TEXT NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'running', 'done', 'failed')),
   request TEXT NOT NULL DEFAULT '', key TEXT NOT NULL DEFAULT '', attempts INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '',
-  started_s REAL, ended_s REAL, seconds REAL NOT NULL DEFAULT 0, blocks INTEGER, row TEXT, seen TEXT NOT NULL DEFAULT '');
+  started_s REAL, ended_s REAL, seconds REAL NOT NULL DEFAULT 0, blocks INTEGER, row TEXT);
 CREATE TABLE IF NOT EXISTS blocks (
   slide_id TEXT NOT NULL, stage TEXT NOT NULL, block INTEGER NOT NULL, patches INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (slide_id, stage, block)) WITHOUT ROWID;
 """
 
-_ADDED = {"sealed": "TEXT NOT NULL DEFAULT ''"}
-"""Columns of the table slides that ledgers of earlier versions lack."""
+_ADDED = {"seen": "TEXT NOT NULL DEFAULT ''", "sealed": "TEXT NOT NULL DEFAULT ''"}
+"""Columns of the table slides that earlier ledgers lack."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,10 @@ class Ledger:
     def _columns(self) -> set[str]:
         return {row[1] for row in self._db.execute("PRAGMA table_info(slides)")}
 
+    def _added(self, name: str) -> str:
+        """Return a column for a query; of an earlier ledger that is only looked at, its default."""
+        return name if name in self._columns() else "''"
+
     def add_slides(self, slides: Sequence[SlideInput], hidden: bool = False) -> None:
         """Enter a batch's slides, `hidden` without their paths; those known keep their state, and a part of them their order."""
         with self._readable():
@@ -148,8 +152,10 @@ class Ledger:
     def slides(self) -> list[SlideRecord]:
         """Return all slides in the batch's order."""
         with self._readable():
+            seen = self._added("seen")
             rows = self._db.execute(
-                "SELECT slide_id, path, mpp, status, key, attempts, error, request, seen FROM slides ORDER BY position, slide_id"
+                f"SELECT slide_id, path, mpp, status, key, attempts, error, request, {seen} FROM slides "  # noqa: S608 - see _added
+                "ORDER BY position, slide_id"
             ).fetchall()
         return [SlideRecord(slide_of(*r[:3]), *r[3:]) for r in rows]
 
@@ -185,8 +191,9 @@ class Ledger:
         if not resumed:
             self._write("DELETE FROM blocks WHERE slide_id = ?", (slide_id,))
             self._write("UPDATE slides SET seconds = 0, row = NULL WHERE slide_id = ?", (slide_id,))
-        self._write("UPDATE slides SET sealed = '' WHERE slide_id = ?", (slide_id,))
-        self._write("UPDATE slides SET key = ?, blocks = ? WHERE slide_id = ?", (key, blocks, slide_id))
+        self._write(
+            "UPDATE slides SET key = ?, blocks = ?, sealed = '' WHERE slide_id = ?", (key, blocks, slide_id)
+        )
 
     def block_done(self, slide_id: str, stage: str, block: int, patches: int, seconds: float) -> None:
         """Note a finished block of a stage."""
@@ -242,9 +249,9 @@ class Ledger:
     def seals(self) -> dict[str, str]:
         """Return the digests of the manifests of finished slides, where they were noted."""
         with self._readable():
-            if "sealed" not in self._columns():
-                return {}
-            return dict(self._db.execute("SELECT slide_id, sealed FROM slides WHERE sealed != ''").fetchall())
+            sealed = self._added("sealed")
+            rows = self._db.execute(f"SELECT slide_id, {sealed} FROM slides").fetchall()  # noqa: S608 - see _added
+        return {slide_id: digest for slide_id, digest in rows if digest}
 
     def failed(self, slide_id: str, error: str, seen: str = "") -> None:
         """Note why a slide failed, and what its file was like."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minugan_jobs.ledger import VERSION, Ledger
+from minugan_jobs.ledger import LEDGER, VERSION, Ledger
 from minugan_jobs.lock import OWNER, held, hold
 from minugan_jobs.look import status_of
 
@@ -84,6 +84,24 @@ def test_the_digest_of_a_manifest_is_that_of_the_moment_its_slide_was_finished(t
         digests.append(ledger.seals()["s0"])
     first, second = (hashlib.sha256(text).hexdigest() for text in (b"first", b"second"))
     assert digests == [first, first, second]
+
+
+def test_a_ledger_of_before_columns_were_added_is_read_and_gone_on_with(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.add_slides(SLIDES)
+    ledger.close()
+    with sqlite3.connect(tmp_path / LEDGER) as db:
+        for name in ("seen", "sealed"):
+            db.execute(f"ALTER TABLE slides DROP COLUMN {name}")
+    db.close()
+    looking = Ledger(tmp_path, read_only=True)
+    assert [r.seen for r in looking.slides()] == ["", "", ""]
+    assert looking.seals() == {}
+    looking.close()
+    again = Ledger(tmp_path)
+    again.failed("s1", "why", "a mark")
+    assert [r.seen for r in again.slides()] == ["", "a mark", ""]
+    again.close()
 
 
 def test_a_ledger_of_another_version_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
+from torch import nn
 
 from minugan_training.fit import Progress, fit
 from minugan_training.index import Entry
@@ -98,6 +99,15 @@ def folds_of(
     return folds
 
 
+def trained(
+    experiment: Experiment, pool: Pool, folder: Path, progress: Progress | None, device: str
+) -> nn.Module:
+    """Train in a folder, from its checkpoint if there is one; return the network, on the CPU, ready to score."""
+    network = build_network(experiment)
+    network.load_state_dict(fit(experiment, pool, folder, progress, device=device))
+    return network.eval()
+
+
 def crossvalidate(
     experiment: Experiment,
     pool: Pool,
@@ -134,10 +144,9 @@ def crossvalidate(
         if not done.is_file():
             # Patches of other sources, such as hard negatives, must not come from the patients held out either.
             hidden = {pool.entries[places[n][0]].patient for n in held_out} if by == "patient" else ()
-            train = pool.only([p for n, p in enumerate(places) if n not in set(held_out)], hidden)
-            network = build_network(experiment)
-            network.load_state_dict(fit(experiment, train, folder, progress, device=device))
-            rows = score_patches(network.eval(), experiment, pool, [places[n] for n in held_out], number)
+            train = pool.only([places[n] for n in sorted(set(range(len(places))) - set(held_out))], hidden)
+            network = trained(experiment, train, folder, progress, device)
+            rows = score_patches(network, experiment, pool, [places[n] for n in held_out], number)
             write_text(done, json.dumps([r.model_dump() for r in rows]) + "\n", parents=True)
         scores += [PatchScore.model_validate(r) for r in json.loads(done.read_text("utf-8"))]
     result = CrossValidation(

@@ -53,18 +53,25 @@ def score_image(predictor: Predictor, image: NDArray[np.uint8], stride_px: int =
 
 def full_fields(entries: Sequence[Entry]) -> list[Entry]:
     """Return the images where every mitosis, and so every negative, is known, and that are larger than a patch."""
-    return [e for e in entries if e.mitoses != "unknown" and min(e.width_px, e.height_px) >= 2 * PATCH_PX]
+    return [e for e in entries if _is_field(e)]
 
 
 def patches_among(entries: Sequence[Entry]) -> list[Entry]:
     """Return the images with known mitoses that are neither crops nor full fields, such as the paper's patches of 256 px."""
-    left_out = [id(e) for e in full_fields(entries) + crops_of(entries)]
-    return [e for e in entries if e.mitoses != "unknown" and id(e) not in left_out]
+    return [e for e in entries if e.mitoses != "unknown" and not (_is_field(e) or _is_crop(e))]
 
 
 def crops_of(entries: Sequence[Entry]) -> list[Entry]:
     """Return the images smaller than a patch, with known mitoses."""
-    return [e for e in entries if e.mitoses == "known" and max(e.width_px, e.height_px) < PATCH_PX]
+    return [e for e in entries if _is_crop(e)]
+
+
+def _is_field(e: Entry) -> bool:
+    return e.mitoses != "unknown" and min(e.width_px, e.height_px) >= 2 * PATCH_PX
+
+
+def _is_crop(e: Entry) -> bool:
+    return e.mitoses == "known" and max(e.width_px, e.height_px) < PATCH_PX
 
 
 def scored_crops(

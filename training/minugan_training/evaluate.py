@@ -22,7 +22,7 @@ from minugan_training.detect import (
     scored_crops,
 )
 from minugan_training.index import Entry
-from minugan_training.matching import match
+from minugan_training.matching import Matches, match
 from minugan_training.metrics import (
     Detections,
     average_precision,
@@ -141,13 +141,14 @@ class _Judge:
             sample = load_sample(self._root, entry)
             scores = score_image(self._predictor, sample.image)
             truth = mitosis_truth(self._root, entry, sample)
-            counts, hits = self._field(sample, scores, truth)
-            found.append((entry, counts))
-            ranked += self._ranked(sample, scores, truth)
-            if (
-                entry.mitoses_kind != "points"
-            ):  # an outline made from a centre is no truth to be measured against
-                overlaps += hits
+            unknown = sample.labels[..., MITOSES] == UNKNOWN
+            kept = self._kept(mitosis_candidates(scores, self._cut), sample.mpp).where_known(unknown)
+            matched = match(kept.xy_px, truth, self._radius_um / sample.mpp)
+            area = float((~unknown).sum()) * sample.mpp**2 / UM2_PER_MM2
+            found.append((entry, _counts(matched, area)))
+            ranked += self._ranked(sample, scores, truth, unknown)
+            if entry.outlined:
+                overlaps += self._overlaps(sample, scores, matched.pairs, kept, truth)
         for scanner in ("all", *sorted({e.scanner for e in entries})):
             yield from _detections(
                 f"{kind}, {scanner}", split, [(e, d) for e, d in found if scanner in {"all", e.scanner}]
@@ -165,23 +166,14 @@ class _Judge:
                 value=float(np.mean(overlaps)), images=len(entries), groups=len(overlaps),
             )  # fmt: skip
 
-    def _field(
-        self, sample: Sample, scores: NDArray[np.uint8], truth: NDArray[np.float64]
-    ) -> tuple[Detections, list[float]]:
-        unknown = sample.labels[..., MITOSES] == UNKNOWN
-        found = self._kept(mitosis_candidates(scores, self._cut), sample.mpp).where_known(unknown)
-        matched = match(found.xy_px, truth, self._radius_um / sample.mpp)
-        area = float((~unknown).sum()) * sample.mpp**2 / UM2_PER_MM2
-        counts = Detections(
-            len(matched.pairs), len(matched.false_positives), len(matched.false_negatives), area
-        )
-        return counts, self._overlaps(sample, scores, matched.pairs, found, truth)
-
     def _ranked(
-        self, sample: Sample, scores: NDArray[np.uint8], truth: NDArray[np.float64]
+        self,
+        sample: Sample,
+        scores: NDArray[np.uint8],
+        truth: NDArray[np.float64],
+        unknown: NDArray[np.bool_],
     ) -> list[tuple[float, bool]]:
         """Return a value for each candidate, and whether it is a mitosis: all that a low cut finds, whatever the card's are."""
-        unknown = sample.labels[..., MITOSES] == UNKNOWN
         cut = replace(self._cut, mitosis=min(_RANKED_FROM, self._cut.mitosis))
         least_px = self._card.mitosis_min_area_um2 / sample.mpp**2
         found = mitosis_candidates(scores, cut).kept(least_px, 0).where_known(unknown)
@@ -239,6 +231,12 @@ class _Judge:
                     data="nuclei", split=split, figure=name, value=float(np.mean(values)), low=low, high=high,
                     images=len(values), groups=len(values),
                 )  # fmt: skip
+
+
+def _counts(matched: Matches, area_mm2: float) -> Detections:
+    return Detections(
+        len(matched.pairs), len(matched.false_positives), len(matched.false_negatives), area_mm2
+    )
 
 
 def _object_at(labels: NDArray[np.int32], xy: NDArray[np.float64]) -> NDArray[np.bool_]:

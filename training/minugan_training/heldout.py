@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from pydantic import BaseModel, ConfigDict
 
-from minugan_training.crossval import patches_of
-from minugan_training.fit import Progress, fit
+from minugan_training.crossval import patches_of, trained
+from minugan_training.fit import Progress
 from minugan_training.patchscore import PatchScore, score_patches
 from minugan_training.sampling import Pool
 from minugan_training.settings import Experiment, Source
-from minugan_training.state import build_network
 from wsi_minugan.errors import DataError
 from wsi_minugan.outputs.atomic import write_text
 
@@ -55,8 +53,8 @@ def score_held_out(
         Which images are held out.
     progress : callable, optional
         Told of every logged step.
-    device : str
-        Where to train.
+    device : {"cpu", "cuda", "auto"}
+        Where to train; the patches are scored on the CPU.
 
     Raises
     ------
@@ -67,11 +65,8 @@ def score_held_out(
     test = patches_of(pool, experiment, [apart])
     train = patches_of(pool, experiment, experiment.sources)
     _check_apart(pool, {k for k, _, _ in train}, {k for k, _, _ in test})
-    network = build_network(experiment)
-    weights = fit(experiment, pool.only(train), out / FINAL, progress, device=device)
-    network.load_state_dict({k: v.cpu() for k, v in weights.items()})
-    with torch.inference_mode():
-        rows = score_patches(network.eval(), experiment, pool, test, 0)
+    network = trained(experiment, pool.only(train), out / FINAL, progress, device)
+    rows = score_patches(network, experiment, pool, test, 0)
     result = HeldOut(experiment=experiment.name, settings=experiment, splits=apart.splits, patches=rows)
     write_text(out / HELD_OUT, result.model_dump_json(indent=1) + "\n", parents=True)
     return result

@@ -44,6 +44,11 @@ class Entry(BaseModel):
     ignore: str = Field("", description="Path of a mask: where it is not 0, nothing is known.")
 
     @property
+    def outlined(self) -> bool:
+        """Whether experts outlined the mitoses; an outline made from a centre is no truth to be measured against."""
+        return self.mitoses == "known" and self.mitoses_kind != "points"
+
+    @property
     def points_px(self) -> list[tuple[float, float]]:
         """Centres of the mitoses, where these are given as points."""
         if self.mitoses_kind != "points" or not self.mitoses_truth:

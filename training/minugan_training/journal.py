@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from wsi_minugan.outputs.lines import cut_broken_line
+
 JOURNAL = "metrics.jsonl"
 
 
@@ -18,12 +20,9 @@ def add_row(folder: Path, row: Mapping[str, float]) -> None:
 def mend(folder: Path) -> None:
     """Cut off a last line that a kill broke, so that the next row is not glued to it; training logs that step again."""
     path = folder / JOURNAL
-    if not path.is_file():
-        return
-    whole = path.read_bytes().rfind(b"\n") + 1
-    if whole < path.stat().st_size:
+    if path.is_file():
         with path.open("r+b") as f:
-            f.truncate(whole)
+            cut_broken_line(f)
 
 
 def read_metrics(folder: Path) -> Sequence[dict[str, float]]:

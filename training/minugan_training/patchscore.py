@@ -61,14 +61,13 @@ def score_patches(
         entry, place = pool.entries[places[k][0]], places[k]
         corner = np.array(place[1:]) - experiment.patch_px / 2
         counts = _hits(classes, labels, pool.mitosis_centres(place[0]) - corner)
-        outlined = entry.mitoses == "known" and entry.mitoses_kind != "points"
         mitosis = classes == MITOSIS
         nucleus = (classes == NUCLEUS) | (mitosis & (labels[..., MITOSES] == UNKNOWN))
         rows.append(
             PatchScore(
                 fold=fold, dataset=entry.dataset, scanner=entry.scanner, patient=entry.patient, image=entry.image,
                 x_px=place[1], y_px=place[2], tp=counts[0], fp=counts[1], fn=counts[2],
-                dice_mitoses=_overlap(mitosis, labels[..., MITOSES]) if outlined else None,
+                dice_mitoses=_overlap(mitosis, labels[..., MITOSES]) if entry.outlined else None,
                 dice_nuclei=_overlap(nucleus, labels[..., NUCLEI]) if entry.nuclei == "known" else None,
             )
         )  # fmt: skip

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from minugan_training.augment import cut_patch
 from minugan_training.charts import new_figure, save_figure
-from minugan_training.checkpoint import load_weights
+from minugan_training.checkpoint import load_weights, read_weights
 from minugan_training.heldout import FINAL
 from minugan_training.paper import BASELINES, Results
 from minugan_training.patchscore import PatchScore, classes_of
@@ -113,10 +113,8 @@ def _patch(
 
 
 def _predicted(experiment: Experiment, run: Path, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    from safetensors.torch import load_file
-
     network = build_network(experiment)
-    load_weights(network, load_file(run / "weights.safetensors"))
+    load_weights(network, read_weights(run / "weights.safetensors"))
     return classes_of(network.eval(), image)
 
 

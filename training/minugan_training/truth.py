@@ -108,8 +108,13 @@ def nucleus_instances(root: Path, entry: Entry) -> NDArray[np.integer] | None:
 def read_instances(root: Path, entry: Entry) -> NDArray[np.integer] | None:
     """Return an entry's nuclei as an instance map in its sample's pixels, or None where they are not told apart."""
     instances = nucleus_instances(root, entry)
+    return None if instances is None else in_samples_pixels(instances, entry)
+
+
+def in_samples_pixels(instances: NDArray[np.integer], entry: Entry) -> NDArray[np.integer]:
+    """Return an instance map that is in an entry's own pixels in those of its sample."""
     factor = _factor(entry.mpp)
-    if instances is None or factor == 1:
+    if factor == 1:
         return instances
     size = [round(n * factor) for n in instances.shape[::-1]]  # as OpenCV rounds the image's
     return np.asarray(cv2.resize(instances, size, interpolation=cv2.INTER_NEAREST))

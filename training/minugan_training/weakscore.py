@@ -6,12 +6,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from minugan_training.index import Entry
 from minugan_training.metrics import dice
-from minugan_training.truth import load_sample, mitosis_instances
+from minugan_training.truth import in_samples_pixels, load_sample, mitosis_instances
 from minugan_training.weak import weak_outlines
 from wsi_minugan.errors import DataError
 
@@ -39,8 +38,7 @@ def outline_scores(root: Path, entries: Sequence[Entry]) -> dict[str, list[float
         if instances is None:
             continue
         image = load_sample(root, entry).image
-        size = image.shape[1], image.shape[0]
-        instances = cv2.resize(instances, size, interpolation=cv2.INTER_NEAREST)
+        instances = in_samples_pixels(instances, entry)
         for number in np.unique(instances[instances > 0]).tolist():
             mask = instances == number
             y, x = np.argwhere(mask).mean(axis=0)

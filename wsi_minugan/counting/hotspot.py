@@ -75,9 +75,9 @@ def find_hotspot(
     if len(points) == 0:
         return None
     places, weights = np.unique(points, axis=0, return_counts=True)
-    cloud = _Cloud(places, weights.astype(np.int64), cKDTree(places), cKDTree(points), float(radius_px))
     if shapely.minimum_bounding_radius(shapely.MultiPoint(places)) <= radius_px:
         return _spot(places, radius_px, len(points), tissue)
+    cloud = _Cloud(places, weights.astype(np.int64), cKDTree(places), cKDTree(points), float(radius_px))
     best, positions = _best_positions(cloud)
     spots = [
         _spot(places[list(members)], radius_px, best, tissue) for members in _sets(cloud, positions, best)

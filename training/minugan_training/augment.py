@@ -53,7 +53,16 @@ def _degrade(image: NDArray[np.uint8], change: Augmentation, rng: np.random.Gene
     if kind < change.blur + change.jpeg + change.sharpen:
         soft = cv2.GaussianBlur(image, (0, 0), 1.2).astype(np.float32)
         return np.asarray(np.clip(2 * image.astype(np.float32) - soft, 0, 255), np.uint8)
+    if kind < change.blur + change.jpeg + change.sharpen + change.reduce:
+        return _as_enlarged(image, rng.uniform(1.4, 2.0))
     return image
+
+
+def _as_enlarged(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+    """Return a patch as a slide of less than 40x shows it, read at the model's resolution."""
+    h, w = image.shape[:2]
+    small = cv2.resize(image, (round(w / factor), round(h / factor)), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def change_stains(

@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from minugan_training.augment import Patch, change_stains, cut_patch
 from minugan_training.index import Entry
 from minugan_training.settings import Experiment, Source
+from minugan_training.styles import Style, restained, style_of
 from minugan_training.truth import MITOSES, Sample, load_sample, mitosis_truth
 from wsi_minugan.errors import DataError
 
 CACHE_BYTES = 6 * 2**30
+STYLE_IMAGES = 12
+"""Images of a slide that tell its style."""
 Place = tuple[int, float, float]
 """Index of an entry, and x, y in its sample's pixels."""
 
@@ -43,6 +46,10 @@ class Pool:
         self.entries = tuple(entries)
         self._samples: OrderedDict[int, Sample] = OrderedDict()
         self._centres: dict[int, NDArray[np.float64]] = {}
+        self._slides: dict[tuple[str, str, str], list[int]] = {}
+        for k, e in enumerate(self.entries):
+            self._slides.setdefault(_slide(e), []).append(k)
+        self._styles: dict[tuple[str, str, str], Style | None] = {}
         self._only: tuple[Place, ...] | None = None
         self._hidden: frozenset[str] = frozenset()
 
@@ -68,6 +75,18 @@ class Pool:
     def _cached_bytes(self) -> int:
         # Derived, because the pools of a cross-validation's folds share one cache.
         return sum(s.image.nbytes + s.labels.nbytes for s in self._samples.values())
+
+    def style(self, index: int) -> Style | None:
+        """Return the style of the slide that an entry is of; None if no tissue is seen on it."""
+        slide = _slide(self.entries[index])
+        if slide not in self._styles:
+            self._styles[slide] = style_of(self.sample(k) for k in self._slides[slide][:STYLE_IMAGES])
+        return self._styles[slide]
+
+    def slides_among(self, indices: Iterable[int]) -> list[int]:
+        """Return one entry of each slide that entries are of."""
+        firsts = {_slide(self.entries[k]): k for k in sorted(set(indices), reverse=True)}
+        return sorted(firsts.values())
 
     def matching(self, datasets: Sequence[str], splits: Sequence[str]) -> list[int]:
         """Return the entries of data sets in splits; "" is the split of images that are in none."""
@@ -110,6 +129,10 @@ class Pool:
         if not places:
             raise DataError(f"The images of {_in_words(source)} hold no mitoses.")
         return places
+
+
+def _slide(entry: Entry) -> tuple[str, str, str]:
+    return entry.dataset, entry.patient, entry.scanner
 
 
 def _in_words(source: Source) -> str:
@@ -167,6 +190,7 @@ class Sampler:
         self._experiment = experiment
         self._mitoses = {k: pool.mitoses_of(s) for k, s in enumerate(experiment.sources) if s.at == "mitoses"}
         self._images = {k: pool.of(s) for k, s in enumerate(experiment.sources)}
+        self._slides = pool.slides_among(k for images in self._images.values() for k in images)
         self.hard: list[Place] = []
 
     def batch(self, step: int, part: int = 0) -> Batch:
@@ -207,7 +231,18 @@ class Sampler:
 
     def _one(self, k: int, source: Source, size_px: int, rng: np.random.Generator) -> Patch:
         i, x, y = self._place(k, source, rng)
-        return cut_patch(self._pool.sample(i), (x, y), size_px, self._experiment.augmentation, rng)
+        change = self._experiment.augmentation
+        image, labels = cut_patch(self._pool.sample(i), (x, y), size_px, change, rng)
+        if change.style and rng.random() < change.style:
+            image = self._in_other_style(image, i, rng)
+        return image, labels
+
+    def _in_other_style(
+        self, image: NDArray[np.uint8], index: int, rng: np.random.Generator
+    ) -> NDArray[np.uint8]:
+        other = self._slides[int(rng.integers(len(self._slides)))]
+        own, wanted = self._pool.style(index), self._pool.style(other)
+        return image if own is None or wanted is None else restained(image, own, wanted)
 
     def _mosaic(self, k: int, source: Source, size_px: int, rng: np.random.Generator) -> Patch:
         """Return a patch of four of half its side: small crops fill it, where one alone would leave most of it unknown."""

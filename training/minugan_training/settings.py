@@ -43,6 +43,10 @@ class Augmentation(_Frozen):
     blur: float = Field(0.0, ge=0, le=1, description="Share of patches blurred.")
     jpeg: float = Field(0.0, ge=0, le=1)
     sharpen: float = Field(0.0, ge=0, le=1)
+    reduce: float = Field(0.0, ge=0, le=1, description="Share of patches reduced to 20x to 29x and enlarged.")
+    style: float = Field(
+        0.0, ge=0, le=1, description="Share of patches in the stain densities of another patient's slide."
+    )
 
 
 class Mining(_Frozen):

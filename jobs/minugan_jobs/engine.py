@@ -12,7 +12,7 @@ import shlex
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -29,10 +29,13 @@ from wsi_minugan.plan import file_state
 from wsi_minugan.words import counted
 
 TASKS_PER_WORKER = 3
+_WRITTEN_AT_ONCE = 8
+"""Blocks that one task writes at most: writing one takes little more than the handing out of a task."""
 _POLL_S = 0.5
 _COUNT_WORKERS_S = 5.0
 _ORDER: tuple[Stage, ...] = ("check", "plan", "analyse", "merge", "write", "finish")
 _BLOCKWISE = {"analyse", "write"}
+_Blocks = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,8 @@ class _SlideRun:
     job: Job
     previous_key: str
     stage: Stage = "plan"
-    waiting: deque[int] = field(default_factory=lambda: deque([0]))
-    running: dict[int, Future] = field(default_factory=dict)
+    waiting: deque[_Blocks] = field(default_factory=lambda: deque([(0,)]))
+    running: dict[_Blocks, Future] = field(default_factory=dict)
     order: tuple[int, ...] = ()
 
     @property
@@ -128,7 +131,7 @@ class Engine:
         self._observe = observe
         self._stopped = stopped
         self._active: list[_SlideRun] = []
-        self._finished: queue.SimpleQueue[tuple[_SlideRun, Stage, int, Future]] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[tuple[_SlideRun, Stage, _Blocks, Future]] = queue.SimpleQueue()
         self._in_flight = 0
         self._workers, self._gpus = 1, False
         self._counted_s = -math.inf
@@ -151,11 +154,13 @@ class Engine:
     def _hand_out(self) -> None:
         if time.monotonic() - self._counted_s > _COUNT_WORKERS_S:
             self._count_workers()
-        while self._in_flight < TASKS_PER_WORKER * self._workers:
+        # With many workers by handfuls: a message to the scheduler costs it as much as a task.
+        least = max(1, self._workers // 2)
+        while (free := TASKS_PER_WORKER * self._workers - self._in_flight) >= least:
             slide = next((s for s in self._active if s.waiting), None) or self._open_next()
             if slide is None:
                 return
-            self._submit(slide, slide.waiting.popleft())
+            self._submit(slide, [slide.waiting.popleft() for _ in range(min(free, len(slide.waiting)))])
 
     def _count_workers(self) -> None:
         self._check_scheduler()
@@ -192,30 +197,31 @@ class Engine:
         return None
 
     def _begin(self, slide: _SlideRun) -> None:
-        slide.stage, slide.waiting = "plan", deque([0])
+        slide.stage, slide.waiting = "plan", deque([(0,)])
         self._ledger.begin(slide.slide_id, slide.job.request)
         self._observe(Event("started", slide.slide_id))
 
-    def _submit(self, slide: _SlideRun, index: int) -> None:
+    def _submit(self, slide: _SlideRun, tasks: Sequence[_Blocks]) -> None:
         stage = slide.stage
         # Stages that end a slide go before new blocks: they free its scratch.
-        future = self._client.submit(
+        futures = self._client.map(
             run_stage,
-            stage,
-            slide.job,
-            index,
-            slide.previous_key,
+            [stage] * len(tasks),
+            [slide.job] * len(tasks),
+            tasks,
+            [slide.previous_key] * len(tasks),
             pure=False,
             priority=_ORDER.index(stage),
             # Where some workers have a GPU, only these run the network, and settle its arithmetic; the others do the rest.
             resources={"GPU": 1} if stage in {"check", "plan", "analyse"} and self._gpus else None,
         )
-        self._expect(slide, stage, index, future)
+        for blocks, future in zip(tasks, futures, strict=True):
+            self._expect(slide, stage, blocks, future)
 
-    def _expect(self, slide: _SlideRun, stage: Stage, index: int, future: Future) -> None:
-        slide.running[index] = future
+    def _expect(self, slide: _SlideRun, stage: Stage, blocks: _Blocks, future: Future) -> None:
+        slide.running[blocks] = future
         self._in_flight += 1
-        future.add_done_callback(lambda f: self._finished.put((slide, stage, index, f)))
+        future.add_done_callback(lambda f: self._finished.put((slide, stage, blocks, f)))
 
     def _collect(self) -> None:
         """Take what has ended; waits a moment for the first."""
@@ -225,25 +231,25 @@ class Engine:
             return
         while not self._finished.empty():
             items.append(self._finished.get())
-        for slide, stage, index, future in items:
+        for slide, stage, blocks, future in items:
             self._in_flight -= 1
             if slide in self._active:
-                slide.running.pop(index, None)
-                self._take(slide, stage, index, future)
+                slide.running.pop(blocks, None)
+                self._take(slide, stage, blocks, future)
 
-    def _take(self, slide: _SlideRun, stage: Stage, index: int, future: Future) -> None:
+    def _take(self, slide: _SlideRun, stage: Stage, blocks: _Blocks, future: Future) -> None:
         if future.status == "finished":
-            self._advance(slide, stage, index, future.result())
+            self._advance(slide, stage, blocks, future.result())
         elif future.status in {"lost", "pending"}:
             # Its worker died between the end of the task and this moment: Dask runs it again by itself.
-            self._expect(slide, stage, index, future)
+            self._expect(slide, stage, blocks, future)
         elif future.status == "cancelled":
             # Not by this engine, which forgets the slide first: Dask cancels all tasks of a scheduler that was lost or restarted.
             raise self._gone()
         else:
-            self._fail(slide, *_why(slide, stage, index, future, self._deaths.of(future.key)))
+            self._fail(slide, *_why(slide, stage, blocks, future, self._deaths.of(future.key)))
 
-    def _advance(self, slide: _SlideRun, stage: Stage, index: int, outcome: Outcome) -> None:
+    def _advance(self, slide: _SlideRun, stage: Stage, blocks: _Blocks, outcome: Outcome) -> None:
         if stage == "check":
             self._checked(slide, outcome)
         elif stage == "plan":
@@ -251,7 +257,7 @@ class Engine:
         elif stage == "finish":
             self._done(slide, outcome)
         else:
-            self._ledger.block_done(slide.slide_id, stage, index, outcome.patches, outcome.seconds)
+            self._ledger.blocks_ended(slide.slide_id, stage, blocks, outcome.patches, outcome.seconds)
             if stage == "analyse":
                 self._observe(Event("block", slide.slide_id, outcome=outcome))
             if not slide.waiting and not slide.running:
@@ -288,7 +294,13 @@ class Engine:
             slide.stage = _ORDER[_ORDER.index(slide.stage) + 1]
             indices = slide.order if slide.stage in _BLOCKWISE else (0,)
             done = self._ledger.blocks(slide.slide_id, slide.stage)
-            slide.waiting = deque(k for k in indices if k not in done)
+            left = [k for k in indices if k not in done]
+            size = self._at_once(len(left)) if slide.stage == "write" else 1
+            slide.waiting = deque(tuple(left[k : k + size]) for k in range(0, len(left), size))
+
+    def _at_once(self, blocks: int) -> int:
+        """Return how many blocks a task writes, so that no worker waits for another's."""
+        return min(_WRITTEN_AT_ONCE, max(1, blocks // (TASKS_PER_WORKER * self._workers)))
 
     def _done(self, slide: _SlideRun, outcome: Outcome) -> None:
         self._ledger.done(slide.slide_id, outcome.row, outcome.seconds)
@@ -313,12 +325,13 @@ class Engine:
                 future.cancel()
 
 
-def _why(slide: _SlideRun, stage: Stage, index: int, future: Future, deaths: int) -> tuple[str, str]:
+def _why(slide: _SlideRun, stage: Stage, blocks: _Blocks, future: Future, deaths: int) -> tuple[str, str]:
     """Return why a task ended badly: a sentence, and the traceback of what nobody expected."""
     error: Any = future.exception()
     if isinstance(error, MinuganError):
         return str(error), ""
-    where = f"block {index} of {slide.slide_id}" if stage in _BLOCKWISE else f"{slide.slide_id} ({stage})"
+    named = stage in _BLOCKWISE and len(blocks) == 1
+    where = f"block {blocks[0]} of {slide.slide_id}" if named else f"{slide.slide_id} ({stage})"
     if isinstance(error, KilledWorker):
         number = deaths if deaths >= LIMIT else error.allowed_failures + 1
         why = (

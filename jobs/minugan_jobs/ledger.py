@@ -195,12 +195,15 @@ class Ledger:
             "UPDATE slides SET key = ?, blocks = ?, sealed = '' WHERE slide_id = ?", (key, blocks, slide_id)
         )
 
-    def block_done(self, slide_id: str, stage: str, block: int, patches: int, seconds: float) -> None:
-        """Note a finished block of a stage."""
+    def blocks_ended(
+        self, slide_id: str, stage: str, blocks: Sequence[int], patches: int, seconds: float
+    ) -> None:
+        """Note finished blocks of a stage, with what they took together."""
         with self._readable():
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute(
-                "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?)", (slide_id, stage, block, patches)
+            self._db.executemany(
+                "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?)",
+                [(slide_id, stage, block, 0 if k else patches) for k, block in enumerate(blocks)],
             )
             self._db.execute(
                 "UPDATE slides SET seconds = seconds + ? WHERE slide_id = ?", (seconds, slide_id)

@@ -10,6 +10,7 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -129,8 +130,8 @@ class Outcome:
 class StageRunner(Protocol):
     """What runs stages; the engine knows nothing of slides."""
 
-    def run(self, stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:
-        """Run one stage; `index` is the block, `previous_key` the key of earlier work ("plan" only)."""
+    def run(self, stage: Stage, job: Job, blocks: Sequence[int], previous_key: str) -> Outcome:
+        """Run one stage; `blocks` are the blocks that it shall do, `previous_key` the key of earlier work ("plan" only)."""
 
 
 class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
@@ -158,14 +159,14 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         hush_libraries()
         threading.Thread(target=importlib.import_module, args=(_NETWORK,), daemon=True).start()
 
-    def run(self, stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:
+    def run(self, stage: Stage, job: Job, blocks: Sequence[int], previous_key: str) -> Outcome:
         """Run one stage of a slide; see `StageRunner`."""
         with self._one_at_a_time:
             if self._worker is not None:
                 tell_begun(self._worker)
-            return self._run(stage, job, index, previous_key)
+            return self._run(stage, job, blocks, previous_key)
 
-    def _run(self, stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:
+    def _run(self, stage: Stage, job: Job, blocks: Sequence[int], previous_key: str) -> Outcome:
         start = time.perf_counter()
         if stage in {"check", "plan"}:
             planned = (self._check if stage == "check" else self._make_plan)(job, previous_key)
@@ -177,14 +178,16 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         nuclei = job.settings.nuclei
         if stage == "analyse":
             cuts = cuts_of(work.bundle, job.settings)
-            predictor = self._predict(job, work.settings)
-            done = analyse_block(plan, index, self._reader(job), predictor, cuts, job.folder, nuclei)
-            return Outcome(time.perf_counter() - start, done.patches, done.tissue_mm2)
+            predictor, reader = self._predict(job, work.settings), self._reader(job)
+            done = [analyse_block(plan, k, reader, predictor, cuts, job.folder, nuclei) for k in blocks]
+            patches, area = sum(d.patches for d in done), sum(d.tissue_mm2 for d in done)
+            return Outcome(time.perf_counter() - start, patches, area)
         row = None
         if stage == "merge":
             merge_blocks(plan, cuts_of(work.bundle, job.settings), job.folder, nuclei)
         elif stage == "write":
-            write_block(plan, index, job.folder, nuclei)
+            for k in blocks:
+                write_block(plan, k, job.folder, nuclei)
         else:
             row = finish_slide(plan, self._reader(job), work, job.folder)
             self._forget(job)
@@ -293,7 +296,7 @@ def work_key(job: Job, settings: RunSettings, mark: str, bundle: Bundle) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def run_stage(stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:
+def run_stage(stage: Stage, job: Job, blocks: Sequence[int], previous_key: str) -> Outcome:
     """Run one stage on the worker that executes this task."""
     bench: StageRunner = get_worker().plugins[Bench.name]
-    return bench.run(stage, job, index, previous_key)
+    return bench.run(stage, job, blocks, previous_key)

@@ -131,7 +131,7 @@ def one_pass(job: Any, replay: Replay, clock: Clock) -> int:
     for stage in ("plan", "analyse", "merge", "write", "finish"):
         for index in range(blocks if stage in {"analyse", "write"} else 1):
             run = bench.run if stage == "plan" else clock.timed(f"rest of {stage}", bench.run)
-            outcome = run(stage, job, index, "")
+            outcome = run(stage, job, (index,), "")
             if outcome.planned:
                 blocks = outcome.planned.blocks
     return blocks

@@ -51,7 +51,7 @@ def main() -> None:
     job = Job(SlideInput("slide", a.slide), out / "slide", settings, find_bundle(a.model), "")
     bench = Bench()
     bench.setup(None)
-    blocks = bench.run("plan", job, 0, "").planned.blocks
+    blocks = bench.run("plan", job, (0,), "").planned.blocks
     predictor = bench._predict(job, settings)
     patches = np.random.default_rng(0).integers(0, 256, (a.batch, 256, 256, 3), np.uint8)
     predictor.predict(patches)
@@ -63,7 +63,7 @@ def main() -> None:
     watcher = threading.Thread(target=busy_percent, args=(stop, busy), daemon=True)
     watcher.start()
     start = time.perf_counter()
-    count = sum(bench.run("analyse", job, k, "").patches for k in range(blocks))
+    count = sum(bench.run("analyse", job, (k,), "").patches for k in range(blocks))
     rate = count / (time.perf_counter() - start)
     stop.set()
     sys.stdout.write(

@@ -62,7 +62,7 @@ def main() -> None:
     for stage in ("plan", "analyse", "merge", "write", "finish"):
         for index in range(blocks if stage in {"analyse", "write"} else 1):
             start = time.perf_counter()
-            outcome = bench.run(stage, job, index, "")
+            outcome = bench.run(stage, job, (index,), "")
             spent[stage] += time.perf_counter() - start
             count += outcome.patches
             if outcome.planned:

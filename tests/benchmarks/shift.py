@@ -25,7 +25,7 @@ def classes_of(path: Path, out: Path, mpp: float, model: str) -> np.ndarray:
     job = Job(SlideInput("s", path, mpp), out, RunSettings(tissue=False), find_bundle(model), "")
     for stage in ("plan", "analyse", "merge", "write"):
         for index in range(blocks if stage in {"analyse", "write"} else 1):
-            planned = bench.run(stage, job, index, "").planned
+            planned = bench.run(stage, job, (index,), "").planned
             blocks = planned.blocks if planned else blocks
     return np.asarray(zarr.open_array(out / "masks.zarr" / "labels" / "classes" / "0", mode="r"))
 

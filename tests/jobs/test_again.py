@@ -59,11 +59,11 @@ def test_a_plan_of_other_settings_is_not_gone_on_with(slides: Path, tmp_path: Pa
         )
         for s in (192, 256)
     )
-    key = bench.run("plan", narrow, 0, "").planned.key
-    assert bench.run("plan", narrow, 0, key).planned.state == "resumed"
-    bench.run("plan", wide, 0, key)
+    key = bench.run("plan", narrow, (0,), "").planned.key
+    assert bench.run("plan", narrow, (0,), key).planned.state == "resumed"
+    bench.run("plan", wide, (0,), key)
     # Here a kill comes, and the ledger still names the first key.
-    assert bench.run("plan", narrow, 0, key).planned.state == "new"
+    assert bench.run("plan", narrow, (0,), key).planned.state == "new"
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import cloudpickle
@@ -21,27 +22,33 @@ from wsi_minugan.outputs.models import SlideState
 from wsi_minugan.slides.inputs import SlideInput
 
 BLOCKS, SLEEP_S = 4, 0.25
+LARGE = 60
 
 
 class Stages(WorkerPlugin):
-    """Stages that sleep; block 1 of the slide "deadly" ends its worker."""
+    """Stages that sleep; block 1 of the slide "deadly" ends its worker, and the slide "large" keeps a list of its tasks."""
 
     name = Bench.name
 
     def setup(self, worker: Worker) -> None:
         self.worker = worker
 
-    def run(self, stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:
+    def run(self, stage: Stage, job: Job, blocks: Sequence[int], previous_key: str) -> Outcome:
         slide_id = job.slide.slide_id
         tell_begun(self.worker)
-        if (slide_id, stage, index) == ("deadly", "analyse", 1):
+        if (slide_id, stage, *blocks) == ("deadly", "analyse", 1):
             time.sleep(0.05)
             with (job.model / "deaths").open("a") as f:
                 f.write("x")
             os._exit(1)
-        time.sleep(SLEEP_S)
+        if slide_id == "large":
+            with (job.model / "tasks").open("a") as f:
+                f.write(f"{stage} {' '.join(map(str, blocks))}\n")
+        else:
+            time.sleep(SLEEP_S)
         if stage == "plan":
-            return Outcome(SLEEP_S, planned=Planned(slide_id, tuple(range(BLOCKS)), "new"))
+            count = LARGE if slide_id == "large" else BLOCKS
+            return Outcome(SLEEP_S, planned=Planned(slide_id, tuple(range(count)), "new"))
         row = SlideState(slide_id=slide_id, path=slide_id, status="done") if stage == "finish" else None
         return Outcome(SLEEP_S, row=row)
 
@@ -97,3 +104,14 @@ def test_workers_hardly_wait_between_the_slides_of_a_batch(tmp_path: Path) -> No
     assert list(found.values()) == [""] * 8
     busy = 8 * (3 + 2 * BLOCKS) * SLEEP_S / (2 * spent)
     assert busy > 0.85, busy
+
+
+@pytest.mark.slow
+def test_blocks_are_analysed_one_by_one_and_written_several_at_once(tmp_path: Path) -> None:
+    found, _ = run_engine(tmp_path, ["large"])
+    assert found == {"large": ""}
+    tasks = [line.split() for line in (tmp_path / "tasks").read_text().splitlines()]
+    blocks = {s: [b for stage, *b in tasks if stage == s] for s in ("analyse", "write")}
+    for stage, at_once in (("analyse", 1), ("write", 8)):
+        assert sorted(int(k) for b in blocks[stage] for k in b) == list(range(LARGE))
+        assert max(map(len, blocks[stage])) == at_once

@@ -49,7 +49,7 @@ def test_finished_blocks_are_known_until_the_key_changes(done: list[tuple[str, i
         ledger.add_slides(SLIDES)
         ledger.planned("s0", "key", 10, resumed=False)
         for stage, block in done:
-            ledger.block_done("s0", stage, block, 1, 0.1)
+            ledger.blocks_ended("s0", stage, [block], 1, 0.1)
         ledger.close()
         ledger = Ledger(Path(folder))
         ledger.planned("s0", "key", 10, resumed)

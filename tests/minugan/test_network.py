@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from wsi_minugan.errors import DeviceError, ModelError
 from wsi_minugan.geometry import Box
@@ -186,6 +187,23 @@ def test_bf16_is_for_processors_known_to_be_faster_in_it(
 def test_a_bundle_survives_a_round_trip(tmp_path: Path) -> None:
     saved = save_bundle(tmp_path / "b", trained_a_little("batch").state_dict(), card())
     assert load_bundle(tmp_path / "b") == saved
+
+
+def test_statistics_too_large_for_half_precision_are_kept(tmp_path: Path) -> None:
+    network = trained_a_little("batch")
+    network.get_buffer("coarse.2.running_var")[:] = 1e5
+    saved = load_file(save_bundle(tmp_path / "b", network.state_dict(), card()).weights)
+    assert saved["coarse.1.weight"].dtype == torch.float16
+    assert (saved["coarse.2.running_var"] == 1e5).all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path, value: float) -> None:
+    network = trained_a_little("batch")
+    with torch.no_grad():
+        network.get_parameter("coarse.1.weight")[0] = value  # half precision ends at 65504
+    with pytest.raises(ModelError, match="not all numbers"):
+        save_bundle(tmp_path / "b", network.state_dict(), card())
 
 
 def test_changed_weights_are_refused(tmp_path: Path) -> None:

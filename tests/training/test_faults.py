@@ -23,7 +23,7 @@ from minugan_training.parallel import local_device
 from minugan_training.sampling import Pool
 from minugan_training.settings import Experiment
 from minugan_training.truth import load_sample
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import wsi_minugan.minugan.devices
@@ -38,6 +38,7 @@ STARVED = """
 import resource, sys
 from pathlib import Path
 import torch
+from safetensors.torch import save_file
 from minugan_training.fit import fit
 from minugan_training.index import read_index
 from minugan_training.sampling import Pool
@@ -193,6 +194,10 @@ def test_weights_to_start_from_that_do_not_fit_end_in_a_sentence(
     fit(settings("supervised", steps=1, ngf=3), pool(tmp_path), tmp_path / "wider")
     weights.write_bytes((tmp_path / "wider" / "weights.safetensors").read_bytes())
     assert "ngf 2" in error_of(call, capsys, monkeypatch)
+    broken = fit(settings("supervised", steps=1), pool(tmp_path), tmp_path / "same")
+    broken["coarse.2.running_var"][0] = float("inf")
+    save_file(broken, weights)
+    assert "not all numbers" in error_of(call, capsys, monkeypatch)
 
 
 def test_weights_with_other_norms_are_started_from(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from minugan_training.checkpoint import read_weights
+from minugan_training.faults import all_finite
 from minugan_training.settings import Experiment
 from minugan_training.unet import UNet
 from wsi_minugan.errors import TrainingError
@@ -95,6 +96,11 @@ def _load_start(network: nn.Module, experiment: Experiment) -> None:
             f"The weights {experiment.start_from} are of another network than that of {experiment.name} "
             f"({experiment.network}, ngf {experiment.ngf}): {len(missing)} layers are missing, {len(others)} have another "
             "shape. Start from weights of the same network and ngf."
+        )
+    if not all_finite(v for k, v in given.items() if k in own):
+        raise TrainingError(
+            f"The weights {experiment.start_from} are not all numbers, and no training mends a norm's statistics. "
+            "Start from other weights."
         )
     network.load_state_dict(given, strict=False)
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsi_minugan.errors import ModelError
+from wsi_minugan.words import counted
 
 WEIGHTS = "model.safetensors"
 CARD = "card.json"
@@ -158,17 +159,32 @@ def save_bundle(path: Path, state: Mapping[str, Any], card: Mapping[str, Any], f
     card : mapping
         Fields of `ModelCard` but for `weights_sha256`.
     fp16 : bool
-        Store floating-point weights in half precision.
+        Store the kernels in half precision; a norm's statistics can be too large for it, and stay as they are.
+
+    Raises
+    ------
+    ModelError
+        If a weight is not a finite number, also after rounding.
     """
     import torch
     from safetensors.torch import save_file
 
     path.mkdir(parents=True, exist_ok=True)
     kept = {
-        name: (t.half() if fp16 and t.is_floating_point() and t.ndim > 1 else t).detach().contiguous().cpu().clone()
+        name: (t.half() if fp16 and t.is_floating_point() and t.ndim > 1 else t)
+        .detach()
+        .contiguous()
+        .cpu()
+        .clone()
         for name, t in state.items()
         if isinstance(t, torch.Tensor) and not name.endswith("num_batches_tracked")
     }
+    broken = [name for name, t in kept.items() if not bool(torch.isfinite(t).all())]
+    if broken:
+        raise ModelError(
+            f"The weights are not all numbers ({counted(len(broken), 'layer')}, first {broken[0]}), so they make no model. "
+            "Take an earlier checkpoint's."
+        )
     save_file(kept, path / WEIGHTS)
     full = ModelCard(**card, weights_sha256=sha256_of(path / WEIGHTS))
     (path / CARD).write_text(full.model_dump_json(indent=2) + "\n", "utf-8")

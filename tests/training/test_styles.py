@@ -1,0 +1,85 @@
+"""A patch in another slide's stain densities has that slide's colours, and its own nuclei."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from minugan_training.augment import cut_patch
+from minugan_training.sampling import Sampler
+from minugan_training.settings import Augmentation
+from minugan_training.stain import STAINS, UNMIX
+from minugan_training.styles import Style, restained, style_of
+from minugan_training.truth import UNKNOWN, Sample
+
+from tests.training.test_data import drawn, experiment, pool
+
+
+def stained(factor: float, seed: int = 0) -> Sample:
+    """Return noise of haematoxylin and eosin, `factor` times as dense, on a white ground."""
+    rng = np.random.default_rng(seed)
+    density = np.zeros((120, 120, 3), np.float32)
+    density[20:, :, :2] = factor * rng.uniform(0.3, 0.7, (100, 120, 2))
+    image = np.clip(256 * np.exp(-(density @ STAINS)) - 1, 0, 255).astype(np.uint8)
+    return Sample(image, np.zeros((120, 120, 3), np.uint8), 0.25)
+
+
+def style(sample: Sample) -> Style:
+    found = style_of([sample])
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.7])
+def test_tissue_takes_the_other_slides_densities_and_the_ground_stays(factor: float) -> None:
+    own, other = stained(1.0), stained(factor, seed=1)
+    found = restained(own.image, style(own), style(other))
+    moved = style(Sample(found, own.labels, 0.25))
+    assert np.allclose(moved.mean[:2], style(other).mean[:2], rtol=0.06)
+    assert np.allclose(moved.spread[:2], style(other).spread[:2], rtol=0.1)
+    assert np.array_equal(found[:20], own.image[:20])
+
+
+def test_the_order_of_densities_stays() -> None:
+    own, other = stained(1.0), stained(1.5, seed=1)
+    found = restained(own.image, style(own), style(other))
+    before, after = (
+        (-np.log((i[30:].astype(np.float32) + 1) / 256) @ UNMIX[:, 0]).ravel() for i in (own.image, found)
+    )
+    assert np.corrcoef(before, after)[0, 1] > 0.98
+
+
+def test_a_slides_own_style_changes_nothing() -> None:
+    image = drawn()[0]
+    own = style(Sample(image, np.zeros_like(image), 0.25))
+    assert np.abs(restained(image, own, own).astype(int) - image).max() <= 1
+
+
+def test_paint_has_no_part_in_a_style() -> None:
+    plain, painted = stained(1.0), stained(1.0)
+    painted.image[50:100] = (255, 220, 0)
+    painted.labels[50:100] = UNKNOWN
+    assert np.allclose(style(plain).mean, style(painted).mean, atol=0.03)
+
+
+def test_a_slide_without_tissue_has_no_style() -> None:
+    white = np.full((60, 60, 3), 255, np.uint8)
+    assert style_of([Sample(white, np.zeros_like(white), 0.25)]) is None
+    assert style_of([]) is None
+
+
+def test_a_batch_in_other_styles_has_the_same_labels(tmp_path: Path) -> None:
+    p = pool(tmp_path)
+    first, second = (
+        Sampler(p, experiment(augmentation={"style": share, "rotate": False})).batch(5).labels
+        for share in (0.0, 1.0)
+    )
+    assert np.array_equal(first[0], second[0])
+
+
+def test_a_reduced_patch_has_lost_what_20x_does_not_show() -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, ::2] = 255
+    sample = Sample(image, np.zeros_like(image), 0.25)
+    change = Augmentation(rotate=False, reduce=1.0)
+    found, _ = cut_patch(sample, (32.0, 32.0), 64, change, np.random.default_rng(0))
+    assert found.std() < 0.6 * image.std()

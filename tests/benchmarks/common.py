@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -28,10 +29,19 @@ def looking_once(bundle: "Bundle") -> "Bundle":
     return replace(bundle, card=bundle.card.model_copy(update={"second_look": None}))
 
 
-def run_command(arguments: list[str]) -> list[str]:
-    """Return the call of `wsi-minugan` with these arguments in this environment, on one worker."""
+def run_command(arguments: list[str], workers: int = 1) -> list[str]:
+    """Return the call of `wsi-minugan` with these arguments in this environment."""
     code = "from wsi_minugan.cli.main import main; main()"
-    return [sys.executable, "-c", code, *arguments, "--workers", "1", "--quiet"]
+    return [sys.executable, "-c", code, *arguments, "--workers", str(workers), "--quiet"]
+
+
+def drawn_slide(folder: Path, side: int, tissue: float) -> Path:
+    """Draw a slide; one of 60,000 px takes minutes."""
+    from wsi_minugan.slides.drawn import Drawing, write_slide
+
+    path = folder / f"{side}.tiff"
+    write_slide(path, Drawing(side, side, tissue_fraction=tissue, mitoses=50))
+    return path
 
 
 def measured(call: list[str]) -> tuple[float, float]:

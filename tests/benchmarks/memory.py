@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import measured, run_command
+from common import drawn_slide, measured, run_command
 
 
 def main() -> None:
@@ -18,20 +18,13 @@ def main() -> None:
     parser.add_argument("--tissue", type=float, default=0.1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="memory-") as folder:
-        slides = arguments.slides or [drawn(Path(folder), side, arguments.tissue) for side in arguments.sides]
+        slides = arguments.slides or [
+            drawn_slide(Path(folder), side, arguments.tissue) for side in arguments.sides
+        ]
         for k, path in enumerate(slides):
             seconds, peak = measured(run_command(["run", str(path), "-o", str(Path(folder) / f"out-{k}")]))
             sys.stdout.write(f"{path.name}: peak {peak:.0f} MB, {seconds:.0f} s\n")
             sys.stdout.flush()
-
-
-def drawn(folder: Path, side: int, tissue: float) -> Path:
-    """Draw a slide; one of 60,000 px takes minutes."""
-    from wsi_minugan.slides.drawn import Drawing, write_slide
-
-    path = folder / f"{side}.tiff"
-    write_slide(path, Drawing(side, side, tissue_fraction=tissue, mitoses=50))
-    return path
 
 
 if __name__ == "__main__":

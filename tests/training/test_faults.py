@@ -38,7 +38,6 @@ STARVED = """
 import resource, sys
 from pathlib import Path
 import torch
-from safetensors.torch import save_file
 from minugan_training.fit import fit
 from minugan_training.index import read_index
 from minugan_training.sampling import Pool

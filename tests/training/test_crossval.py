@@ -13,9 +13,10 @@ from minugan_training.index import Entry
 from minugan_training.paper import load_results, summary_rows
 from minugan_training.pictures import draw_pictures
 from minugan_training.sampling import Pool
+from minugan_training.settings import Experiment, Losses
 
 from tests.training.test_data import experiment, pool
-from wsi_minugan.errors import DataError
+from wsi_minugan.errors import DataError, TrainingError
 
 
 def entry(patient: int) -> Entry:
@@ -84,6 +85,34 @@ def test_no_source_of_a_fold_by_patient_draws_from_a_patient_held_out(tmp_path: 
     part = p.only([(1, 50.0, 50.0)], {first.patient})
     assert [part.of(s) for s in sources] == [[1], [1], [1]]
     assert part.mitoses_of(sources[0]) == [(1, 50.0, 50.0)]
+
+
+def around_mitoses(**changes: object) -> Experiment:
+    return experiment(
+        sources=experiment().sources[:1], ngf=2, steps=1, losses=Losses(supervised=1.0), **changes
+    )
+
+
+@pytest.mark.parametrize("change", ["settings", "folds", "data"])
+def test_scores_of_another_cross_validation_are_not_taken_for_its_own(change: str, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    p, s, folds = pool(tmp_path), around_mitoses(), 2
+    crossvalidate(s, p, tmp_path / "out", folds, "patch")
+    first = (tmp_path / "out" / "crossval.json").read_bytes()
+    if change == "settings":
+        s = around_mitoses(learning_rate=0.5)
+    elif change == "folds":
+        p, folds = Pool(tmp_path, [p.entries[0], p.entries[0].model_copy(update={"patient": "p2"})]), 3
+    else:
+        p = Pool(tmp_path, [p.entries[0], p.entries[0].model_copy(update={"patient": "p2"})])
+    with pytest.raises(TrainingError, match="another folder"):
+        crossvalidate(s, p, tmp_path / "out", folds, "patch")
+    assert (tmp_path / "out" / "crossval.json").read_bytes() == first
+
+
+def test_folds_by_patch_refuse_sources_that_would_show_patches_held_out(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="by patient"):
+        crossvalidate(experiment(), pool(tmp_path), tmp_path / "out", 2, "patch")
 
 
 def test_a_folder_without_results_is_told(tmp_path: Path) -> None:

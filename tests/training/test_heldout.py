@@ -10,7 +10,7 @@ from minugan_training.index import Entry
 from minugan_training.paper import load_results, table_3
 from minugan_training.pictures import draw_pictures
 from minugan_training.sampling import Pool
-from minugan_training.settings import Experiment, Losses, Source
+from minugan_training.settings import Experiment, Losses, Source, Validation
 
 from tests.training.test_data import experiment, pool
 from wsi_minugan.errors import DataError
@@ -46,3 +46,22 @@ def test_a_patient_who_is_trained_on_cannot_be_held_out(tmp_path: Path) -> None:
     p = two_sets(tmp_path, "rgb-p1")
     with pytest.raises(DataError, match="rgb-p1"):
         score_held_out(small(), p, tmp_path / "results", ("other",), ("test",))
+
+
+def test_a_patient_of_hard_negatives_cannot_be_held_out(tmp_path: Path) -> None:
+    p = two_sets(tmp_path, "p9")
+    fields = p.entries[1].model_copy(update={"dataset": "fields", "split": "train", "mitoses": "absent"})
+    p = Pool(tmp_path, [*p.entries, fields])
+    sources = (*small().sources, Source(datasets=("fields",), at="hard", per_batch=1))
+    with pytest.raises(DataError, match="p9"):
+        score_held_out(
+            small().model_copy(update={"sources": sources}), p, tmp_path / "r", ("other",), ("test",)
+        )
+
+
+def test_images_that_say_when_to_stop_cannot_be_held_out(tmp_path: Path) -> None:
+    p = two_sets(tmp_path, "p9")
+    p = Pool(tmp_path, [p.entries[0], p.entries[1].model_copy(update={"dataset": "rgb", "split": "val"})])
+    stops = small().model_copy(update={"validation": Validation(every_steps=1)})
+    with pytest.raises(DataError, match="validate on"):
+        score_held_out(stops, p, tmp_path / "r", ("rgb",), ("val",))

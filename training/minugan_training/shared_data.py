@@ -33,10 +33,15 @@ def _amibr(folder: Path) -> Iterator[Entry]:
     for r in _rows(folder / "crops.csv", "file", "dataset", "slide", "split", "mitoses_px"):
         yield Entry(
             dataset="amibr", image=f"{folder.name}/{r['file']}", width_px=128, height_px=128, mpp=MPP_40X,
-            patient=f"{r['dataset']}-{Path(r['slide']).stem.split('_')[0]}", split=r["split"],
+            patient=_amibr_patient(r["dataset"], r["slide"]), split=r["split"],
             scanner=amibr_scanner(r["dataset"], r["slide"]),
             mitoses="known", mitoses_kind="points", mitoses_truth=r["mitoses_px"], nuclei="unknown",
         )  # fmt: skip
+
+
+def _amibr_patient(dataset: str, slide: str) -> str:
+    """Return the name that the same patient has in TUPAC16's and MIDOG's own layouts, so that `data check` knows it again."""
+    return f"{dataset.lower().removesuffix('21')}-{Path(slide).stem.split('_')[0]}"
 
 
 def _split_icpr12(name: str) -> str:

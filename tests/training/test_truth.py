@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from minugan_training.images import read_rgb
 from minugan_training.index import Entry, TruthKind
 from minugan_training.outlines import read_monuseg_xml, read_pixel_lists
@@ -114,3 +115,17 @@ def test_an_image_that_is_cut_short_is_an_error(suffix: str, tmp_path: Path) -> 
     path.write_bytes(path.read_bytes()[: -path.stat().st_size // 10])
     with pytest.raises(DataError, match=r"Copy it again"):
         read_rgb(path)
+
+
+def test_a_tiff_of_more_than_8_bits_is_refused_and_not_wrapped_around(tmp_path: Path) -> None:
+    for kind in (np.uint16, np.float32):
+        tifffile.imwrite(tmp_path / "a.tif", np.full((9, 9, 3), 300, kind), photometric="rgb")
+        with pytest.raises(DataError, match=f"values of {kind.__name__}; save it with 8 bits"):
+            read_rgb(tmp_path / "a.tif")
+
+
+def test_a_tiff_that_holds_its_colours_one_after_another_is_read_as_any(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (60, 70, 3), np.uint8)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, image.transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
+    assert np.array_equal(read_rgb(path), image)

@@ -96,7 +96,7 @@ def choose(predictor: Predictor, root: Path, entries: Sequence[Entry], radius_um
     if not wanted:
         raise DataError("The index has no full fields in the split 'val' to choose on.")
     fields = [_field(predictor, root, e) for e in wanted]
-    crops = [_crop(*c) for c in scored_crops(predictor, root, crops_of(part))]
+    crops = [_crop(root, *c) for c in scored_crops(predictor, root, crops_of(part))]
     choices = []
     for cut in PIXEL_CUTS:
         on_fields, on_crops = ([(f, _candidates(f, cut)) for f in images] for images in (fields, crops))
@@ -137,9 +137,9 @@ def _candidates(field: _Field, cut: float) -> Candidates:
     return mitosis_candidates(field.scores, Thresholds(cut, 0.5, 0.5))
 
 
-def _crop(entry: Entry, sample: Sample, scores: NDArray[np.uint8]) -> _Field:
+def _crop(root: Path, entry: Entry, sample: Sample, scores: NDArray[np.uint8]) -> _Field:
     unknown = np.zeros(sample.image.shape[:2], bool)
-    return _Field(scores, np.array(entry.points_px), unknown, sample.mpp, 0.0)
+    return _Field(scores, mitosis_truth(root, entry, sample), unknown, sample.mpp, 0.0)
 
 
 def _field(predictor: Predictor, root: Path, entry: Entry) -> _Field:

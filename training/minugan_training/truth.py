@@ -80,7 +80,7 @@ def mitosis_truth(root: Path, entry: Entry, sample: Sample) -> NDArray[np.float6
     centres = _centres(root, entry, sample)
     h, w = sample.labels.shape[:2]
     x, y = np.clip(centres.astype(int), 0, (w - 1, h - 1)).T
-    return centres[sample.labels[y, x, MITOSES] != UNKNOWN]
+    return np.asarray(centres[sample.labels[y, x, MITOSES] != UNKNOWN])
 
 
 def _centres(root: Path, entry: Entry, sample: Sample) -> NDArray[np.float64]:
@@ -125,7 +125,7 @@ def read_instances(root: Path, entry: Entry) -> NDArray[np.integer] | None:
 
 def in_samples_pixels(instances: NDArray[np.integer], entry: Entry) -> NDArray[np.integer]:
     """Return an instance map that is in an entry's own pixels in those of its sample."""
-    return _enlarged(instances, _factor(entry.mpp))
+    return _enlarged(instances, enlargement(entry.mpp))
 
 
 def _enlarged(labels: NDArray[_Label], factor: float) -> NDArray[_Label]:
@@ -151,14 +151,14 @@ def _corner(entry: Entry) -> tuple[int, int]:
     return entry.y_px + entry.height_px, entry.x_px + entry.width_px
 
 
-def _factor(mpp: float) -> float:
+def enlargement(mpp: float) -> float:
     """Return by how much an image is enlarged to reach the model's resolution; 1 where it is near enough."""
     factor = mpp / MPP_40X
     return 1.0 if abs(factor - 1) <= _TOLERANCE else factor
 
 
 def _at_model_resolution(image: NDArray[np.uint8], labels: NDArray[np.uint8], mpp: float) -> Sample:
-    factor = _factor(mpp)
+    factor = enlargement(mpp)
     if factor == 1:
         return Sample(image, labels, mpp)
     kind = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR

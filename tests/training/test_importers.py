@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from minugan_training.check import problems_of
 from minugan_training.importers import import_data
+from minugan_training.index import read_index, write_index
 from minugan_training.layouts import import_folder
 from minugan_training.metrics import dice
 from minugan_training.truth import NUCLEI, UNKNOWN, load_sample, mitosis_truth, read_instances
@@ -224,3 +225,34 @@ def test_a_shared_table_that_lacks_a_column_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "amibr" / "crops.csv").write_text("file,dataset\nimages/MIDOG21_6.jpg,MIDOG21\n")
     with pytest.raises(DataError, match="lacks the columns slide, split, mitoses_px"):
         import_data("shared", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("table", "right", "wrong"),
+    [
+        ("amibr/crops.csv", ",test,", ",holdout,"),
+        ("amibr/crops.csv", "002.tiff", "abc.tiff"),
+        ("amibr/crops.csv", "64 64;20 30", "64;20 30"),
+        ("icpr12_unmarked/fields.csv", "2252", "wide"),
+        ("icpr12_unmarked/fields.csv", "H02_03,", "X02_03,"),
+        ("icpr12_unmarked/fields.csv", "H02_03,", ","),
+        ("monuseg/images.csv", ",train,", ",learn,"),
+    ],
+)
+def test_a_shared_tables_line_that_makes_no_sense_is_told_by_its_number(
+    table: str, right: str, wrong: str, tmp_path: Path
+) -> None:
+    shared(tmp_path)
+    path = tmp_path / table
+    path.write_text(path.read_text().replace(right, wrong))
+    with pytest.raises(DataError, match=rf"{path.name}, line 2"):
+        import_data("shared", tmp_path)
+
+
+@pytest.mark.parametrize("points", ["1 2 3;4 5", "1;2", "a b", "nan 3"])
+def test_an_indexs_points_that_are_none_are_told_by_their_line(points: str, tmp_path: Path) -> None:
+    tupac16(tmp_path)
+    write_index(tmp_path / "i.csv", import_data("tupac16", tmp_path))
+    (tmp_path / "i.csv").write_text((tmp_path / "i.csv").read_text().replace("31 12;6 5", points))
+    with pytest.raises(DataError, match=r"line 2: .*not made of points"):
+        read_index(tmp_path / "i.csv")

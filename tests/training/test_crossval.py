@@ -75,6 +75,9 @@ def test_a_cross_validation_is_run_continued_and_drawn(tmp_path: Path) -> None:
     assert 0 <= row["f1_low"] <= row["f1"] <= row["f1_high"] <= 1
     drawn = draw_charts(results, out) + draw_pictures(results, p, out, 1)
     assert {d.name for d in drawn} == {"figure-3.png", "figure-4.png", "figure-9.png"}
+    others = Pool(tmp_path, [p.entries[0].model_copy(update={"dataset": "another"})])
+    with pytest.raises(DataError, match="the results were made with"):
+        draw_pictures(results, others, out, 1)
 
 
 def test_no_source_of_a_fold_by_patient_draws_from_a_patient_held_out(tmp_path: Path) -> None:

@@ -109,6 +109,23 @@ def choose(predictor: Predictor, root: Path, entries: Sequence[Entry], radius_um
     return sorted(choices, key=lambda c: (-c.found.f1, c.found.fp))
 
 
+def recalling(choices: Sequence[Choice], least: float) -> list[Choice]:
+    """Return the settings that recall enough of the crops, in order.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    found = [c for c in choices if (c.crop_recall or 0.0) >= least]
+    if not found:
+        best = max((c.crop_recall or 0.0 for c in choices), default=0.0)
+        raise DataError(
+            f"No setting recalls {least:g} of the crops; the highest is {best:.3f}. Ask for less with --crop-recall."
+        )
+    return found
+
+
 def choose_nuclei(predictor: Predictor, root: Path, entries: Sequence[Entry]) -> list[tuple[float, float]]:
     """Return every cut on the nuclei's scores with the mean Dice it reaches, best first.
 

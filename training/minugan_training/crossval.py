@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
-from minugan_training.fit import Progress, fit
+from minugan_training.fit import Progress, fit, make_folder
 from minugan_training.index import Entry
 from minugan_training.patchscore import PatchScore, score_patches
 from minugan_training.sampling import Place, Pool
@@ -189,6 +189,7 @@ def _check_sources(experiment: Experiment, by: By) -> None:
 
 
 def _begin(out: Path, plan: _Plan) -> None:
+    make_folder(out)
     path = out / PLAN
     if path.is_file():
         try:
@@ -199,4 +200,4 @@ def _begin(out: Path, plan: _Plan) -> None:
             raise TrainingError(
                 f"{out} holds a cross-validation with other settings, folds or data. Choose another folder, or remove it."
             )
-    write_text(path, plan.model_dump_json() + "\n", parents=True)
+    write_text(path, plan.model_dump_json() + "\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from minugan_training.checkpoint import (
@@ -25,7 +26,7 @@ from minugan_training.checkpoint import (
 from minugan_training.faults import all_finite, memory_errors, not_finite
 from minugan_training.journal import add_row, mend
 from minugan_training.mining import mine
-from minugan_training.parallel import join, local_device
+from minugan_training.parallel import join, local_device, wait_for_all
 from minugan_training.sampling import Place, Pool, Sampler, dark_places
 from minugan_training.settings import Experiment
 from minugan_training.state import TrainingState, build_network, start, weights_to_use
@@ -87,7 +88,7 @@ def _fit(
     until_step: int | None,
     device_name: str,
 ) -> dict[str, Tensor]:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     device = torch.device(local_device(device_name))
     rank, world = join(device.type)
     state = start(experiment, device)
@@ -108,10 +109,25 @@ def _fit(
             at_end = state.step == end or _goes_on_in_vain(experiment, state)
             if state.step % experiment.checkpoint_every == 0 or at_end:
                 _save(folder, experiment, state, sampler)
+    wait_for_all(state.world)  # the first process may still be writing its best weights
     weights = _best_weights(folder, state)
     if state.rank == 0:
         save_weights(folder, weights)
     return weights
+
+
+def make_folder(folder: Path) -> None:
+    """Make a run's folder, if it is not there.
+
+    Raises
+    ------
+    TrainingError
+        If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise TrainingError(f"The run's folder {folder} cannot be made: {e}. Choose another.") from e
 
 
 def _to_training(network: nn.Module, experiment: Experiment) -> None:
@@ -160,7 +176,7 @@ def _resume(folder: Path, experiment: Experiment, state: TrainingState, sampler:
     if loaded is None:
         return
     tensors, rest = loaded
-    if rest["experiment"] != experiment.model_dump(mode="json"):
+    if not _same(rest["experiment"], experiment):
         raise TrainingError(f"{folder} holds a run with other settings. Choose another folder, or remove it.")
     state.network.load_state_dict(part_of("network", tensors))
     restore_optimizer("optimizer", state.optimizer, tensors, rest["optimizer"])
@@ -172,6 +188,14 @@ def _resume(folder: Path, experiment: Experiment, state: TrainingState, sampler:
     state.best, state.best_step = rest["best"] if rest["best_step"] else -math.inf, rest["best_step"]
     sampler.hard = [(int(k), float(x), float(y)) for k, x, y in rest["hard"]]
     log.info("Going on from step %d of %s.", state.step, folder)
+
+
+def _same(saved: Mapping[str, Any], experiment: Experiment) -> bool:
+    """Return whether a run's settings are an experiment's; what its version did not have yet is as it is by default."""
+    try:
+        return Experiment.model_validate(saved) == experiment
+    except ValidationError:
+        return False
 
 
 def _save(folder: Path, experiment: Experiment, state: TrainingState, sampler: Sampler) -> None:

@@ -61,3 +61,9 @@ def share_buffers(module: nn.Module, world: int) -> None:
     if world > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
+
+
+def wait_for_all(world: int) -> None:
+    """Return when all processes are here."""
+    if world > 1:
+        dist.barrier()

@@ -87,6 +87,10 @@ def _draw(
     grid = figure.subplots(len(patches), 2 + len(columns), squeeze=False)
     for axes, patch in zip(grid, patches, strict=True):
         size_px = next(iter(columns.values()))[0].patch_px
+        if (patch.dataset, patch.image) not in index:
+            raise DataError(
+                f"The index has no image {patch.image} of {patch.dataset}. Give the one that the results were made with."
+            )
         image, truth = _patch(pool, index[patch.dataset, patch.image], patch, size_px)
         _show(axes[0], image, "image")
         _show(axes[1], _painted(truth), "truth")

@@ -8,6 +8,7 @@ from minugan_training.charts import draw_charts
 from minugan_training.heldout import score_held_out
 from minugan_training.index import Entry
 from minugan_training.paper import load_results, table_3
+from minugan_training.patchscore import PatchScore
 from minugan_training.pictures import draw_pictures
 from minugan_training.sampling import Pool
 from minugan_training.settings import Experiment, Losses, Source, Validation
@@ -37,7 +38,7 @@ def test_held_out_sets_are_scored_and_drawn(tmp_path: Path) -> None:
     found = load_results(out)
     assert found.heldout == {"t": done}
     rows = table_3(found.heldout["t"].patches)
-    assert [(r["by"], r["name"]) for r in rows] == [("data set", "other"), ("scanner", "S")]
+    assert [(r["of"], r["name"]) for r in rows] == [("data set", "other"), ("scanner", "S")]
     drawn = draw_charts(found, out) + draw_pictures(found, p, out, 1)
     assert [d.relative_to(out).as_posix() for d in drawn] == ["t/figure-5.png", "t/figure-10.png"]
 
@@ -65,3 +66,19 @@ def test_images_that_say_when_to_stop_cannot_be_held_out(tmp_path: Path) -> None
     stops = small().model_copy(update={"validation": Validation(every_steps=1)})
     with pytest.raises(DataError, match="validate on"):
         score_held_out(stops, p, tmp_path / "r", ("rgb",), ("val",))
+
+
+def test_the_f1_of_a_table_has_an_interval_by_patient_or_by_image() -> None:
+    def score(patient: str, image: str, fp: int) -> PatchScore:
+        return PatchScore(
+            fold=0, dataset="d", scanner="s", patient=patient, image=image, x_px=0, y_px=0,
+            dice_mitoses=None, dice_nuclei=None, tp=1, fp=fp, fn=0,
+        )  # fmt: skip
+
+    patients = table_3([score("p", "a", 0), score("p", "b", 1), score("q", "c", 4)])[0]
+    assert (patients["by"], patients["f1"]) == ("patient", 0.545)
+    assert patients["f1_low"] == 0.333
+    images = table_3([score("p", "a", 0), score("p", "b", 2)])[0]
+    assert (images["by"], images["f1_low"], images["f1_high"]) == ("image", 0.5, 1.0)
+    one = table_3([score("p", "a", 0)])[0]
+    assert (one["f1"], one["f1_low"]) == (1.0, None)

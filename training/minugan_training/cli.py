@@ -271,7 +271,7 @@ def reproduce(results: Path, index: Path, root: Path, pictures: int) -> None:
             table = Table(*part[0], title=title)
             for row in part:
                 table.add_row(*("" if v is None else str(v) for v in row.values()))
-            Console(width=130).print(table)
+            Console(width=150).print(table)
     pool = Pool(root, read_index(index))
     for path in draw_charts(found, results) + draw_pictures(found, pool, results, pictures):
         click.echo(f"Drawn: {path}")

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from click.testing import CliRunner
 from minugan_training.checkpoint import load_checkpoint, save_checkpoint
+from minugan_training.cli import app
 from minugan_training.curves import draw_curves
 from minugan_training.export import export_bundle
 from minugan_training.fit import fit
+from minugan_training.index import write_index
 from minugan_training.journal import read_metrics
 from minugan_training.mining import mine
 from minugan_training.settings import Experiment, load_experiment
@@ -110,6 +113,15 @@ def test_a_loss_that_is_no_number_stops_with_the_checkpoint_kept(tmp_path: Path)
     finally:
         torch.nn.functional.binary_cross_entropy_with_logits = broken
     assert (tmp_path / "a" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_a_run_that_fails_leaves_its_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_index(tmp_path / "i.csv", pool(tmp_path).entries)
+    (tmp_path / "e.yaml").write_text(settings("supervised", learning_rate=1e30, steps=20).model_dump_json())
+    monkeypatch.chdir(tmp_path)
+    call = ["fit", "e.yaml", "--index", "i.csv", "--root", ".", "-o", "run"]
+    assert isinstance(CliRunner().invoke(app, call).exception, TrainingError)
+    assert (tmp_path / "run" / "curves.png").is_file()
 
 
 def test_schedules_end_low() -> None:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from minugan_training import patchscore
-from minugan_training.crossval import WHOLE_PX, patches_of
+from minugan_training.crossval import patches_of
 from minugan_training.importers import import_data
 from minugan_training.index import Entry
 from minugan_training.paper import table_3
 from minugan_training.patchscore import score_patches
+from minugan_training.placing import WHOLE_PX
 from minugan_training.sampling import Pool
 from minugan_training.truth import MITOSES, NUCLEI
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import minugan_training.fit
+import minugan_training.patchscore
+import numpy as np
 import pytest
 import torch
 from minugan_training.cli import app
@@ -12,11 +14,13 @@ from minugan_training.index import write_index
 from minugan_training.journal import read_metrics
 from minugan_training.sampling import Pool
 from minugan_training.settings import Experiment, Source
-from minugan_training.validation import validation_places
+from minugan_training.state import build_network
+from minugan_training.validation import validation_figure, validation_places
 
 from tests.training.test_data import pool
 from tests.training.test_fit import settings
 from wsi_minugan.errors import DataError
+from wsi_minugan.segmentation.classes import MITOSIS
 
 
 def stopping(**more: object) -> Experiment:
@@ -63,6 +67,22 @@ def test_a_fold_is_judged_on_images_that_no_fold_draws_from(tmp_path: Path) -> N
     judges = validation_places(s, p.only(places[:1]))
     assert len(judges) == 2
     assert {k for k, _, _ in judges} == {1}
+
+
+def test_a_validation_is_not_won_by_painting_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p, s = with_val(pool(tmp_path)), stopping(patch_px=256)
+    places = validation_places(s, p)
+    assert len(places) == 2
+    middle = {(x, y) for _, x, y in p.mitoses_on([1])}
+    assert not middle & {(x, y) for _, x, y in places}
+    painted = np.full((256, 256), MITOSIS, np.uint8)
+    monkeypatch.setattr(minugan_training.patchscore, "classes_of", lambda *_: painted)
+    network = build_network(s)
+    assert s.validation is not None
+    figure = validation_figure(s, s.validation, network, network.state_dict(), p, places)
+    assert figure < 0.5
 
 
 @pytest.mark.parametrize("splits", [("train", ""), ("train", "val")], ids=["none", "all of them trained on"])

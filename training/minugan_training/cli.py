@@ -138,8 +138,10 @@ def fit(experiment: Path, index: Path, root: Path, out: Path, device: str, start
     if start_from is not None:
         settings = settings.model_copy(update={"start_from": str(start_from)})
     _settle_threads(device)
-    train(settings, pool_for(settings, root, read_index(index)), out, _progress, device=device)
-    draw_curves(out)
+    try:
+        train(settings, pool_for(settings, root, read_index(index)), out, _progress, device=device)
+    finally:  # the curves of a run that failed tell why
+        draw_curves(out)
     click.echo(f"Done. Weights: {out / 'weights.safetensors'}; curves: {out / 'curves.png'}")
 
 

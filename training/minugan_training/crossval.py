@@ -15,6 +15,7 @@ from torch import nn
 from minugan_training.fit import Progress, fit, make_folder
 from minugan_training.index import Entry
 from minugan_training.patchscore import PatchScore, score_patches
+from minugan_training.placing import around_mitoses
 from minugan_training.sampling import Place, Pool
 from minugan_training.settings import Experiment, Source
 from minugan_training.state import build_network
@@ -24,8 +25,6 @@ from wsi_minugan.outputs.atomic import write_text
 By = Literal["patch", "patient"]
 CROSSVAL = "crossval.json"
 PLAN = "plan.json"
-WHOLE_PX = 32
-"""So far from a patch's border a mitosis's centre lies at least: then it is whole."""
 
 
 class CrossValidation(BaseModel):
@@ -52,23 +51,15 @@ class _Plan(BaseModel):
 
 
 def patches_of(pool: Pool, experiment: Experiment, sources: Sequence[Source]) -> list[Place]:
-    """Return a patch for each labelled mitosis of the sources: random, but the mitosis is not on its border (paper, p. 2).
+    """Return a patch for each labelled mitosis of the sources, as `around_mitoses` places them.
 
-    A mitosis always in the middle would be found by its place alone. The same seed gives the same patches.
+    Raises
+    ------
+    DataError
+        If there are none.
     """
-    half = experiment.patch_px / 2
-    reach = max(0.0, half - WHOLE_PX)
-    rng = np.random.default_rng(experiment.seed)
-    found = []
-    for source in sources:
-        for k, x, y in pool.mitoses_of(source) if source.at == "mitoses" else ():
-            h, w = pool.sample(k).image.shape[:2]
-            moved = np.array([x, y]) + rng.uniform(-reach, reach, 2)
-            ax, ay = (
-                float(np.clip(v, min(half, s / 2), max(s - half, s / 2)))
-                for v, s in zip(moved, (w, h), strict=True)
-            )
-            found.append((k, ax, ay))
+    places = [p for s in sources if s.at == "mitoses" for p in pool.mitoses_of(s)]
+    found = around_mitoses(pool, places, experiment.patch_px, experiment.seed)
     if not found:
         raise DataError("The experiment draws no patches around mitoses, so there is nothing to score.")
     return found

@@ -102,8 +102,8 @@ def _fit(
         begun = time.perf_counter()
         _mine_if_due(experiment, pool, sampler, state)
         losses = train_step(experiment, sampler, state, device)
-        state.seconds += time.perf_counter() - begun
         _validate(experiment, folder, state, pool, judged_on)
+        state.seconds += time.perf_counter() - begun
         if state.rank == 0:
             _note(experiment, folder, state, losses, progress)
             at_end = state.step == end or _goes_on_in_vain(experiment, state)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from minugan_training.checkpoint import load_weights
 from minugan_training.metrics import Detections, pooled
 from minugan_training.patchscore import score_patches
+from minugan_training.placing import around_mitoses
 from minugan_training.sampling import Place, Pool
 from minugan_training.settings import Experiment, Validation
 from wsi_minugan.errors import DataError
@@ -39,7 +40,7 @@ def validation_places(experiment: Experiment, pool: Pool) -> list[Place]:
             "of its data sets in the split 'val' that it does not train on. Add some, or take out 'validation'."
         )
     order = np.random.default_rng(0).permutation(len(places))[: experiment.validation.patches]
-    return [places[k] for k in order]
+    return around_mitoses(pool, [places[k] for k in order], experiment.patch_px, 0)
 
 
 def validation_figure(

@@ -15,6 +15,7 @@ import pytest
 import tifffile
 import torch
 from click.testing import CliRunner
+from minugan_training.checkpoint import save_weights
 from minugan_training.choose import Choice, recalling
 from minugan_training.cli import app, main
 from minugan_training.curves import draw_curves
@@ -196,6 +197,16 @@ def test_weights_to_start_from_that_do_not_fit_end_in_a_sentence(
     fit(settings("supervised", steps=1, ngf=3), pool(tmp_path), tmp_path / "wider")
     weights.write_bytes((tmp_path / "wider" / "weights.safetensors").read_bytes())
     assert "ngf 2" in error_of(call, capsys, monkeypatch)
+
+
+def test_weights_that_overflowed_are_not_started_from(tmp_path: Path) -> None:
+    p, s = pool(tmp_path), settings("supervised", steps=1)
+    weights = fit(s, p, tmp_path / "a")
+    name = next(k for k in weights if k.endswith("running_var"))
+    weights[name][0] = torch.inf
+    save_weights(tmp_path, weights, "half.safetensors")
+    with pytest.raises(TrainingError, match=r"half\.safetensors hold values that are not numbers"):
+        fit(s.model_copy(update={"start_from": str(tmp_path / "half.safetensors")}), p, tmp_path / "b")
 
 
 def test_weights_with_other_norms_are_started_from(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import minugan_training.pictures
 import pytest
 import torch
 from minugan_training.charts import draw_charts
@@ -41,6 +42,24 @@ def test_held_out_sets_are_scored_and_drawn(tmp_path: Path) -> None:
     assert [(r["of"], r["name"]) for r in rows] == [("data set", "other"), ("scanner", "S")]
     drawn = draw_charts(found, out) + draw_pictures(found, p, out, 1)
     assert [d.relative_to(out).as_posix() for d in drawn] == ["t/figure-5.png", "t/figure-10.png"]
+
+
+@pytest.mark.slow
+def test_a_region_is_drawn_as_itself_and_not_as_its_images_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p = two_sets(tmp_path, "p9")
+    whole = p.entries[1]
+    x, y = p.mitosis_centres(1)[0]
+    told = {"x_px": max(0, int(x) - 100), "y_px": max(0, int(y) - 100), "width_px": 150, "height_px": 150}
+    p = Pool(tmp_path, [p.entries[0], whole.model_copy(update=told), whole.model_copy(update={"split": ""})])
+    done = score_held_out(small(), p, tmp_path / "r" / "t", ("other",), ("test",))
+    assert {s.region_px for s in done.patches} == {(told["x_px"], told["y_px"])}
+    asked = []
+    drawn = minugan_training.pictures._patch
+    monkeypatch.setattr(minugan_training.pictures, "_patch", lambda *a: asked.append(a[1]) or drawn(*a))
+    draw_pictures(load_results(tmp_path / "r"), p, tmp_path / "r", 1)
+    assert asked == [1]
 
 
 def test_a_patient_who_is_trained_on_cannot_be_held_out(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ class PatchScore(BaseModel):
     """What a model that never saw a patch does on it; Dice is None where no expert outlined a class.
 
     `painted_tp` is the true positives of a network that takes the whole patch for one mitosis: patches are chosen for theirs, and so
-    that alone hits many, all where they lie in the middle. None in results of versions that did not count it.
+    that alone hits many, all where they lie in the middle. None in results of versions that did not count it. Places are in the pixels
+    of the image's region that begins at `region_px`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -42,6 +43,7 @@ class PatchScore(BaseModel):
     scanner: str
     patient: str
     image: str
+    region_px: tuple[int, int] = (0, 0)
     x_px: float
     y_px: float
     dice_mitoses: float | None
@@ -73,7 +75,8 @@ def score_patches(
         rows.append(
             PatchScore(
                 fold=fold, dataset=entry.dataset, scanner=entry.scanner, patient=entry.patient, image=entry.image,
-                x_px=place[1], y_px=place[2], tp=counts[0], fp=counts[1], fn=counts[2], painted_tp=painted_tp,
+                region_px=(entry.x_px, entry.y_px), x_px=place[1], y_px=place[2],
+                tp=counts[0], fp=counts[1], fn=counts[2], painted_tp=painted_tp,
                 dice_mitoses=_overlap(mitosis, labels[..., MITOSES]) if entry.outlined else None,
                 dice_nuclei=_overlap(nucleus, labels[..., NUCLEI]) if entry.nuclei == "known" else None,
             )

@@ -96,6 +96,17 @@ def test_a_validation_without_images_of_its_own_fails_before_the_first_step(
     assert not list((tmp_path / "out").rglob("*.jsonl"))
 
 
+def test_a_dice_is_not_validated_on_mitoses_that_nobody_outlined(tmp_path: Path) -> None:
+    p = with_val(pool(tmp_path))
+    centres = ";".join(f"{x:g} {y:g}" for _, x, y in p.mitoses_on([1]))
+    points = {"mitoses_kind": "points", "mitoses_truth": centres}
+    p = Pool(p.root, [p.entries[0], p.entries[1].model_copy(update=points)])
+    stop = {"every_steps": 1, "patches": 2}
+    assert validation_places(stopping(validation=stop | {"figure": "f1"}), p)
+    with pytest.raises(DataError, match="outlined ones"):
+        validation_places(stopping(validation=stop | {"figure": "dice"}), p)
+
+
 def test_crossval_hands_its_device_to_every_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_index(tmp_path / "i.csv", pool(tmp_path).entries)
     (tmp_path / "e.yaml").write_text(stopping(validation=None, steps=1).model_dump_json())

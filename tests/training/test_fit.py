@@ -15,6 +15,7 @@ from minugan_training.fit import fit
 from minugan_training.index import write_index
 from minugan_training.journal import read_metrics
 from minugan_training.mining import mine
+from minugan_training.sampling import Pool
 from minugan_training.settings import Experiment, load_experiment
 from minugan_training.state import build_network
 from minugan_training.step import learning_rate
@@ -75,6 +76,20 @@ def test_a_run_with_other_settings_is_refused(tmp_path: Path) -> None:
     fit(settings("supervised"), p, tmp_path / "a", until_step=2)
     with pytest.raises(TrainingError, match="other settings"):
         fit(settings("supervised", seed=9), p, tmp_path / "a")
+
+
+def test_a_run_on_other_data_is_refused_and_not_taken_for_this_ones(tmp_path: Path) -> None:
+    p, s, folder = pool(tmp_path), settings("supervised"), tmp_path / "a"
+    fit(s, p, folder)
+    more = Pool(tmp_path, [p.entries[0], p.entries[0].model_copy(update={"patient": "another"})])
+    with pytest.raises(TrainingError, match="other data"):
+        fit(s, more, folder)
+    judged = Pool(tmp_path, [p.entries[0], p.entries[0].model_copy(update={"split": "test"})])
+    fit(s, judged, folder)  # what is not drawn from may change
+    tensors, state = load_checkpoint(folder) or ({}, {})
+    del state["data"]
+    save_checkpoint(folder, tensors, state)
+    fit(s, more, folder)  # of an earlier version nobody knows
 
 
 def test_a_run_that_was_begun_before_a_setting_existed_goes_on(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 import time
@@ -100,7 +102,8 @@ def _fit(
     state.rank, state.world = rank, world
     sampler = Sampler(pool, experiment)
     judged_on = validation_places(experiment, pool)
-    _resume(folder, experiment, state, sampler)
+    data = _data_of(experiment, pool)
+    _resume(folder, experiment, state, sampler, data)
     end = min(experiment.steps, until_step or experiment.steps)
     _to_training(state.network, experiment)
     while state.step < end and not _goes_on_in_vain(experiment, state):
@@ -113,7 +116,7 @@ def _fit(
             _note(experiment, folder, state, losses, progress)
             at_end = state.step == end or _goes_on_in_vain(experiment, state)
             if state.step % experiment.checkpoint_every == 0 or at_end:
-                _save(folder, experiment, state, sampler)
+                _save(folder, experiment, state, sampler, data)
     wait_for_all(state.world)  # the first process may still be writing its best weights
     weights = _best_weights(folder, state)
     if state.rank == 0:
@@ -174,7 +177,13 @@ def _refuse_broken(tensors: Mapping[str, Tensor], state: TrainingState) -> None:
         raise not_finite(f"The weights after step {state.step} are not numbers.")
 
 
-def _resume(folder: Path, experiment: Experiment, state: TrainingState, sampler: Sampler) -> None:
+def _data_of(experiment: Experiment, pool: Pool) -> str:
+    """Return a digest of the images that are drawn from, and of what is known of them."""
+    entries = [pool.entries[k].model_dump(mode="json") for s in experiment.sources for k in pool.of(s)]
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
+
+
+def _resume(folder: Path, experiment: Experiment, state: TrainingState, sampler: Sampler, data: str) -> None:
     if state.rank == 0:
         mend(folder)
     loaded = load_checkpoint(folder)
@@ -183,6 +192,11 @@ def _resume(folder: Path, experiment: Experiment, state: TrainingState, sampler:
     tensors, rest = loaded
     if not _same(rest["experiment"], experiment):
         raise TrainingError(f"{folder} holds a run with other settings. Choose another folder, or remove it.")
+    if rest.get("data", data) != data:  # earlier versions did not note it
+        raise TrainingError(
+            f"{folder} holds a run on other data than the index has now. Choose another folder, or remove it; "
+            "a new run can go on from its weights with --start-from."
+        )
     state.network.load_state_dict(part_of("network", tensors))
     restore_optimizer("optimizer", state.optimizer, tensors, rest["optimizer"])
     if state.judge is not None and state.judge_optimizer is not None:
@@ -203,13 +217,14 @@ def _same(saved: Mapping[str, Any], experiment: Experiment) -> bool:
         return False
 
 
-def _save(folder: Path, experiment: Experiment, state: TrainingState, sampler: Sampler) -> None:
+def _save(folder: Path, experiment: Experiment, state: TrainingState, sampler: Sampler, data: str) -> None:
     optimizer, optimizer_rest = flatten_optimizer("optimizer", state.optimizer)
     tensors = (
         module_tensors("network", state.network) | optimizer | {f"ema.{k}": v for k, v in state.ema.items()}
     )
     rest: dict[str, Any] = {
         "experiment": experiment.model_dump(mode="json"),
+        "data": data,
         "step": state.step,
         "seconds": state.seconds,
         "running": state.running,

@@ -34,9 +34,8 @@ def validation_places(experiment: Experiment, pool: Pool) -> list[Place]:
     for source in experiment.sources:
         if source.at == "mitoses":
             places += pool.mitoses_on(k for k in pool.matching(source.datasets, ("val",)) if k not in seen)
-    if (
-        experiment.validation.figure == "dice"
-    ):  # an outline made from a centre is no truth to be measured against
+    # An outline made from a centre is no truth to be measured against.
+    if experiment.validation.figure == "dice":
         places = [p for p in places if pool.entries[p[0]].outlined]
     if not places:
         raise DataError(

@@ -117,7 +117,7 @@ def _fit(
             at_end = state.step == end or _goes_on_in_vain(experiment, state)
             if state.step % experiment.checkpoint_every == 0 or at_end:
                 _save(folder, experiment, state, sampler, data)
-    wait_for_all(state.world)  # the first process may still be writing its best weights
+    wait_for_all(state.world, device)  # the first process may still be writing its best weights
     weights = _best_weights(folder, state)
     if state.rank == 0:
         save_weights(folder, weights)
@@ -202,7 +202,7 @@ def _resume(folder: Path, experiment: Experiment, state: TrainingState, sampler:
     if state.judge is not None and state.judge_optimizer is not None:
         state.judge.load_state_dict(part_of("judge", tensors))
         restore_optimizer("judge_optimizer", state.judge_optimizer, tensors, rest["judge_optimizer"])
-    state.ema = part_of("ema", tensors)
+    state.ema = {k: v.to(state.ema[k].device) for k, v in part_of("ema", tensors).items()}
     state.step, state.seconds, state.running = rest["step"], rest["seconds"], rest["running"]
     state.best, state.best_step = rest["best"] if rest["best_step"] else -math.inf, rest["best_step"]
     sampler.hard = [(int(k), float(x), float(y)) for k, x, y in rest["hard"]]

@@ -63,7 +63,9 @@ def share_buffers(module: nn.Module, world: int) -> None:
             dist.broadcast(buffer, 0)
 
 
-def wait_for_all(world: int) -> None:
-    """Return when all processes are here."""
+def wait_for_all(world: int, device: torch.device) -> None:
+    """Return when all processes are here; by a sum, for a barrier of NCCL's may take another process's GPU."""
     if world > 1:
-        dist.barrier()
+        here = torch.ones(1, device=device)
+        dist.all_reduce(here)
+        here.item()

@@ -13,9 +13,10 @@ from minugan_training.index import Entry
 from minugan_training.paper import load_results, summary_rows
 from minugan_training.pictures import draw_pictures
 from minugan_training.sampling import Pool
+from minugan_training.settings import Experiment, Losses
 
 from tests.training.test_data import experiment, pool
-from wsi_minugan.errors import DataError
+from wsi_minugan.errors import DataError, TrainingError
 
 
 def entry(patient: int) -> Entry:
@@ -71,9 +72,12 @@ def test_a_cross_validation_is_run_continued_and_drawn(tmp_path: Path) -> None:
     results = load_results(out)
     row = summary_rows(results.crossval)[0]
     assert row["patches"] == len(done.patches)
-    assert 0 <= row["f1_low"] <= row["f1"] <= row["f1_high"] <= 1
+    assert 0 <= row["f1"] <= 1
     drawn = draw_charts(results, out) + draw_pictures(results, p, out, 1)
     assert {d.name for d in drawn} == {"figure-3.png", "figure-4.png", "figure-9.png"}
+    others = Pool(tmp_path, [p.entries[0].model_copy(update={"dataset": "another"})])
+    with pytest.raises(DataError, match="the results were made with"):
+        draw_pictures(results, others, out, 1)
 
 
 def test_no_source_of_a_fold_by_patient_draws_from_a_patient_held_out(tmp_path: Path) -> None:
@@ -84,6 +88,34 @@ def test_no_source_of_a_fold_by_patient_draws_from_a_patient_held_out(tmp_path: 
     part = p.only([(1, 50.0, 50.0)], {first.patient})
     assert [part.of(s) for s in sources] == [[1], [1], [1]]
     assert part.mitoses_of(sources[0]) == [(1, 50.0, 50.0)]
+
+
+def around_mitoses(**changes: object) -> Experiment:
+    return experiment(
+        sources=experiment().sources[:1], ngf=2, steps=1, losses=Losses(supervised=1.0), **changes
+    )
+
+
+@pytest.mark.parametrize("change", ["settings", "folds", "data"])
+def test_scores_of_another_cross_validation_are_not_taken_for_its_own(change: str, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    p, s, folds = pool(tmp_path), around_mitoses(), 2
+    crossvalidate(s, p, tmp_path / "out", folds, "patch")
+    first = (tmp_path / "out" / "crossval.json").read_bytes()
+    if change == "settings":
+        s = around_mitoses(learning_rate=0.5)
+    elif change == "folds":
+        p, folds = Pool(tmp_path, [p.entries[0], p.entries[0].model_copy(update={"patient": "p2"})]), 3
+    else:
+        p = Pool(tmp_path, [p.entries[0], p.entries[0].model_copy(update={"patient": "p2"})])
+    with pytest.raises(TrainingError, match="another folder"):
+        crossvalidate(s, p, tmp_path / "out", folds, "patch")
+    assert (tmp_path / "out" / "crossval.json").read_bytes() == first
+
+
+def test_folds_by_patch_refuse_sources_that_would_show_patches_held_out(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="by patient"):
+        crossvalidate(experiment(), pool(tmp_path), tmp_path / "out", 2, "patch")
 
 
 def test_a_folder_without_results_is_told(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 """A model is judged on any folder in a known layout."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from minugan_training.choose import NUCLEUS_CUTS, choose, choose_nuclei
 from minugan_training.cli import app
+from minugan_training.detect import crops_of, full_fields, patches_among
 from minugan_training.evaluate import Figure, evaluate_model
 from minugan_training.importers import import_data
 from minugan_training.index import Entry, points_text
@@ -83,6 +86,48 @@ def test_outlines_made_from_centres_are_not_compared_with(field: Path) -> None:
     assert key not in judged(field, [entry.model_copy(update=points)])
 
 
+def test_a_true_positive_is_compared_with_all_pieces_of_its_outline(field: Path) -> None:
+    entry = import_data("icpr12", field)[0]
+    key = "full fields, all", "Dice of true positives"
+    whole = judged(field, [entry])[key].value
+    lines = (field / "A07_01.csv").read_text().splitlines()
+    pixels = [np.array(line.split(","), int).reshape(-1, 2) for line in lines]
+    # The same outlines without a row of pixels in their middle: in two pieces now, but no less than they were.
+    cut = [xy[xy[:, 1] != int(xy[:, 1].mean())] for xy in pixels]
+    (field / "A07_01.csv").write_text("\n".join(",".join(map(str, xy.ravel())) for xy in cut))
+    assert judged(field, [entry])[key].value == pytest.approx(whole, abs=0.1)
+
+
+def test_nuclei_have_an_interval_by_patient_where_there_are_several(tmp_path: Path) -> None:
+    one = pool(tmp_path).entries[0].model_copy(update={"split": ""})
+    other = one.model_copy(update={"patient": "another", "x_px": 40, "width_px": 280})
+    key = "nuclei", "Dice of nuclei"
+    alone = judged(tmp_path, [one])[key]
+    assert (alone.low, alone.groups, alone.by) == (None, 1, "image")
+    both = judged(tmp_path, [one, one, other])[key]
+    assert (both.groups, both.by, both.images) == (2, "patient", 3)
+    assert both.low is not None
+    assert both.low < both.value
+
+
+def test_a_scanner_that_is_not_known_has_no_row_of_its_own(tmp_path: Path) -> None:
+    found = judged(tmp_path, [e.model_copy(update={"split": ""}) for e in pool(tmp_path).entries])
+    assert all(not data.endswith(", ") for data, _ in found)
+
+
+@pytest.mark.parametrize(("mpp", "kind"), [(0.25, crops_of), (0.5, patches_among), (0.8, full_fields)])
+def test_an_image_is_a_crop_or_a_field_by_its_size_at_the_models_resolution(
+    mpp: float, kind: Callable[[list[Entry]], list[Entry]], tmp_path: Path
+) -> None:
+    write(tmp_path / "a.png", Drawing(200, 200, seed=5, mitoses=1).draw(Box(0, 0, 200, 200)))
+    entry = Entry(
+        dataset="d", image="a.png", width_px=200, height_px=200, mpp=mpp, patient="p", mitoses="known",
+        mitoses_kind="points", mitoses_truth="100 100", nuclei="unknown",
+    )  # fmt: skip
+    assert [f for f in (crops_of, patches_among, full_fields) if f([entry])] == [kind]
+    assert judged(tmp_path, [entry])
+
+
 def test_images_of_one_patch_are_judged_by_themselves(tmp_path: Path) -> None:
     found = judged(tmp_path, [e.model_copy(update={"split": ""}) for e in pool(tmp_path).entries])
     assert ("patches, all", "F1") in found
@@ -111,6 +156,15 @@ def test_cuts_are_chosen_by_f1_on_the_choosing_fields_alone(field: Path) -> None
     assert found[0].found.f1 > 0
     outlined = len((field / "A07_01.csv").read_text().splitlines())
     assert all(c.found.tp + c.found.fn == outlined for c in found)
+
+
+def test_the_recall_of_a_crop_is_by_its_truth_of_whatever_kind(field: Path) -> None:
+    predictor = Predictor(load_bundle(find_bundle("default")), "cpu")
+    entry = import_data("icpr12", field)[0].model_copy(update={"split": "val"})
+    x, y = mitosis_truth(field, entry, load_sample(field, entry))[0]
+    there = {"x_px": max(0, int(x) - 60), "y_px": max(0, int(y) - 60), "width_px": 120, "height_px": 120}
+    found = choose(predictor, field, [entry, entry.model_copy(update=there)], 7.5)
+    assert max(c.crop_recall or 0.0 for c in found) > 0
 
 
 def test_the_nucleus_cut_is_chosen_by_dice_on_training_images(tmp_path: Path) -> None:

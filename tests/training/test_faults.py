@@ -14,11 +14,15 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from minugan_training.cli import main
+from click.testing import CliRunner
+from minugan_training.checkpoint import save_weights
+from minugan_training.choose import Choice, recalling
+from minugan_training.cli import app, main
 from minugan_training.curves import draw_curves
 from minugan_training.fit import fit
 from minugan_training.index import write_index
 from minugan_training.journal import read_metrics
+from minugan_training.metrics import Detections
 from minugan_training.parallel import local_device
 from minugan_training.sampling import Pool
 from minugan_training.settings import Experiment
@@ -199,6 +203,16 @@ def test_weights_to_start_from_that_do_not_fit_end_in_a_sentence(
     assert "not all numbers" in error_of(call, capsys, monkeypatch)
 
 
+def test_weights_that_overflowed_are_not_started_from(tmp_path: Path) -> None:
+    p, s = pool(tmp_path), settings("supervised", steps=1)
+    weights = fit(s, p, tmp_path / "a")
+    name = next(k for k in weights if k.endswith("running_var"))
+    weights[name][0] = torch.inf
+    save_weights(tmp_path, weights, "half.safetensors")
+    with pytest.raises(TrainingError, match=r"half\.safetensors hold values that are not numbers"):
+        fit(s.model_copy(update={"start_from": str(tmp_path / "half.safetensors")}), p, tmp_path / "b")
+
+
 def test_weights_with_other_norms_are_started_from(tmp_path: Path) -> None:
     plain = fit(settings("adversarial", steps=1), pool(tmp_path), tmp_path / "instance")
     start = str(tmp_path / "instance" / "weights.safetensors")
@@ -261,3 +275,39 @@ def test_a_run_whose_best_weights_are_gone_says_so(tmp_path: Path) -> None:
     (tmp_path / "a" / "best.safetensors").unlink()
     with pytest.raises(TrainingError, match=r"best\.safetensors"):
         fit(s, both, tmp_path / "a")
+
+
+def test_a_runs_folder_that_is_a_file_ends_in_a_sentence(
+    fit_arguments: list[object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "cannot be made" in error_of([*fit_arguments[:-1], fit_arguments[3]], capsys, monkeypatch)
+
+
+@pytest.mark.parametrize("option", [["--steps", "0"], ["--ngf", "0"], ["--patch-px", "0"]])
+def test_a_scale_of_nought_is_refused_and_not_taken_for_none(
+    option: list[str],
+    fit_arguments: list[object],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    call = ["crossval", *fit_arguments[1:], *option]
+    assert "does not take these values" in error_of(call, capsys, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ["evaluate", "--data", ".", "--index", "i.csv"],
+        ["evaluate", "--data", ".", "--radius-um", "-3"],
+        ["reproduce", ".", "--index", "i.csv", "--root", ".", "--pictures", "0"],
+    ],
+)
+def test_options_that_make_no_sense_are_wrong_use(call: list[str]) -> None:
+    assert CliRunner().invoke(app, call).exit_code == 2
+
+
+def test_a_recall_that_no_setting_reaches_is_told() -> None:
+    low, high = (Choice(0.5, 0.5, 8.0, Detections(1, 0, 0), recall) for recall in (0.4, 0.8))
+    assert recalling([low, high], 0.5) == [high]
+    with pytest.raises(DataError, match=r"highest is 0\.800"):
+        recalling([low, high], 0.9)

@@ -6,12 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from click.testing import CliRunner
+from minugan_training.checkpoint import load_checkpoint, save_checkpoint
+from minugan_training.cli import app
 from minugan_training.curves import draw_curves
 from minugan_training.export import export_bundle
 from minugan_training.fit import fit
+from minugan_training.index import write_index
 from minugan_training.journal import read_metrics
+from minugan_training.mining import mine
+from minugan_training.sampling import Pool
 from minugan_training.settings import Experiment, load_experiment
+from minugan_training.state import build_network
 from minugan_training.step import learning_rate
+from minugan_training.truth import MITOSES
 from safetensors.torch import load_file
 
 from tests.training.test_data import experiment, pool
@@ -42,7 +50,7 @@ def settings(kind: str, **more: object) -> Experiment:
 def test_a_killed_run_ends_with_the_same_weights(kind: str, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     p = pool(tmp_path)
-    s = settings(kind, ema=0.9, mining=None if kind == "u-net" else {"every_steps": 4})
+    s = settings(kind, ema=0.9, mining={"every_steps": 4})
     whole = fit(s, p, tmp_path / "a")
     fit(s, p, tmp_path / "b", until_step=3)
     resumed = fit(s, p, tmp_path / "b")
@@ -70,6 +78,43 @@ def test_a_run_with_other_settings_is_refused(tmp_path: Path) -> None:
         fit(settings("supervised", seed=9), p, tmp_path / "a")
 
 
+def test_a_run_on_other_data_is_refused_and_not_taken_for_this_ones(tmp_path: Path) -> None:
+    p, s, folder = pool(tmp_path), settings("supervised"), tmp_path / "a"
+    fit(s, p, folder)
+    more = Pool(tmp_path, [p.entries[0], p.entries[0].model_copy(update={"patient": "another"})])
+    with pytest.raises(TrainingError, match="other data"):
+        fit(s, more, folder)
+    judged = Pool(tmp_path, [p.entries[0], p.entries[0].model_copy(update={"split": "test"})])
+    fit(s, judged, folder)  # what is not drawn from may change
+    tensors, state = load_checkpoint(folder) or ({}, {})
+    del state["data"]
+    save_checkpoint(folder, tensors, state)
+    fit(s, more, folder)  # of an earlier version nobody knows
+
+
+def test_a_run_that_was_begun_before_a_setting_existed_goes_on(tmp_path: Path) -> None:
+    p, s, folder = pool(tmp_path), settings("supervised"), tmp_path / "a"
+    fit(s, p, folder, until_step=2)
+    tensors, state = load_checkpoint(folder) or ({}, {})
+    del state["experiment"]["clip_norm"], state["experiment"]["augmentation"]["jpeg"]
+    save_checkpoint(folder, tensors, state)
+    with pytest.raises(TrainingError, match="other settings"):
+        fit(s, p, folder)  # its jpeg is not what it is by default
+    state["experiment"]["augmentation"]["jpeg"] = s.augmentation.jpeg
+    save_checkpoint(folder, tensors, state)
+    fit(s, p, folder)
+    assert read_metrics(folder)[-1]["step"] == s.steps
+
+
+@pytest.mark.parametrize("kind", ["supervised", "u-net"])
+def test_small_images_and_both_networks_are_mined(kind: str, tmp_path: Path) -> None:
+    p, s = pool(tmp_path), settings(kind, mining={"every_steps": 4, "least_score": 0.0})
+    places = mine(s, p, s.sources[1], build_network(s).state_dict(), 4)
+    assert places
+    labels = p.sample(0).labels
+    assert all(labels[int(y), int(x), MITOSES] == 0 for _, x, y in places)
+
+
 def test_a_loss_that_is_no_number_stops_with_the_checkpoint_kept(tmp_path: Path) -> None:
     p = pool(tmp_path)
     fit(settings("supervised"), p, tmp_path / "a", until_step=2)
@@ -83,6 +128,15 @@ def test_a_loss_that_is_no_number_stops_with_the_checkpoint_kept(tmp_path: Path)
     finally:
         torch.nn.functional.binary_cross_entropy_with_logits = broken
     assert (tmp_path / "a" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_a_run_that_fails_leaves_its_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_index(tmp_path / "i.csv", pool(tmp_path).entries)
+    (tmp_path / "e.yaml").write_text(settings("supervised", learning_rate=1e30, steps=20).model_dump_json())
+    monkeypatch.chdir(tmp_path)
+    call = ["fit", "e.yaml", "--index", "i.csv", "--root", ".", "-o", "run"]
+    assert isinstance(CliRunner().invoke(app, call).exception, TrainingError)
+    assert (tmp_path / "run" / "curves.png").is_file()
 
 
 def test_schedules_end_low() -> None:

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+import minugan_training.pictures
 import pytest
 import torch
 from minugan_training.charts import draw_charts
 from minugan_training.heldout import score_held_out
 from minugan_training.index import Entry
 from minugan_training.paper import load_results, table_3
+from minugan_training.patchscore import PatchScore
 from minugan_training.pictures import draw_pictures
 from minugan_training.sampling import Pool
-from minugan_training.settings import Experiment, Losses, Source
+from minugan_training.settings import Experiment, Losses, Source, Validation
 
 from tests.training.test_data import experiment, pool
 from wsi_minugan.errors import DataError
@@ -37,12 +39,65 @@ def test_held_out_sets_are_scored_and_drawn(tmp_path: Path) -> None:
     found = load_results(out)
     assert found.heldout == {"t": done}
     rows = table_3(found.heldout["t"].patches)
-    assert [(r["by"], r["name"]) for r in rows] == [("data set", "other"), ("scanner", "S")]
+    assert [(r["of"], r["name"]) for r in rows] == [("data set", "other"), ("scanner", "S")]
     drawn = draw_charts(found, out) + draw_pictures(found, p, out, 1)
     assert [d.relative_to(out).as_posix() for d in drawn] == ["t/figure-5.png", "t/figure-10.png"]
+
+
+@pytest.mark.slow
+def test_a_region_is_drawn_as_itself_and_not_as_its_images_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p = two_sets(tmp_path, "p9")
+    whole = p.entries[1]
+    x, y = p.mitosis_centres(1)[0]
+    told = {"x_px": max(0, int(x) - 100), "y_px": max(0, int(y) - 100), "width_px": 150, "height_px": 150}
+    p = Pool(tmp_path, [p.entries[0], whole.model_copy(update=told), whole.model_copy(update={"split": ""})])
+    done = score_held_out(small(), p, tmp_path / "r" / "t", ("other",), ("test",))
+    assert {s.region_px for s in done.patches} == {(told["x_px"], told["y_px"])}
+    asked = []
+    drawn = minugan_training.pictures._patch
+    monkeypatch.setattr(minugan_training.pictures, "_patch", lambda *a: asked.append(a[1]) or drawn(*a))
+    draw_pictures(load_results(tmp_path / "r"), p, tmp_path / "r", 1)
+    assert asked == [1]
 
 
 def test_a_patient_who_is_trained_on_cannot_be_held_out(tmp_path: Path) -> None:
     p = two_sets(tmp_path, "rgb-p1")
     with pytest.raises(DataError, match="rgb-p1"):
         score_held_out(small(), p, tmp_path / "results", ("other",), ("test",))
+
+
+def test_a_patient_of_hard_negatives_cannot_be_held_out(tmp_path: Path) -> None:
+    p = two_sets(tmp_path, "p9")
+    fields = p.entries[1].model_copy(update={"dataset": "fields", "split": "train", "mitoses": "absent"})
+    p = Pool(tmp_path, [*p.entries, fields])
+    sources = (*small().sources, Source(datasets=("fields",), at="hard", per_batch=1))
+    with pytest.raises(DataError, match="p9"):
+        score_held_out(
+            small().model_copy(update={"sources": sources}), p, tmp_path / "r", ("other",), ("test",)
+        )
+
+
+def test_images_that_say_when_to_stop_cannot_be_held_out(tmp_path: Path) -> None:
+    p = two_sets(tmp_path, "p9")
+    p = Pool(tmp_path, [p.entries[0], p.entries[1].model_copy(update={"dataset": "rgb", "split": "val"})])
+    stops = small().model_copy(update={"validation": Validation(every_steps=1)})
+    with pytest.raises(DataError, match="validate on"):
+        score_held_out(stops, p, tmp_path / "r", ("rgb",), ("val",))
+
+
+def test_the_f1_of_a_table_has_an_interval_by_patient_or_by_image() -> None:
+    def score(patient: str, image: str, fp: int) -> PatchScore:
+        return PatchScore(
+            fold=0, dataset="d", scanner="s", patient=patient, image=image, x_px=0, y_px=0,
+            dice_mitoses=None, dice_nuclei=None, tp=1, fp=fp, fn=0,
+        )  # fmt: skip
+
+    patients = table_3([score("p", "a", 0), score("p", "b", 1), score("q", "c", 4)])[0]
+    assert (patients["by"], patients["f1"]) == ("patient", 0.545)
+    assert patients["f1_low"] == 0.333
+    images = table_3([score("p", "a", 0), score("p", "b", 2)])[0]
+    assert (images["by"], images["f1_low"], images["f1_high"]) == ("image", 0.5, 1.0)
+    one = table_3([score("p", "a", 0)])[0]
+    assert (one["f1"], one["f1_low"]) == (1.0, None)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from minugan_training.check import problems_of
 from minugan_training.importers import import_data
+from minugan_training.index import read_index, write_index
 from minugan_training.layouts import import_folder
 from minugan_training.metrics import dice
 from minugan_training.truth import NUCLEI, UNKNOWN, load_sample, mitosis_truth, read_instances
 
-from tests.training.test_data import drawn, write
+from tests.training.test_data import drawn, published, write
 from wsi_minugan.errors import DataError
 
 
@@ -174,7 +175,7 @@ def test_the_shared_folders_are_read_with_their_splits(tmp_path: Path) -> None:
     assert problems_of(tmp_path, entries) == []
     told = [(e.dataset, e.split, e.patient, e.mitoses, e.nuclei_kind) for e in entries]
     assert told == [
-        ("amibr", "test", "MIDOG21-002", "known", ""),
+        ("amibr", "test", "midog-002", "known", ""),
         ("icpr12", "val", "icpr12-01", "known", ""),
         ("icpr12_unmarked", "train", "icpr12-02", "absent", ""),
         ("monuseg", "train", "TCGA-18-5592", "unknown", "foreground"),
@@ -194,6 +195,24 @@ def test_each_shared_folder_is_known_by_its_table(tmp_path: Path) -> None:
         assert import_folder(tmp_path / name) == (tmp_path, [e for e in entries if e.dataset == name])
 
 
+def test_a_patient_of_amibr_is_known_again_in_the_set_that_the_crop_was_cut_from(tmp_path: Path) -> None:
+    shared(tmp_path / "shared")
+    table = tmp_path / "shared" / "amibr" / "crops.csv"
+    table.write_text(table.read_text() + "images/MIDOG21_6.jpg,TUPAC16,03_stitched1.tif,test,1,1,0,64 64\n")
+    (tmp_path / "midog").mkdir()
+    published("tupac16", tmp_path / "tupac16")
+    published("midog", tmp_path / "midog")
+    midog = tmp_path / "midog" / "MIDOG.json"
+    midog.write_text(midog.read_text().replace("101.tiff", "002.tiff"))
+    crops = [e for e in import_data("shared", tmp_path / "shared") if e.dataset == "amibr"]
+    whole = import_data("midog", tmp_path / "midog") + import_data("tupac16", tmp_path / "tupac16")
+    assert [e.patient for e in whole] == [e.patient for e in crops]
+    index = [*crops, *(e.model_copy(update={"split": "train"}) for e in whole)]
+    problems = " ".join(problems_of(tmp_path, index))
+    assert "Patient midog-002 is in the splits test, train." in problems
+    assert "Patient tupac16-03 is in the splits test, train." in problems
+
+
 def test_a_shared_image_that_is_missing_is_named(tmp_path: Path) -> None:
     shared(tmp_path)
     (tmp_path / "monuseg" / "images" / "TCGA-21-5784-01Z-00-DX1.jpg").unlink()
@@ -206,3 +225,34 @@ def test_a_shared_table_that_lacks_a_column_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "amibr" / "crops.csv").write_text("file,dataset\nimages/MIDOG21_6.jpg,MIDOG21\n")
     with pytest.raises(DataError, match="lacks the columns slide, split, mitoses_px"):
         import_data("shared", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("table", "right", "wrong"),
+    [
+        ("amibr/crops.csv", ",test,", ",holdout,"),
+        ("amibr/crops.csv", "002.tiff", "abc.tiff"),
+        ("amibr/crops.csv", "64 64;20 30", "64;20 30"),
+        ("icpr12_unmarked/fields.csv", "2252", "wide"),
+        ("icpr12_unmarked/fields.csv", "H02_03,", "X02_03,"),
+        ("icpr12_unmarked/fields.csv", "H02_03,", ","),
+        ("monuseg/images.csv", ",train,", ",learn,"),
+    ],
+)
+def test_a_shared_tables_line_that_makes_no_sense_is_told_by_its_number(
+    table: str, right: str, wrong: str, tmp_path: Path
+) -> None:
+    shared(tmp_path)
+    path = tmp_path / table
+    path.write_text(path.read_text().replace(right, wrong))
+    with pytest.raises(DataError, match=rf"{path.name}, line 2"):
+        import_data("shared", tmp_path)
+
+
+@pytest.mark.parametrize("points", ["1 2 3;4 5", "1;2", "a b", "nan 3"])
+def test_an_indexs_points_that_are_none_are_told_by_their_line(points: str, tmp_path: Path) -> None:
+    tupac16(tmp_path)
+    write_index(tmp_path / "i.csv", import_data("tupac16", tmp_path))
+    (tmp_path / "i.csv").write_text((tmp_path / "i.csv").read_text().replace("31 12;6 5", points))
+    with pytest.raises(DataError, match=r"line 2: .*not made of points"):
+        read_index(tmp_path / "i.csv")

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from minugan_training import patchscore
-from minugan_training.crossval import WHOLE_PX, patches_of
+from minugan_training.crossval import patches_of
 from minugan_training.importers import import_data
 from minugan_training.index import Entry
+from minugan_training.paper import table_3
 from minugan_training.patchscore import score_patches
+from minugan_training.placing import WHOLE_PX
 from minugan_training.sampling import Pool
 from minugan_training.truth import MITOSES, NUCLEI
 
@@ -55,6 +57,20 @@ def test_an_outline_made_from_a_centre_is_no_truth_to_measure_against(
     row = scored(p, (x, y))
     assert row.dice_mitoses is None
     assert row.tp >= 1
+
+
+def test_the_f1_of_painting_everything_stands_beside_that_of_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p = pool(tmp_path)
+    p._centres[0] = np.array([[100.0, 100.0]])
+    monkeypatch.setattr(patchscore, "classes_of", lambda *_: np.zeros((SIZE_PX, SIZE_PX), np.uint8))
+    middle, aside = scored(p, (100.0, 100.0)), scored(p, (100.0, 140.0))
+    assert (middle.tp, middle.painted_tp) == (0, 1)
+    assert (aside.tp, aside.painted_tp) == (0, 0)
+    row = table_3([middle, aside])[0]
+    assert (row["f1"], row["f1_painted"]) == (0.0, 0.5)
+    assert table_3([middle.model_copy(update={"painted_tp": None})])[0]["f1_painted"] is None
 
 
 def test_a_mitosis_in_two_pieces_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

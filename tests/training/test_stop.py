@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import minugan_training.fit
+import minugan_training.patchscore
+import numpy as np
 import pytest
 import torch
 from minugan_training.cli import app
@@ -12,11 +14,13 @@ from minugan_training.index import write_index
 from minugan_training.journal import read_metrics
 from minugan_training.sampling import Pool
 from minugan_training.settings import Experiment, Source
-from minugan_training.validation import validation_places
+from minugan_training.state import build_network
+from minugan_training.validation import validation_figure, validation_places
 
 from tests.training.test_data import pool
 from tests.training.test_fit import settings
 from wsi_minugan.errors import DataError
+from wsi_minugan.segmentation.classes import MITOSIS
 
 
 def stopping(**more: object) -> Experiment:
@@ -65,6 +69,22 @@ def test_a_fold_is_judged_on_images_that_no_fold_draws_from(tmp_path: Path) -> N
     assert {k for k, _, _ in judges} == {1}
 
 
+def test_a_validation_is_not_won_by_painting_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p, s = with_val(pool(tmp_path)), stopping(patch_px=256)
+    places = validation_places(s, p)
+    assert len(places) == 2
+    middle = {(x, y) for _, x, y in p.mitoses_on([1])}
+    assert not middle & {(x, y) for _, x, y in places}
+    painted = np.full((256, 256), MITOSIS, np.uint8)
+    monkeypatch.setattr(minugan_training.patchscore, "classes_of", lambda *_: painted)
+    network = build_network(s)
+    assert s.validation is not None
+    figure = validation_figure(s, s.validation, network, network.state_dict(), p, places)
+    assert figure < 0.5
+
+
 @pytest.mark.parametrize("splits", [("train", ""), ("train", "val")], ids=["none", "all of them trained on"])
 def test_a_validation_without_images_of_its_own_fails_before_the_first_step(
     splits: tuple[str, ...], tmp_path: Path
@@ -74,6 +94,17 @@ def test_a_validation_without_images_of_its_own_fails_before_the_first_step(
     with pytest.raises(DataError, match="split 'val'"):
         crossvalidate(s, p, tmp_path / "out", 2, "patch")
     assert not list((tmp_path / "out").rglob("*.jsonl"))
+
+
+def test_a_dice_is_not_validated_on_mitoses_that_nobody_outlined(tmp_path: Path) -> None:
+    p = with_val(pool(tmp_path))
+    centres = ";".join(f"{x:g} {y:g}" for _, x, y in p.mitoses_on([1]))
+    points = {"mitoses_kind": "points", "mitoses_truth": centres}
+    p = Pool(p.root, [p.entries[0], p.entries[1].model_copy(update=points)])
+    stop = {"every_steps": 1, "patches": 2}
+    assert validation_places(stopping(validation=stop | {"figure": "f1"}), p)
+    with pytest.raises(DataError, match="outlined ones"):
+        validation_places(stopping(validation=stop | {"figure": "dice"}), p)
 
 
 def test_crossval_hands_its_device_to_every_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

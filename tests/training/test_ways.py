@@ -16,7 +16,7 @@ from minugan_training.settings import Experiment
 from minugan_training.truth import MITOSES, NUCLEI, UNKNOWN
 from safetensors.torch import load_file
 
-from tests.training.test_data import experiment, pool
+from tests.training.test_data import experiment, pool, write
 
 RUN = """
 import sys
@@ -101,6 +101,22 @@ def test_pseudo_labels_fill_only_what_is_unknown_and_sure(tmp_path: Path) -> Non
     assert np.array_equal(pool_for(small(), tmp_path, [entry]).sample(0).labels, plain.labels)
     labelled = Pool(tmp_path, p.entries, PseudoNuclei("default").fill).sample(0)
     assert np.array_equal(labelled.labels, p.sample(0).labels)
+
+
+def test_pseudo_labels_leave_what_is_to_be_ignored_unknown(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    p = pool(tmp_path)
+    paint = np.zeros((320, 320), np.uint8)
+    paint[:100] = 255
+    write(tmp_path / "paint.png", paint)
+    nobody = {"nuclei": "unknown", "nuclei_kind": "", "nuclei_truth": "", "ignore": "paint.png"}
+    labels = (
+        Pool(tmp_path, [p.entries[0].model_copy(update=nobody)], PseudoNuclei("default").fill)
+        .sample(0)
+        .labels
+    )
+    assert (labels[:100] == UNKNOWN).all()
+    assert (labels[100:, :, NUCLEI] != UNKNOWN).any()
 
 
 def test_both_views_of_a_scene_show_the_same_labels_where_they_overlap(tmp_path: Path) -> None:

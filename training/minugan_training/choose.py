@@ -96,7 +96,7 @@ def choose(predictor: Predictor, root: Path, entries: Sequence[Entry], radius_um
     if not wanted:
         raise DataError("The index has no full fields in the split 'val' to choose on.")
     fields = [_field(predictor, root, e) for e in wanted]
-    crops = [_crop(*c) for c in scored_crops(predictor, root, crops_of(part))]
+    crops = [_crop(root, *c) for c in scored_crops(predictor, root, crops_of(part))]
     choices = []
     for cut in PIXEL_CUTS:
         on_fields, on_crops = ([(f, _candidates(f, cut)) for f in images] for images in (fields, crops))
@@ -107,6 +107,23 @@ def choose(predictor: Predictor, root: Path, entries: Sequence[Entry], radius_um
             )
             choices.append(Choice(cut, peak, area, counts, recalled.recall if crops else None))
     return sorted(choices, key=lambda c: (-c.found.f1, c.found.fp))
+
+
+def recalling(choices: Sequence[Choice], least: float) -> list[Choice]:
+    """Return the settings that recall enough of the crops, in order.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    found = [c for c in choices if (c.crop_recall or 0.0) >= least]
+    if not found:
+        best = max((c.crop_recall or 0.0 for c in choices), default=0.0)
+        raise DataError(
+            f"No setting recalls {least:g} of the crops; the highest is {best:.3f}. Ask for less with --crop-recall."
+        )
+    return found
 
 
 def choose_nuclei(predictor: Predictor, root: Path, entries: Sequence[Entry]) -> list[tuple[float, float]]:
@@ -137,9 +154,9 @@ def _candidates(field: _Field, cut: float) -> Candidates:
     return mitosis_candidates(field.scores, Thresholds(cut, 0.5, 0.5))
 
 
-def _crop(entry: Entry, sample: Sample, scores: NDArray[np.uint8]) -> _Field:
+def _crop(root: Path, entry: Entry, sample: Sample, scores: NDArray[np.uint8]) -> _Field:
     unknown = np.zeros(sample.image.shape[:2], bool)
-    return _Field(scores, np.array(entry.points_px), unknown, sample.mpp, 0.0)
+    return _Field(scores, mitosis_truth(root, entry, sample), unknown, sample.mpp, 0.0)
 
 
 def _field(predictor: Predictor, root: Path, entry: Entry) -> _Field:

@@ -25,6 +25,14 @@ _DEVICE = click.option(
     help="Where to train; auto takes a GPU if there is one.",
 )
 
+_RADIUS = click.option(
+    "--radius-um",
+    type=click.FloatRange(0, min_open=True),
+    default=7.5,
+    show_default=True,
+    help="Greatest distance of a match; 7.5 is MIDOG's, 5 ICPR's.",
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def app() -> None:
@@ -130,8 +138,10 @@ def fit(experiment: Path, index: Path, root: Path, out: Path, device: str, start
     if start_from is not None:
         settings = settings.model_copy(update={"start_from": str(start_from)})
     _settle_threads(device)
-    train(settings, pool_for(settings, root, read_index(index)), out, _progress, device=device)
-    draw_curves(out)
+    try:
+        train(settings, pool_for(settings, root, read_index(index)), out, _progress, device=device)
+    finally:  # the curves of a run that failed tell why
+        draw_curves(out)
     click.echo(f"Done. Weights: {out / 'weights.safetensors'}; curves: {out / 'curves.png'}")
 
 
@@ -178,7 +188,9 @@ def _experiments(
 
     entries = read_index(index)
     for path in paths:
-        experiment = scaled(load_experiment(path), datasets, {k: v for k, v in smaller.items() if v})
+        experiment = scaled(
+            load_experiment(path), datasets, {k: v for k, v in smaller.items() if v is not None}
+        )
         yield experiment, pool_for(experiment, root, entries)
 
 
@@ -240,7 +252,9 @@ def heldout(
 @click.argument("results", type=_PATH)
 @click.option("--index", type=_PATH, required=True)
 @click.option("--root", type=_PATH, required=True)
-@click.option("--pictures", type=int, default=4, show_default=True, help="Patches in Figures 6, 9 and 10.")
+@click.option(
+    "--pictures", type=click.IntRange(1), default=4, show_default=True, help="Patches in Figures 6, 9 and 10."
+)
 def reproduce(results: Path, index: Path, root: Path, pictures: int) -> None:
     """Print the paper's Tables 2 and 3, and draw its figures, from the folder that `crossval` and `heldout` filled."""
     from rich.console import Console
@@ -259,7 +273,7 @@ def reproduce(results: Path, index: Path, root: Path, pictures: int) -> None:
             table = Table(*part[0], title=title)
             for row in part:
                 table.add_row(*("" if v is None else str(v) for v in row.values()))
-            Console(width=130).print(table)
+            Console(width=150).print(table)
     pool = Pool(root, read_index(index))
     for path in draw_charts(found, results) + draw_pictures(found, pool, results, pictures):
         click.echo(f"Drawn: {path}")
@@ -286,7 +300,7 @@ def export(experiment: Path, weights: tuple[Path, ...], out: Path, card: Path, s
 @click.option("--model", default="default", show_default=True, help="Bundle whose thresholds are sought.")
 @click.option("--index", type=_PATH, required=True)
 @click.option("--root", type=_PATH, required=True)
-@click.option("--radius-um", type=float, default=7.5, show_default=True)
+@_RADIUS
 @click.option("--show", type=int, default=15, show_default=True, help="How many settings to print.")
 @click.option(
     "--crop-recall",
@@ -304,7 +318,7 @@ def choose(model: str, index: Path, root: Path, radius_um: float, show: int, cro
     from rich.table import Table
 
     from minugan_training.choose import choose as search
-    from minugan_training.choose import choose_nuclei
+    from minugan_training.choose import choose_nuclei, recalling
     from minugan_training.index import read_index
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
     from wsi_minugan.minugan.predictor import Predictor
@@ -313,7 +327,7 @@ def choose(model: str, index: Path, root: Path, radius_um: float, show: int, cro
     predictor = Predictor(load_bundle(find_bundle(model)), precision="fp32")  # the same on every machine
     entries = read_index(index)
     found = search(predictor, root, entries, radius_um)
-    for c in [c for c in found if (c.crop_recall or 0.0) >= crop_recall][:show]:
+    for c in recalling(found, crop_recall)[:show]:
         d = c.found
         figures = (d.f1, d.precision, d.recall, d.fp_per_mm2, c.crop_recall or 0.0)
         table.add_row(f"{c.mitosis:g}", f"{c.peak:g}", f"{c.min_area_um2:g}", *(f"{v:.3f}" for v in figures))
@@ -332,7 +346,7 @@ def choose(model: str, index: Path, root: Path, radius_um: float, show: int, cro
 @click.option(
     "--split", "splits", multiple=True, default=("val", "test"), show_default=True, help="Of the index."
 )
-@click.option("--radius-um", type=float, default=7.5, show_default=True, help="Greatest distance of a match.")
+@_RADIUS
 @click.option("-o", "--out", type=_PATH, help="Write the figures as JSON.")
 def evaluate(
     model: str,
@@ -353,6 +367,8 @@ def evaluate(
     from wsi_minugan.outputs.atomic import write_text
 
     bundle = load_bundle(find_bundle(model))
+    if folders and (index is not None or root is not None):
+        raise click.UsageError("Give either folders with --data, or an index with --index and --root.")
     if folders:
         parts = [
             evaluate_model(bundle, *import_folder(f), radius_um, ("train", "val", "test", ""))

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
-from minugan_training.fit import Progress, fit
+from minugan_training.fit import Progress, fit, make_folder
 from minugan_training.index import Entry
 from minugan_training.patchscore import PatchScore, score_patches
+from minugan_training.placing import around_mitoses
 from minugan_training.sampling import Place, Pool
 from minugan_training.settings import Experiment, Source
 from minugan_training.state import build_network
-from wsi_minugan.errors import DataError
+from wsi_minugan.errors import DataError, TrainingError
 from wsi_minugan.outputs.atomic import write_text
 
 By = Literal["patch", "patient"]
 CROSSVAL = "crossval.json"
-WHOLE_PX = 32
-"""So far from a patch's border a mitosis's centre lies at least: then it is whole."""
+PLAN = "plan.json"
 
 
 class CrossValidation(BaseModel):
@@ -39,24 +39,27 @@ class CrossValidation(BaseModel):
     patches: list[PatchScore]
 
 
-def patches_of(pool: Pool, experiment: Experiment, sources: Sequence[Source]) -> list[Place]:
-    """Return a patch for each labelled mitosis of the sources: random, but the mitosis is not on its border (paper, p. 2).
+class _Plan(BaseModel):
+    """What a cross-validation's folder is for; scores of another one are not to be taken for its own."""
 
-    A mitosis always in the middle would be found by its place alone. The same seed gives the same patches.
+    model_config = ConfigDict(frozen=True)
+
+    settings: Experiment
+    folds: int
+    by: By
+    patches: tuple[tuple[str, float, float], ...]
+
+
+def patches_of(pool: Pool, experiment: Experiment, sources: Sequence[Source]) -> list[Place]:
+    """Return a patch for each labelled mitosis of the sources, as `around_mitoses` places them.
+
+    Raises
+    ------
+    DataError
+        If there are none.
     """
-    half = experiment.patch_px / 2
-    reach = max(0.0, half - WHOLE_PX)
-    rng = np.random.default_rng(experiment.seed)
-    found = []
-    for source in sources:
-        for k, x, y in pool.mitoses_of(source) if source.at == "mitoses" else ():
-            h, w = pool.sample(k).image.shape[:2]
-            moved = np.array([x, y]) + rng.uniform(-reach, reach, 2)
-            ax, ay = (
-                float(np.clip(v, min(half, s / 2), max(s - half, s / 2)))
-                for v, s in zip(moved, (w, h), strict=True)
-            )
-            found.append((k, ax, ay))
+    places = [p for s in sources if s.at == "mitoses" for p in pool.mitoses_of(s)]
+    found = around_mitoses(pool, places, experiment.patch_px, experiment.seed)
     if not found:
         raise DataError("The experiment draws no patches around mitoses, so there is nothing to score.")
     return found
@@ -135,10 +138,21 @@ def crossvalidate(
         Told of every logged step.
     device : {"cpu", "cuda", "auto"}
         Where to train; folds are scored on the CPU.
+
+    Raises
+    ------
+    DataError
+        If there are too few groups for the folds, or training would be shown what is held out.
+    TrainingError
+        If the folder holds another cross-validation.
     """
+    _check_sources(experiment, by)
     places = patches_of(pool, experiment, experiment.sources)
+    parts = folds_of(places, pool.entries, folds, by, experiment.seed)
+    patches = tuple((pool.entries[k].image, x, y) for k, x, y in places)
+    _begin(out, _Plan(settings=experiment, folds=folds, by=by, patches=patches))
     scores: list[PatchScore] = []
-    for number, held_out in enumerate(folds_of(places, pool.entries, folds, by, experiment.seed)):
+    for number, held_out in enumerate(parts):
         folder = out / f"fold-{number}"
         done = folder / "scores.json"
         if not done.is_file():
@@ -154,3 +168,27 @@ def crossvalidate(
     )
     write_text(out / CROSSVAL, result.model_dump_json(indent=1) + "\n", parents=True)
     return result
+
+
+def _check_sources(experiment: Experiment, by: By) -> None:
+    """Refuse what would train on held-out patches: these lie anywhere on images that other sources draw from."""
+    if by == "patch" and any(s.at != "mitoses" for s in experiment.sources):
+        raise DataError(
+            f"The experiment {experiment.name} also draws patches that are not around mitoses, and with folds by patch some would "
+            "show patches held out. Cross-validate it by patient."
+        )
+
+
+def _begin(out: Path, plan: _Plan) -> None:
+    make_folder(out)
+    path = out / PLAN
+    if path.is_file():
+        try:
+            same = _Plan.model_validate_json(path.read_bytes()) == plan
+        except (OSError, ValidationError):
+            same = False
+        if not same:
+            raise TrainingError(
+                f"{out} holds a cross-validation with other settings, folds or data. Choose another folder, or remove it."
+            )
+    write_text(path, plan.model_dump_json() + "\n")

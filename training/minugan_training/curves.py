@@ -9,11 +9,13 @@ from wsi_minugan.outputs.atomic import atomic_path
 
 
 def draw_curves(folder: Path) -> None:
-    """Write ``curves.png`` from a run's metrics.jsonl."""
+    """Write ``curves.png`` from a run's metrics.jsonl, if there are any."""
     from matplotlib.figure import Figure
 
     rows = read_metrics(folder)
-    names = [k for k in (rows[-1] if rows else {}) if k not in {"step", "seconds", "rate"}]
+    if not rows:
+        return
+    names = [k for k in rows[-1] if k not in {"step", "seconds", "rate"}]
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for name in names:

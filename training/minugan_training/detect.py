@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minugan_training.index import Entry
-from minugan_training.truth import Sample, load_sample
+from minugan_training.truth import Sample, enlargement, load_sample
 from wsi_minugan.config import PATCH_PX
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.predictor import Predictor
@@ -67,11 +67,17 @@ def crops_of(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _is_field(e: Entry) -> bool:
-    return e.mitoses != "unknown" and min(e.width_px, e.height_px) >= 2 * PATCH_PX
+    return e.mitoses != "unknown" and min(_sides_px(e)) >= 2 * PATCH_PX
 
 
 def _is_crop(e: Entry) -> bool:
-    return e.mitoses == "known" and max(e.width_px, e.height_px) < PATCH_PX
+    return e.mitoses == "known" and max(_sides_px(e)) < PATCH_PX
+
+
+def _sides_px(e: Entry) -> tuple[int, int]:
+    """Return width and height at the model's resolution, at which patches are cut."""
+    factor = enlargement(e.mpp)
+    return round(e.width_px * factor), round(e.height_px * factor)
 
 
 def scored_crops(

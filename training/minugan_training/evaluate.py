@@ -28,6 +28,7 @@ from minugan_training.metrics import (
     average_precision,
     bootstrap_interval,
     dice,
+    mean_interval,
     panoptic_quality,
     pooled,
 )
@@ -36,7 +37,9 @@ from minugan_training.truth import (
     NUCLEI,
     UNKNOWN,
     Sample,
+    in_samples_pixels,
     load_sample,
+    mitosis_instances,
     mitosis_truth,
     read_instances,
 )
@@ -148,8 +151,8 @@ class _Judge:
             found.append((entry, _counts(matched, area)))
             ranked += self._ranked(sample, scores, truth, unknown)
             if entry.outlined:
-                overlaps += self._overlaps(sample, scores, matched.pairs, kept, truth)
-        for scanner in ("all", *sorted({e.scanner for e in entries})):
+                overlaps += self._overlaps(entry, sample, scores, matched.pairs, kept, truth)
+        for scanner in ("all", *_scanners(entries)):
             yield from _detections(
                 f"{kind}, {scanner}", split, [(e, d) for e, d in found if scanner in {"all", e.scanner}]
             )
@@ -183,15 +186,21 @@ class _Judge:
 
     def _overlaps(
         self,
+        entry: Entry,
         sample: Sample,
         scores: NDArray[np.uint8],
         pairs: NDArray[np.int64],
         found: Candidates,
         truth: NDArray[np.float64],
     ) -> list[float]:
-        """Return the Dice of each true positive with its outline."""
+        """Return the Dice of each true positive with its outline, in however many pieces that is."""
         painted = label_objects(class_map(scores, self._cut) == MITOSIS)
-        outlined = label_objects(sample.labels[..., MITOSES] == 1)
+        instances = mitosis_instances(self._root, entry)
+        outlined = (
+            in_samples_pixels(instances, entry)
+            if instances is not None
+            else label_objects(sample.labels[..., MITOSES] == 1)
+        )
         out = []
         for f, t in pairs.tolist():
             a, b = _object_at(painted, found.xy_px[f]), _object_at(outlined, truth[t])
@@ -207,13 +216,14 @@ class _Judge:
                 found.xy_px, mitosis_truth(self._root, entry, sample), self._radius_um / sample.mpp
             )
             rows.append((entry, Detections(len(matched.pairs), 0, len(matched.false_negatives))))
-        for scanner in ("all", *sorted({e.scanner for e in entries})) if rows else ():
+        for scanner in ("all", *_scanners(entries)) if rows else ():
             part = [(e, d) for e, d in rows if scanner in {"all", e.scanner}]
             yield _figure(f"crops, {scanner}", split, "recall", lambda d: d.recall, part)
 
     def nuclei(self, entries: Sequence[Entry], split: str) -> Iterator[Figure]:
         """Yield Dice and panoptic quality of nuclei, averaged over images."""
-        overlap, quality = [], []
+        overlap: list[tuple[Entry, float]] = []
+        quality: list[tuple[Entry, float]] = []
         for entry in entries:
             sample = load_sample(self._root, entry)
             classes = class_map(score_image(self._predictor, sample.image), self._cut)
@@ -221,16 +231,17 @@ class _Judge:
             # A mitosis is a nucleus too, in what is found and in the truth.
             labelled = (sample.labels[..., [NUCLEI, MITOSES]] == 1).any(axis=-1)
             truth = instances > 0 if instances is not None else labelled
-            overlap.append(dice(classes > 0, truth))
+            overlap.append((entry, dice(classes > 0, truth)))
             if instances is not None:
-                quality.append(panoptic_quality(label_objects(classes > 0), instances)[0])
+                quality.append((entry, panoptic_quality(label_objects(classes > 0), instances)[0]))
         for name, values in (("Dice of nuclei", overlap), ("panoptic quality of nuclei", quality)):
             if values:
-                low, high = _mean_interval(values)
-                yield Figure(
-                    data="nuclei", split=split, figure=name, value=float(np.mean(values)), low=low, high=high,
-                    images=len(values), groups=len(values),
-                )  # fmt: skip
+                yield _mean_figure("nuclei", split, name, values)
+
+
+def _scanners(entries: Sequence[Entry]) -> list[str]:
+    """Return the scanners that are known by name."""
+    return sorted({e.scanner for e in entries} - {""})
 
 
 def _counts(matched: Matches, area_mm2: float) -> Detections:
@@ -239,7 +250,7 @@ def _counts(matched: Matches, area_mm2: float) -> Detections:
     )
 
 
-def _object_at(labels: NDArray[np.int32], xy: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _object_at(labels: NDArray[np.integer], xy: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return the object nearest to a place; a centroid can lie outside its own object."""
     x, y = int(xy[0]), int(xy[1])
     top, left = max(0, y - 40), max(0, x - 40)
@@ -271,10 +282,10 @@ def _figure(
     found: Sequence[tuple[Entry, Detections]],
 ) -> Figure:
     """Return a pooled figure with its interval by patient, or, where all images are of one patient, by image."""
-    by: Literal["patient", "image"] = "patient" if len({e.patient for e, _ in found}) > 1 else "image"
+    by = _grouped_by([e for e, _ in found])
     groups: dict[str, Detections] = defaultdict(lambda: Detections(0, 0, 0))
     for entry, counts in found:
-        groups[entry.patient if by == "patient" else f"{entry.image} {entry.x_px} {entry.y_px}"] += counts
+        groups[_group(entry, by)] += counts
     low, high = bootstrap_interval(groups, figure) if len(groups) > 1 else (None, None)
     return Figure(
         data=data, split=split, figure=name, value=figure(pooled(list(groups.values()))), low=low, high=high,
@@ -282,11 +293,25 @@ def _figure(
     )  # fmt: skip
 
 
-def _mean_interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
-    rng = np.random.default_rng(0)
-    means = rng.choice(np.array(values), (draws, len(values))).mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+def _mean_figure(data: str, split: str, name: str, found: Sequence[tuple[Entry, float]]) -> Figure:
+    """Return the mean over images, with its interval by patient or by image as that of `_figure`."""
+    by = _grouped_by([e for e, _ in found])
+    groups: dict[str, list[float]] = defaultdict(list)
+    for entry, value in found:
+        groups[_group(entry, by)].append(value)
+    low, high = mean_interval(groups) if len(groups) > 1 else (None, None)
+    return Figure(
+        data=data, split=split, figure=name, value=float(np.mean([v for _, v in found])), low=low, high=high,
+        images=len(found), groups=len(groups), by=by,
+    )  # fmt: skip
+
+
+def _grouped_by(entries: Sequence[Entry]) -> Literal["patient", "image"]:
+    return "patient" if len({e.patient for e in entries}) > 1 else "image"
+
+
+def _group(entry: Entry, by: Literal["patient", "image"]) -> str:
+    return entry.patient if by == "patient" else f"{entry.image} {entry.x_px} {entry.y_px}"
 
 
 def table_of(figures: Figures) -> Any:

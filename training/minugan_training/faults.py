@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -44,8 +45,10 @@ def memory_errors() -> Iterator[None]:
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Return whether every number is one: no NaN, no infinity, and no gradient so long that its norm is infinite."""
-    norms = [torch.linalg.vector_norm(t.detach().float()) for t in tensors]
-    return bool(torch.stack(norms).isfinite().all()) if norms else True
+    norms: dict[torch.device, list[Tensor]] = defaultdict(list)
+    for t in tensors:  # on a GPU an optimiser still counts its steps on the CPU
+        norms[t.device].append(torch.linalg.vector_norm(t.detach().float()))
+    return all(bool(torch.stack(part).isfinite().all()) for part in norms.values())
 
 
 def not_finite(what: str) -> TrainingError:

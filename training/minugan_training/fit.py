@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from minugan_training.checkpoint import (
@@ -25,7 +28,7 @@ from minugan_training.checkpoint import (
 from minugan_training.faults import all_finite, memory_errors, not_finite
 from minugan_training.journal import add_row, mend
 from minugan_training.mining import mine
-from minugan_training.parallel import join, local_device
+from minugan_training.parallel import join, local_device, wait_for_all
 from minugan_training.sampling import Place, Pool, Sampler, dark_places
 from minugan_training.settings import Experiment
 from minugan_training.state import TrainingState, build_network, start, weights_to_use
@@ -87,31 +90,52 @@ def _fit(
     until_step: int | None,
     device_name: str,
 ) -> dict[str, Tensor]:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     device = torch.device(local_device(device_name))
     rank, world = join(device.type)
     state = start(experiment, device)
+    if experiment.start_from and not all_finite(state.network.state_dict().values()):
+        raise TrainingError(
+            f"The weights {experiment.start_from} hold values that are not numbers, so no training can start from them. "
+            "Take the weights.safetensors of a run."
+        )
     state.rank, state.world = rank, world
     sampler = Sampler(pool, experiment)
     judged_on = validation_places(experiment, pool)
-    _resume(folder, experiment, state, sampler)
+    data = _data_of(experiment, pool)
+    _resume(folder, experiment, state, sampler, data)
     end = min(experiment.steps, until_step or experiment.steps)
     _to_training(state.network, experiment)
     while state.step < end and not _goes_on_in_vain(experiment, state):
         begun = time.perf_counter()
         _mine_if_due(experiment, pool, sampler, state)
         losses = train_step(experiment, sampler, state, device)
-        state.seconds += time.perf_counter() - begun
         _validate(experiment, folder, state, pool, judged_on)
+        state.seconds += time.perf_counter() - begun
         if state.rank == 0:
             _note(experiment, folder, state, losses, progress)
             at_end = state.step == end or _goes_on_in_vain(experiment, state)
             if state.step % experiment.checkpoint_every == 0 or at_end:
-                _save(folder, experiment, state, sampler)
+                _save(folder, experiment, state, sampler, data)
+    wait_for_all(state.world, device)  # the first process may still be writing its best weights
     weights = _best_weights(folder, state)
     if state.rank == 0:
         save_weights(folder, weights)
     return weights
+
+
+def make_folder(folder: Path) -> None:
+    """Make a run's folder, if it is not there.
+
+    Raises
+    ------
+    TrainingError
+        If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise TrainingError(f"The run's folder {folder} cannot be made: {e}. Choose another.") from e
 
 
 def _to_training(network: nn.Module, experiment: Experiment) -> None:
@@ -153,34 +177,54 @@ def _refuse_broken(tensors: Mapping[str, Tensor], state: TrainingState) -> None:
         raise not_finite(f"The weights after step {state.step} are not numbers.")
 
 
-def _resume(folder: Path, experiment: Experiment, state: TrainingState, sampler: Sampler) -> None:
+def _data_of(experiment: Experiment, pool: Pool) -> str:
+    """Return a digest of the images that are drawn from, and of what is known of them."""
+    entries = [pool.entries[k].model_dump(mode="json") for s in experiment.sources for k in pool.of(s)]
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
+
+
+def _resume(folder: Path, experiment: Experiment, state: TrainingState, sampler: Sampler, data: str) -> None:
     if state.rank == 0:
         mend(folder)
     loaded = load_checkpoint(folder)
     if loaded is None:
         return
     tensors, rest = loaded
-    if rest["experiment"] != experiment.model_dump(mode="json"):
+    if not _same(rest["experiment"], experiment):
         raise TrainingError(f"{folder} holds a run with other settings. Choose another folder, or remove it.")
+    if rest.get("data", data) != data:  # earlier versions did not note it
+        raise TrainingError(
+            f"{folder} holds a run on other data than the index has now. Choose another folder, or remove it; "
+            "a new run can go on from its weights with --start-from."
+        )
     state.network.load_state_dict(part_of("network", tensors))
     restore_optimizer("optimizer", state.optimizer, tensors, rest["optimizer"])
     if state.judge is not None and state.judge_optimizer is not None:
         state.judge.load_state_dict(part_of("judge", tensors))
         restore_optimizer("judge_optimizer", state.judge_optimizer, tensors, rest["judge_optimizer"])
-    state.ema = part_of("ema", tensors)
+    state.ema = {k: v.to(state.ema[k].device) for k, v in part_of("ema", tensors).items()}
     state.step, state.seconds, state.running = rest["step"], rest["seconds"], rest["running"]
     state.best, state.best_step = rest["best"] if rest["best_step"] else -math.inf, rest["best_step"]
     sampler.hard = [(int(k), float(x), float(y)) for k, x, y in rest["hard"]]
     log.info("Going on from step %d of %s.", state.step, folder)
 
 
-def _save(folder: Path, experiment: Experiment, state: TrainingState, sampler: Sampler) -> None:
+def _same(saved: Mapping[str, Any], experiment: Experiment) -> bool:
+    """Return whether a run's settings are an experiment's; what its version did not have yet is as it is by default."""
+    try:
+        return Experiment.model_validate(saved) == experiment
+    except ValidationError:
+        return False
+
+
+def _save(folder: Path, experiment: Experiment, state: TrainingState, sampler: Sampler, data: str) -> None:
     optimizer, optimizer_rest = flatten_optimizer("optimizer", state.optimizer)
     tensors = (
         module_tensors("network", state.network) | optimizer | {f"ema.{k}": v for k, v in state.ema.items()}
     )
     rest: dict[str, Any] = {
         "experiment": experiment.model_dump(mode="json"),
+        "data": data,
         "step": state.step,
         "seconds": state.seconds,
         "running": state.running,

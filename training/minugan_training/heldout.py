@@ -12,6 +12,7 @@ from minugan_training.fit import Progress
 from minugan_training.patchscore import PatchScore, score_patches
 from minugan_training.sampling import Pool
 from minugan_training.settings import Experiment, Source
+from minugan_training.validation import validation_places
 from wsi_minugan.errors import DataError
 from wsi_minugan.outputs.atomic import write_text
 
@@ -59,12 +60,12 @@ def score_held_out(
     Raises
     ------
     DataError
-        If images held out are trained on too, or share a patient with those, or hold no mitoses.
+        If images held out share a patient with those that are trained or validated on, or hold no mitoses.
     """
     apart = Source(datasets=tuple(datasets), splits=tuple(splits), at="mitoses", per_batch=1)
     test = patches_of(pool, experiment, [apart])
     train = patches_of(pool, experiment, experiment.sources)
-    _check_apart(pool, {k for k, _, _ in train}, {k for k, _, _ in test})
+    _check_apart(experiment, pool, {k for k, _, _ in test})
     network = trained(experiment, pool.only(train), out / FINAL, progress, device)
     rows = score_patches(network, experiment, pool, test, 0)
     result = HeldOut(experiment=experiment.name, settings=experiment, splits=apart.splits, patches=rows)
@@ -72,10 +73,13 @@ def score_held_out(
     return result
 
 
-def _check_apart(pool: Pool, train: set[int], test: set[int]) -> None:
-    patients = {pool.entries[k].patient for k in train} & {pool.entries[k].patient for k in test}
+def _check_apart(experiment: Experiment, pool: Pool, test: set[int]) -> None:
+    """Refuse held-out patients that any source draws from, hard negatives too, or that say when to stop."""
+    train = {k for source in experiment.sources for k in pool.of(source)}
+    judges = {k for k, _, _ in validation_places(experiment, pool)}
+    patients = {pool.entries[k].patient for k in train | judges} & {pool.entries[k].patient for k in test}
     if patients:
         raise DataError(
-            f"The patients {', '.join(sorted(patients))} are in the data to train on and in the data held out. "
+            f"The patients {', '.join(sorted(patients))} are in the data to train on or to validate on, and in the data held out. "
             "Give them one split each, or name other data sets."
         )

@@ -122,7 +122,10 @@ def _read_tiff(path: Path) -> NDArray[Any]:
             ends = [at + n for at, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
             if max(ends, default=0) > path.stat().st_size:
                 raise ValueError("it is cut short")
-            return np.asarray(page.asarray())
+            picture = np.asarray(page.asarray())
+            if picture.dtype != np.uint8:
+                raise ValueError(f"it has values of {picture.dtype}; save it with 8 bits a colour")
+            return np.moveaxis(picture, 0, -1) if page.axes.startswith("S") else picture
     except _TIFF_ERRORS as e:
         raise DataError(f"The image {path} cannot be read: {e}. Copy it again.") from e
 

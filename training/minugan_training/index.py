@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from wsi_minugan.errors import DataError
 from wsi_minugan.outputs.atomic import atomic_path
@@ -43,6 +44,13 @@ class Entry(BaseModel):
     nuclei_truth: str = ""
     ignore: str = Field("", description="Path of a mask: where it is not 0, nothing is known.")
 
+    @field_validator("mitoses_truth", mode="after")
+    @classmethod
+    def _pairs_of_numbers(cls, text: str, info: ValidationInfo) -> str:
+        if info.data.get("mitoses_kind") == "points":
+            points_of(text)
+        return text
+
     @property
     def outlined(self) -> bool:
         """Whether experts outlined the mitoses; an outline made from a centre is no truth to be measured against."""
@@ -51,9 +59,24 @@ class Entry(BaseModel):
     @property
     def points_px(self) -> list[tuple[float, float]]:
         """Centres of the mitoses, where these are given as points."""
-        if self.mitoses_kind != "points" or not self.mitoses_truth:
-            return []
-        return [(float(x), float(y)) for x, y in (p.split() for p in self.mitoses_truth.split(";"))]
+        return points_of(self.mitoses_truth) if self.mitoses_kind == "points" else []
+
+
+def points_of(text: str) -> list[tuple[float, float]]:
+    """Return the points of an index's cell.
+
+    Raises
+    ------
+    ValueError
+        If one is not two numbers.
+    """
+    try:
+        points = [(float(x), float(y)) for x, y in (p.split() for p in text.split(";") if text)]
+    except ValueError:
+        points = [(math.nan, math.nan)]
+    if not all(math.isfinite(v) for p in points for v in p):
+        raise ValueError(f"'{text}' is not made of points, 'x y;x y' in pixels")
+    return points
 
 
 def points_text(points_px: Iterable[tuple[float, float]]) -> str:

@@ -74,6 +74,17 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def mean_interval(
+    groups: Mapping[str, Sequence[float]], draws: int = 2000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Return the percentile interval of a mean over images, with groups of images (patients, say) resampled."""
+    sums, counts = (np.array([f(v) for v in groups.values()], float) for f in (sum, len))
+    drawn = np.random.default_rng(seed).integers(0, len(sums), (draws, len(sums)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     """Return the Dice coefficient of two masks; 1 where both are empty."""
     total = int(a.sum()) + int(b.sum())

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from minugan_training.checkpoint import load_weights
 from minugan_training.sampling import Place, Pool
 from minugan_training.settings import Experiment, Source
+from minugan_training.state import build_network
 from minugan_training.truth import MITOSES, Sample
-from wsi_minugan.minugan.generator import Generator
 
 _WINDOW_PX = 512
+_MULTIPLE_PX = 32
 _NEAR_TRUTH = np.ones((17, 17), np.uint8)
 _PEAK = np.ones((21, 21), np.uint8)
 
@@ -40,7 +43,7 @@ def mine(
     mining = experiment.mining
     if mining is None:
         return []
-    network = Generator(experiment.ngf, experiment.norm)
+    network = build_network(experiment)
     load_weights(network, weights)
     network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     rng = np.random.default_rng([experiment.seed, step, 99])
@@ -54,20 +57,23 @@ def mine(
 
 
 @torch.inference_mode()
-def mitosis_score(network: Generator, sample: Sample, precision: str) -> NDArray[np.float32]:
+def mitosis_score(network: nn.Module, sample: Sample, precision: str) -> NDArray[np.float32]:
     """Return the mitosis score of an image in large windows, ``(h, w)``, 0 to 1; 0 where a last window does not fit."""
     h, w = sample.image.shape[:2]
     out = np.zeros((h, w), np.float32)
-    for y in range(0, h - _WINDOW_PX + 1, _WINDOW_PX):
-        for x in range(0, w - _WINDOW_PX + 1, _WINDOW_PX):
-            window = np.ascontiguousarray(
-                sample.image[y : y + _WINDOW_PX, x : x + _WINDOW_PX].transpose(2, 0, 1)
-            )
-            pixels = torch.from_numpy(window)[None].float() / 127.5 - 1
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                logits = network.logits(pixels.contiguous(memory_format=torch.channels_last))
-            out[y : y + _WINDOW_PX, x : x + _WINDOW_PX] = torch.sigmoid(2 * logits[0, 1].float()).numpy()
+    for rows, columns in itertools.product(_windows(h), _windows(w)):
+        window = np.ascontiguousarray(sample.image[rows, columns].transpose(2, 0, 1))
+        pixels = torch.from_numpy(window)[None].float() / 127.5 - 1
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            logits = network.logits(pixels.contiguous(memory_format=torch.channels_last))  # type: ignore[operator]
+        out[rows, columns] = torch.sigmoid(2 * logits[0, 1].float()).numpy()
     return out
+
+
+def _windows(length_px: int) -> list[slice]:
+    """Return the windows along a side: as large as may be, and on a small image as large as the network takes."""
+    side = min(_WINDOW_PX, length_px // _MULTIPLE_PX * _MULTIPLE_PX)
+    return [slice(k, k + side) for k in range(0, length_px - side + 1, side)] if side else []
 
 
 def _peaks(score: NDArray[np.float32], sample: Sample, least: float) -> list[tuple[float, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,13 +68,10 @@ def _read_all(folder: Path, name: str, kind: type[_Result]) -> list[_Result]:
 
 
 def summary_rows(results: Mapping[str, CrossValidation]) -> list[dict[str, Any]]:
-    """Return a row for each experiment: mean, deviation and coefficient of variation of Dice, F1 with its interval by patient."""
+    """Return a row for each experiment: mean, deviation and coefficient of variation of Dice, F1 with its interval."""
     rows = []
     for name, c in results.items():
         values = dices(c.patches)
-        counts = _by_patient(c.patches)
-        f1 = pooled(list(counts.values())).f1
-        low, high = bootstrap_interval(counts, lambda d: d.f1) if len(counts) > 1 else (f1, f1)
         mean, deviation = (float(values.mean()), float(values.std())) if len(values) else (math.nan, math.nan)
         losses = c.settings.losses
         rows.append(
@@ -87,10 +85,8 @@ def summary_rows(results: Mapping[str, CrossValidation]) -> list[dict[str, Any]]
                 "dice": round(mean, 3),
                 "deviation": round(deviation, 3),
                 "cov": round(deviation / mean, 3) if mean > 0 else None,
-                "f1": round(f1, 3),
-                "f1_low": round(low, 3),
-                "f1_high": round(high, 3),
             }
+            | _f1_of(c.patches)
         )
     return rows
 
@@ -112,8 +108,7 @@ def table_3(patches: Sequence[PatchScore]) -> list[dict[str, Any]]:
             each = np.array([Detections(p.tp, p.fp, p.fn).f1 for p in part])
             rows.append(
                 {
-                    "by": kind, "name": name, "patches": len(part),
-                    "f1": round(pooled(list(_by_patient(part).values())).f1, 3),
+                    "of": kind, "name": name, "patches": len(part), **_f1_of(part),
                     "f1_of_patches": round(float(each.mean()), 3), "deviation": round(float(each.std()), 3),
                     "dice_mitoses": round(float(overlaps.mean()), 3) if len(overlaps) else None,
                     "dice_deviation": round(float(overlaps.std()), 3) if len(overlaps) else None,
@@ -130,8 +125,26 @@ def dices(
     return np.array([float(np.mean(d)) for d in found if d])
 
 
-def _by_patient(patches: Sequence[PatchScore]) -> dict[str, Detections]:
-    counts: dict[str, Detections] = {}
+def _f1_of(patches: Sequence[PatchScore]) -> dict[str, Any]:
+    """Return the pooled F1 with its interval: by patient, or, where all patches are of one patient, by image; of one image, none."""
+    by = "patient" if len({p.patient for p in patches}) > 1 else "image"
+    counts: dict[str, Detections] = defaultdict(lambda: Detections(0, 0, 0))
     for p in patches:
-        counts[p.patient] = counts.get(p.patient, Detections(0, 0, 0)) + Detections(p.tp, p.fp, p.fn)
-    return counts
+        counts[p.patient if by == "patient" else p.image] += Detections(p.tp, p.fp, p.fn)
+    low, high = bootstrap_interval(counts, lambda d: d.f1) if len(counts) > 1 else (None, None)
+    figures = {
+        "f1": pooled(list(counts.values())).f1,
+        "f1_low": low,
+        "f1_high": high,
+        "f1_painted": _f1_painted(patches),
+    }
+    return {k: None if v is None else round(v, 3) for k, v in figures.items()} | {"by": by}
+
+
+def _f1_painted(patches: Sequence[PatchScore]) -> float | None:
+    """Return the F1 of a network that takes every whole patch for one mitosis: what a figure has to beat to mean something."""
+    hits = [p.painted_tp for p in patches if p.painted_tp is not None]
+    if len(hits) < len(patches):
+        return None
+    truths = sum(p.tp + p.fn for p in patches)
+    return Detections(sum(hits), len(patches) - sum(hits), truths - sum(hits)).f1

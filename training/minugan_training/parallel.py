@@ -61,3 +61,11 @@ def share_buffers(module: nn.Module, world: int) -> None:
     if world > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
+
+
+def wait_for_all(world: int, device: torch.device) -> None:
+    """Return when all processes are here; by a sum, for a barrier of NCCL's may take another process's GPU."""
+    if world > 1:
+        here = torch.ones(1, device=device)
+        dist.all_reduce(here)
+        here.item()

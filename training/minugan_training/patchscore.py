@@ -29,7 +29,12 @@ _CUT = Thresholds(0.5, 0.5, 0.5)
 
 
 class PatchScore(BaseModel):
-    """What a model that never saw a patch does on it; Dice is None where no expert outlined a class."""
+    """What a model that never saw a patch does on it; Dice is None where no expert outlined a class.
+
+    `painted_tp` is the true positives of a network that takes the whole patch for one mitosis: patches are chosen for theirs, and so
+    that alone hits many, all where they lie in the middle. None in results of versions that did not count it. Places are in the pixels
+    of the image's region that begins at `region_px`.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -38,6 +43,7 @@ class PatchScore(BaseModel):
     scanner: str
     patient: str
     image: str
+    region_px: tuple[int, int] = (0, 0)
     x_px: float
     y_px: float
     dice_mitoses: float | None
@@ -45,6 +51,7 @@ class PatchScore(BaseModel):
     tp: int
     fp: int
     fn: int
+    painted_tp: int | None = None
 
 
 def score_patches(
@@ -60,13 +67,16 @@ def score_patches(
         classes = classes_of(network, image)
         entry, place = pool.entries[places[k][0]], places[k]
         corner = np.array(place[1:]) - experiment.patch_px / 2
-        counts = _hits(classes, labels, pool.mitosis_centres(place[0]) - corner)
+        truth = pool.mitosis_centres(place[0]) + 0.5 - corner
+        counts = _hits(classes, labels, truth)
+        painted_tp = _hits(np.full_like(classes, MITOSIS), labels, truth)[0]
         mitosis = classes == MITOSIS
         nucleus = (classes == NUCLEUS) | (mitosis & (labels[..., MITOSES] == UNKNOWN))
         rows.append(
             PatchScore(
                 fold=fold, dataset=entry.dataset, scanner=entry.scanner, patient=entry.patient, image=entry.image,
-                x_px=place[1], y_px=place[2], tp=counts[0], fp=counts[1], fn=counts[2],
+                region_px=(entry.x_px, entry.y_px), x_px=place[1], y_px=place[2],
+                tp=counts[0], fp=counts[1], fn=counts[2], painted_tp=painted_tp,
                 dice_mitoses=_overlap(mitosis, labels[..., MITOSES]) if entry.outlined else None,
                 dice_nuclei=_overlap(nucleus, labels[..., NUCLEI]) if entry.nuclei == "known" else None,
             )

@@ -70,8 +70,12 @@ def _spread(patches: Sequence[PatchScore], count: int) -> list[PatchScore]:
     return [patches[k] for k in np.linspace(0, len(patches) - 1, count).astype(int)]
 
 
-def _key(p: PatchScore) -> tuple[str, str, float, float]:
-    return p.dataset, p.image, p.x_px, p.y_px
+def _key(p: PatchScore) -> tuple[str, str, tuple[int, int], float, float]:
+    return *_sample_key(p), p.x_px, p.y_px
+
+
+def _sample_key(p: PatchScore) -> tuple[str, str, tuple[int, int]]:
+    return p.dataset, p.image, p.region_px
 
 
 def _draw(
@@ -81,13 +85,17 @@ def _draw(
     path: Path,
 ) -> Path:
     """Draw a row for each patch; each column's network is that of the fold which never saw it."""
-    index = {(e.dataset, e.image): k for k, e in enumerate(pool.entries)}
+    index = {(e.dataset, e.image, (e.x_px, e.y_px)): k for k, e in enumerate(pool.entries)}
     figure = new_figure(2.4 * (2 + len(columns)))
     figure.set_size_inches(2.4 * (2 + len(columns)), 2.4 * len(patches))
     grid = figure.subplots(len(patches), 2 + len(columns), squeeze=False)
     for axes, patch in zip(grid, patches, strict=True):
         size_px = next(iter(columns.values()))[0].patch_px
-        image, truth = _patch(pool, index[patch.dataset, patch.image], patch, size_px)
+        if _sample_key(patch) not in index:
+            raise DataError(
+                f"The index has no image {patch.image} of {patch.dataset}. Give the one that the results were made with."
+            )
+        image, truth = _patch(pool, index[_sample_key(patch)], patch, size_px)
         _show(axes[0], image, "image")
         _show(axes[1], _painted(truth), "truth")
         for ax, (name, (experiment, runs)) in zip(axes[2:], columns.items(), strict=True):

@@ -12,7 +12,7 @@ from minugan_training.detect import score_image
 from minugan_training.index import Entry
 from minugan_training.sampling import Pool
 from minugan_training.settings import Experiment
-from minugan_training.truth import BOUNDARY, NUCLEI, UNKNOWN, Sample
+from minugan_training.truth import BOUNDARY, MITOSES, NUCLEI, UNKNOWN, Sample
 from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 from wsi_minugan.minugan.predictor import Predictor
 
@@ -40,11 +40,16 @@ class PseudoNuclei:
         self._predictor = Predictor(load_bundle(find_bundle(bundle)), "cpu", batch_size=1)
 
     def fill(self, sample: Sample) -> Sample:
-        """Return a sample whose unknown nucleus and boundary pixels are labelled where the model is sure."""
+        """Return a sample whose unknown nucleus and boundary pixels are labelled where the model is sure.
+
+        What is to be ignored (paint, a crop's black border) stays unknown: pixels whose mitoses are, on images where others' are known.
+        """
         scores = score_image(self._predictor, sample.image)
         labels = sample.labels.copy()
+        told = labels[..., MITOSES] != UNKNOWN
+        seen = told if told.any() else ~told
         for channel, of in ((0, NUCLEI), (2, BOUNDARY)):
-            unknown = labels[..., of] == UNKNOWN
+            unknown = (labels[..., of] == UNKNOWN) & seen
             high, low = scores[channel] > 255 * SURE, scores[channel] < 255 * (1 - SURE)
             labels[..., of] = np.where(unknown & high, 1, np.where(unknown & low, 0, labels[..., of]))
         return replace(sample, labels=labels)

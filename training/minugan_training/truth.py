@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from minugan_training.weak import weak_outlines
 UNKNOWN = 255
 """A label that no loss looks at."""
 NUCLEI, MITOSES, BOUNDARY = 0, 1, 2
+_Label = TypeVar("_Label", bound=np.generic)
 _TOLERANCE = 0.05
 _BLACK = 6
 
@@ -59,19 +61,29 @@ def load_sample(root: Path, entry: Entry) -> Sample:
     image = np.ascontiguousarray(image[region])
     labels = np.full(image.shape, UNKNOWN, np.uint8)
     _mark_nuclei(root, entry, labels, region)
-    _mark_mitoses(root, entry, image, labels, region)
+    _mark_mitoses(root, entry, labels, region)
     if entry.ignore:
         labels[read_mask(root / entry.ignore)[region] > 0] = UNKNOWN
     if entry.dataset == "amibr":
         labels[image.max(axis=2) < _BLACK] = UNKNOWN  # the border of crops at the image's edge
-    return _at_model_resolution(image, labels, entry.mpp)
+    sample = _at_model_resolution(image, labels, entry.mpp)
+    if entry.mitoses == "known" and entry.points_px:
+        _outline_weakly(sample, np.array(entry.points_px) * (entry.mpp / sample.mpp))
+    return sample
 
 
 def mitosis_truth(root: Path, entry: Entry, sample: Sample) -> NDArray[np.float64]:
     """Return the centres of an entry's mitoses in its sample's pixels, shape ``(n, 2)``; the centre of pixel 0 is at 0.5.
 
-    An expert's outline of one mitosis may be in pieces (anaphase): it still is one.
+    An expert's outline of one mitosis may be in pieces (anaphase): it still is one. Where nothing is known, none is looked for.
     """
+    centres = _centres(root, entry, sample)
+    h, w = sample.labels.shape[:2]
+    x, y = np.clip(centres.astype(int), 0, (w - 1, h - 1)).T
+    return np.asarray(centres[sample.labels[y, x, MITOSES] != UNKNOWN])
+
+
+def _centres(root: Path, entry: Entry, sample: Sample) -> NDArray[np.float64]:
     factor = entry.mpp / sample.mpp
     if entry.mitoses != "known":
         return np.zeros((0, 2))
@@ -113,11 +125,20 @@ def read_instances(root: Path, entry: Entry) -> NDArray[np.integer] | None:
 
 def in_samples_pixels(instances: NDArray[np.integer], entry: Entry) -> NDArray[np.integer]:
     """Return an instance map that is in an entry's own pixels in those of its sample."""
-    factor = _factor(entry.mpp)
+    return _enlarged(instances, enlargement(entry.mpp))
+
+
+def _enlarged(labels: NDArray[_Label], factor: float) -> NDArray[_Label]:
+    """Return labels enlarged as OpenCV enlarges the image: each pixel has the label at its middle.
+
+    OpenCV's own nearest neighbour takes the label at the pixel's corner, which moves a map by half a pixel.
+    """
     if factor == 1:
-        return instances
-    size = [round(n * factor) for n in instances.shape[::-1]]  # as OpenCV rounds the image's
-    return np.asarray(cv2.resize(instances, size, interpolation=cv2.INTER_NEAREST))
+        return labels
+    rows, columns = (
+        np.minimum((np.arange(round(n * factor)) + 0.5) / factor, n - 1).astype(int) for n in labels.shape[:2]
+    )
+    return labels[np.ix_(rows, columns)]
 
 
 def _region(entry: Entry) -> tuple[slice, slice]:
@@ -130,20 +151,19 @@ def _corner(entry: Entry) -> tuple[int, int]:
     return entry.y_px + entry.height_px, entry.x_px + entry.width_px
 
 
-def _factor(mpp: float) -> float:
+def enlargement(mpp: float) -> float:
     """Return by how much an image is enlarged to reach the model's resolution; 1 where it is near enough."""
     factor = mpp / MPP_40X
     return 1.0 if abs(factor - 1) <= _TOLERANCE else factor
 
 
 def _at_model_resolution(image: NDArray[np.uint8], labels: NDArray[np.uint8], mpp: float) -> Sample:
-    factor = _factor(mpp)
+    factor = enlargement(mpp)
     if factor == 1:
         return Sample(image, labels, mpp)
     kind = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=kind)
-    labels = cv2.resize(labels, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    return Sample(image, labels, MPP_40X)
+    return Sample(np.asarray(image, np.uint8), _enlarged(labels, factor), MPP_40X)
 
 
 def _mark_nuclei(root: Path, entry: Entry, labels: NDArray[np.uint8], region: tuple[slice, slice]) -> None:
@@ -172,24 +192,26 @@ def _mark_nuclei(root: Path, entry: Entry, labels: NDArray[np.uint8], region: tu
         labels[..., MITOSES] = np.where(inside, UNKNOWN, 0)
 
 
-def _mark_mitoses(
-    root: Path, entry: Entry, image: NDArray[np.uint8], labels: NDArray[np.uint8], region: tuple[slice, slice]
-) -> None:
+def _mark_mitoses(root: Path, entry: Entry, labels: NDArray[np.uint8], region: tuple[slice, slice]) -> None:
     if entry.mitoses == "unknown":
         return
-    found = np.zeros(image.shape[:2], bool)
+    found = np.zeros(labels.shape[:2], bool)
     if entry.mitoses == "known":
         instances = mitosis_instances(root, entry)
         if instances is not None:
             found = instances > 0
-        elif entry.mitoses_kind == "points":
-            found = weak_outlines(image, entry.points_px) > 0
-        else:
+        elif entry.mitoses_kind == "rgb":
             found = read_rgb(root / entry.mitoses_truth)[region][..., 1] > 127
     labels[..., MITOSES] = found
     # A mitosis is no interphase nucleus and no boundary.
     labels[found, NUCLEI] = 0
     labels[found, BOUNDARY] = 0
+
+
+def _outline_weakly(sample: Sample, points_px: NDArray[np.float64]) -> None:
+    """Mark mitoses of which the centres alone are known; at the model's resolution, for which the outlines' reach is made."""
+    found = weak_outlines(sample.image, [(x, y) for x, y in points_px.tolist()]) > 0
+    sample.labels[found & (sample.labels[..., MITOSES] != UNKNOWN)] = (0, 1, 0)
 
 
 def boundary_of(instances: NDArray[np.integer]) -> NDArray[np.bool_]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from minugan_training.checkpoint import load_weights
 from minugan_training.metrics import Detections, pooled
 from minugan_training.patchscore import score_patches
+from minugan_training.placing import around_mitoses
 from minugan_training.sampling import Place, Pool
 from minugan_training.settings import Experiment, Validation
 from wsi_minugan.errors import DataError
@@ -33,13 +34,17 @@ def validation_places(experiment: Experiment, pool: Pool) -> list[Place]:
     for source in experiment.sources:
         if source.at == "mitoses":
             places += pool.mitoses_on(k for k in pool.matching(source.datasets, ("val",)) if k not in seen)
+    # An outline made from a centre is no truth to be measured against.
+    if experiment.validation.figure == "dice":
+        places = [p for p in places if pool.entries[p[0]].outlined]
     if not places:
         raise DataError(
             f"The experiment {experiment.name} has a validation, and the index has no mitoses to validate on: it needs images "
-            "of its data sets in the split 'val' that it does not train on. Add some, or take out 'validation'."
+            "of its data sets in the split 'val' that it does not train on, and outlined ones for the figure 'dice'. "
+            "Add some, or take out 'validation'."
         )
     order = np.random.default_rng(0).permutation(len(places))[: experiment.validation.patches]
-    return [places[k] for k in order]
+    return around_mitoses(pool, [places[k] for k in order], experiment.patch_px, 0)
 
 
 def validation_figure(

@@ -1,0 +1,113 @@
+"""Every command of the training guide, and of the page of the paper's experiments, runs as written: on drawn data, in few steps."""
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+from minugan_training.cli import app
+
+from tests.test_docs import ROOT, commands
+from tests.training.test_data import published, write
+from tests.training.test_importers import tissue
+from wsi_minugan.geometry import Box
+from wsi_minugan.slides.drawn import Drawing
+
+
+def drawn(seed: int, side: int, mitoses: int) -> tuple[np.ndarray, np.ndarray]:
+    return Drawing(side, side, seed=seed, mitoses=mitoses, tissue_fraction=0.8).draw_with_classes(
+        Box(0, 0, side, side)
+    )
+
+
+def write_crops(folder: Path) -> None:
+    """Write AMi-Br's crops, each with a drawn mitosis."""
+    drawing = Drawing(640, 640, seed=5, mitoses=4, tissue_fraction=0.8)
+    rows = []
+    for k, split in enumerate(("train", "val", "test")):
+        x, y = (int(v) for v in drawing.mitoses_xy_px[k])
+        left, top = (min(max(0, v - 64), 512) for v in (x, y))
+        name = f"images/MIDOG21_{k}.jpg"
+        write(folder / name, drawing.draw(Box(top, left, 128, 128)))
+        rows.append(f"{name},MIDOG21,{60 + k:03}.tiff,{split},{x},{y},0,{x - left} {y - top}")
+    header = "file,dataset,slide,split,slide_x_px,slide_y_px,atypical,mitoses_px"
+    (folder / "crops.csv").write_text("\n".join([header, *rows]) + "\n")
+
+
+def write_fields(root: Path) -> None:
+    """Write a field of each of ICPR 2012's slides, with three mitoses, and one whose mitoses are painted over."""
+    for k in range(3):
+        image, classes = drawn(k, 640, 3)
+        field, mitoses = tissue(2084, 2084), np.zeros((2084, 2084), np.uint16)
+        field[:640, :640] = image
+        mitoses[:640, :640] = cv2.connectedComponents((classes == 2).astype(np.uint8))[1]
+        write(root / "icpr12" / "images" / f"A0{k}_01.jpg", field)
+        write(root / "icpr12" / "mitoses" / f"A0{k}_01.png", mitoses)
+    (root / "icpr12" / "mitoses.csv").write_text("hpf,mitosis,x_px,y_px,area_px\n")
+    unmarked = root / "icpr12_unmarked"
+    write(unmarked / "images" / "H02_03.jpg", np.tile(drawn(7, 320, 0)[0], (8, 8, 1))[:2250, :2252])
+    write(unmarked / "unknown" / "H02_03.png", np.zeros((2250, 2252), np.uint8))
+    (unmarked / "fields.csv").write_text(
+        "field,scanner,slide,width_px,height_px\nH02_03,Hamamatsu,H02,2252,2250\n"
+    )
+
+
+def write_nuclei(folder: Path) -> None:
+    lines = ["image,split,label,nuclei"]
+    for k, split in enumerate(("train", "test")):
+        image, classes = drawn(20 + k, 1000, 0)
+        name = f"TCGA-18-559{k}-01Z-00-DX1"
+        write(folder / "images" / f"{name}.jpg", image)
+        nuclei = cv2.connectedComponents((classes == 1).astype(np.uint8))[1].astype(np.uint16)
+        write(folder / "instances" / f"{name}.png", nuclei)
+        lines.append(f"{name},{split},instances,1")
+    (folder / "images.csv").write_text("\n".join(lines) + "\n")
+
+
+def write_sets(root: Path) -> None:
+    """Write the guide's several sets: label maps of five patients, and what is held out."""
+    maps = root / "tupac16-maps"
+    published("rgb", maps)
+    for k in range(11, 16):
+        for folder in ("images", "labels"):
+            (maps / folder / f"{k}_0.png").write_bytes((maps / folder / "p1_0.png").read_bytes())
+    for folder in ("images", "labels"):
+        (maps / folder / "p1_0.png").unlink()
+    published("tupac16", root / "tupac16-held-out")
+    for kind in ("icpr12", "icpr14"):
+        published(kind, root / kind)
+
+
+def write_small_experiments(folder: Path) -> None:
+    """Write the project's experiments, narrow and of two steps."""
+    folder.mkdir(parents=True)
+    for path in (ROOT / "training" / "experiments").glob("*.yaml"):
+        content = yaml.safe_load(path.read_text("utf-8")) | {"ngf": 2, "patch_px": 64, "steps": 2}
+        (folder / path.name).write_text(yaml.safe_dump(content))
+
+
+@pytest.mark.slow
+def test_every_training_command_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    project, data = tmp_path / "project", tmp_path / "shared" / "data"
+    write_crops(data / "amibr")
+    write_fields(data)
+    write_nuclei(data / "monuseg")
+    write_sets(project / "sets")
+    write_small_experiments(project / "training" / "experiments")
+    (project / "training" / "cards").symlink_to(ROOT / "training" / "cards")
+    monkeypatch.chdir(project)
+    pages = (ROOT / "training" / "README.md", ROOT / "docs" / "reproduction.md")
+    lines = [line for page in pages for line in commands(page, "minugan-train")]
+    assert len(lines) > 18
+    for line in lines:
+        call = re.sub(r"--steps \d+", "--steps 2", line).split()[1:]
+        done = CliRunner().invoke(app, call)
+        assert done.exit_code == 0, f"{line}\n{done.output}{done.exception}"
+    assert (project / "bundle" / "card.json").is_file()
+    assert (project / "results" / "table2-d3-g2" / "figure-10.png").is_file()
+    assert (project / "repro" / "figure-7.png").is_file()

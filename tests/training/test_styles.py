@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from minugan_training.augment import cut_patch
 from minugan_training.sampling import Sampler
-from minugan_training.settings import Augmentation
+from minugan_training.settings import Augmentation, load_experiment
 from minugan_training.stain import STAINS, UNMIX
 from minugan_training.styles import Style, restained, style_of
 from minugan_training.truth import UNKNOWN, Sample
 
 from tests.training.test_data import drawn, experiment, pool
+from wsi_minugan.errors import SettingsError
 
 
 def stained(factor: float, seed: int = 0) -> Sample:
@@ -83,3 +84,31 @@ def test_a_reduced_patch_has_lost_what_20x_does_not_show() -> None:
     change = Augmentation(rotate=False, reduce=1.0)
     found, _ = cut_patch(sample, (32.0, 32.0), 64, change, np.random.default_rng(0))
     assert found.std() < 0.6 * image.std()
+
+
+def test_compression_keeps_each_colour_where_it_was() -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[..., 0] = 200
+    sample = Sample(image, np.zeros_like(image), 0.25)
+    found, _ = cut_patch(
+        sample, (32.0, 32.0), 64, Augmentation(rotate=False, jpeg=1.0), np.random.default_rng(0)
+    )
+    assert np.abs(found.astype(int) - image).max() <= 4
+
+
+@pytest.mark.parametrize(
+    "change", ["scale: [1.2, 0.8]", "scale: [0, 1]", "blur: 0.6, reduce: 0.6", "shift_px: -1"]
+)
+def test_changes_that_make_no_sense_are_refused(change: str, tmp_path: Path) -> None:
+    path = tmp_path / "e.yaml"
+    sources = "sources: [{datasets: [a], at: mitoses, per_batch: 1}]"
+    path.write_text(f"{{name: e, steps: 1, {sources}, augmentation: {{{change}}}}}")
+    with pytest.raises(SettingsError, match="does not fit"):
+        load_experiment(path)
+
+
+def test_a_mosaic_of_an_odd_size_is_whole(tmp_path: Path) -> None:
+    sources = [{"datasets": ["rgb"], "at": "anywhere", "per_batch": 2, "mosaic": 1.0}]
+    e = experiment(sources=sources, consistency={"weight": 1.0, "shift_px": 5})
+    for step in range(12):
+        assert Sampler(pool(tmp_path), e).batch(step).images.shape == (4, 3, 64, 64)

@@ -48,8 +48,11 @@ def _degrade(image: NDArray[np.uint8], change: Augmentation, rng: np.random.Gene
     if kind < change.blur:
         return np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.5)), np.uint8)
     if kind < change.blur + change.jpeg:
-        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 85))])
-        return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+        # OpenCV takes blue for the first channel, and JPEG keeps the colours less well than the brightness.
+        _, data = cv2.imencode(
+            ".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 85))]
+        )
+        return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
     if kind < change.blur + change.jpeg + change.sharpen:
         soft = cv2.GaussianBlur(image, (0, 0), 1.2).astype(np.float32)
         return np.asarray(np.clip(2 * image.astype(np.float32) - soft, 0, 255), np.uint8)

@@ -94,11 +94,6 @@ def _fit(
     device = torch.device(local_device(device_name))
     rank, world = join(device.type)
     state = start(experiment, device)
-    if experiment.start_from and not all_finite(state.network.state_dict().values()):
-        raise TrainingError(
-            f"The weights {experiment.start_from} hold values that are not numbers, so no training can start from them. "
-            "Take the weights.safetensors of a run."
-        )
     state.rank, state.world = rank, world
     sampler = Sampler(pool, experiment)
     judged_on = validation_places(experiment, pool)

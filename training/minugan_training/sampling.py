@@ -246,10 +246,10 @@ class Sampler:
 
     def _mosaic(self, k: int, source: Source, size_px: int, rng: np.random.Generator) -> Patch:
         """Return a patch of four of half its side: small crops fill it, where one alone would leave most of it unknown."""
-        parts = [self._one(k, source, size_px // 2, rng) for _ in range(4)]
+        parts = [self._one(k, source, (size_px + 1) // 2, rng) for _ in range(4)]
         images, labels = ([p[n] for p in parts] for n in (0, 1))
         return tuple(  # type: ignore[return-value]
-            np.vstack([np.hstack(v[:2]), np.hstack(v[2:])]) for v in (images, labels)
+            np.vstack([np.hstack(v[:2]), np.hstack(v[2:])])[:size_px, :size_px] for v in (images, labels)
         )
 
     def _place(self, k: int, source: Source, rng: np.random.Generator) -> Place:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wsi_minugan.config import problems_in, read_yaml
 from wsi_minugan.errors import SettingsError
@@ -37,8 +37,8 @@ class Augmentation(_Frozen):
     """Ranges of random changes; the defaults change nothing but orientation."""
 
     rotate: bool = True
-    scale: tuple[float, float] = (1.0, 1.0)
-    shift_px: float = 0.0
+    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 1.0)
+    shift_px: float = Field(0.0, ge=0)
     stain: float = Field(0.0, ge=0, le=1, description="Strength of stain and colour changes.")
     blur: float = Field(0.0, ge=0, le=1, description="Share of patches blurred.")
     jpeg: float = Field(0.0, ge=0, le=1)
@@ -47,6 +47,14 @@ class Augmentation(_Frozen):
     style: float = Field(
         0.0, ge=0, le=1, description="Share of patches in the stain densities of another patient's slide."
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("scale goes from the smaller to the larger")
+        if self.blur + self.jpeg + self.sharpen + self.reduce > 1:
+            raise ValueError("blur, jpeg, sharpen and reduce are shares of all patches, together at most 1")
+        return self
 
 
 class Mining(_Frozen):
@@ -114,15 +122,15 @@ class Experiment(_Frozen):
     )
     steps: int = Field(ge=1)
     learning_rate: float = Field(2e-4, gt=0)
-    betas: tuple[float, float] = (0.5, 0.999)
-    weight_decay: float = 0.0
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.5, 0.999)
+    weight_decay: float = Field(0.0, ge=0)
     warmup_steps: int = Field(0, ge=0)
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     ema: float = Field(0.0, ge=0, lt=1, description="0: no moving average of weights.")
     clip_norm: float = Field(0.0, ge=0, description="0: gradients are not clipped.")
     accumulate: int = Field(1, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     checkpoint_every: int = Field(500, ge=1)
     log_every: int = Field(50, ge=1)
     pseudo_nuclei: str = Field(

@@ -54,8 +54,16 @@ def start(experiment: Experiment, device: torch.device) -> TrainingState:
     Raises
     ------
     TrainingError
-        If the weights to start from cannot be read or do not fit.
+        If the weights to start from are missing, cannot be read or do not fit, or there is no loss.
     """
+    if not (experiment.losses.adversarial or experiment.losses.supervised):
+        raise TrainingError(
+            f"{experiment.name} learns nothing: set losses.supervised or losses.adversarial above 0."
+        )
+    if experiment.fixed_norms and not experiment.start_from:
+        raise TrainingError(
+            f"{experiment.name} keeps the statistics of other weights (fixed_norms): name these with --start-from."
+        )
     network = build_network(experiment)
     if experiment.start_from:
         _load_start(network, experiment)

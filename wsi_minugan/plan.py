@@ -17,6 +17,7 @@ from wsi_minugan.errors import NoTissueError, SlideUnreadableError
 from wsi_minugan.geometry import Box, Frame, analysis_frame, blocks_of
 from wsi_minugan.outputs.atomic import write_bytes
 from wsi_minugan.segmentation.grid import PatchGrid
+from wsi_minugan.slides.files import SEVERAL_FILES, companions_of
 from wsi_minugan.slides.guarded import GuardedReader, within
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.opening import open_slide
@@ -164,30 +165,19 @@ _SAMPLE_BYTES = 2**20
 _SAMPLES = 64
 
 
-def file_state(path: Path) -> str:
-    """Return a mark that changes when a file is written again; cheap, and empty where there is no file."""
-    try:
-        state = path.stat()
-    except OSError:
-        return ""
-    return hashlib.sha256(f"{state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:16]
-
-
 def fingerprint(path: Path) -> str:
     """Return SHA-256 of a slide's size and of 64 MiB of its content, spread from the first to the last byte; smaller ones whole.
 
     Slides are gigabytes: reading all of one only to know it again would take longer than many
-    a run. Of a slide of several files the one named stands for all.
+    a run. Of a slide of several files the one named is sampled, and the others count by name and size.
     """
     digest = hashlib.sha256()
     try:
         size = path.stat().st_size
         digest.update(str(size).encode())
+        if path.suffix.lower() in SEVERAL_FILES:
+            digest.update(repr(sorted(companions_of(path))).encode())
         if path.is_dir():
-            names = sorted(
-                (p.relative_to(path).as_posix(), p.stat().st_size) for p in path.rglob("*") if p.is_file()
-            )
-            digest.update(repr(names).encode())
             return digest.hexdigest()
         with path.open("rb") as f:
             for k in range(_SAMPLES):

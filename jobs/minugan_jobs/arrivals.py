@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from wsi_minugan.errors import InputError, NoSlidesError
-from wsi_minugan.slides.inputs import STALL_S, SlideInput, expand_inputs
+from wsi_minugan.errors import InputError, NoSlidesError, SlideUnreadableError
+from wsi_minugan.slides.files import Mark, mark_of
+from wsi_minugan.slides.guarded import STALL_S, Patience
+from wsi_minugan.slides.inputs import SlideInput, expand_inputs
 
 log = logging.getLogger(__name__)
-
-Mark = tuple[int, int, int]
 
 
 class Arrivals:
@@ -29,7 +29,7 @@ class Arrivals:
     tell : callable
         Takes a sentence where the folder, or one below it, cannot be read; each once until it can be read again.
     stall_s : float
-        Longest time that a file may take to say which slide it belongs to.
+        Longest time that a file or folder may take to answer; one that hangs is asked again once it has answered.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Arrivals:
         self._told: frozenset[tuple[Path, Mark]] = frozenset()
         self._before: frozenset[tuple[Path, Mark]] = frozenset()
         self._tell = tell
-        self._stall_s = stall_s
+        self._patience = Patience(stall_s)
         self._trouble: frozenset[str] = frozenset()
 
     def settled(self) -> tuple[SlideInput, ...]:
@@ -67,7 +67,7 @@ class Arrivals:
     def _slides(self) -> tuple[SlideInput, ...]:
         trouble: list[str] = []
         try:
-            slides = expand_inputs([str(self._folder)], trouble.append, self._stall_s)
+            slides = expand_inputs([str(self._folder)], trouble.append, self._patience)
         except NoSlidesError:
             slides = ()
         except InputError as e:
@@ -81,25 +81,9 @@ class Arrivals:
 
     def _is_still(self, path: Path) -> bool:
         try:
-            mark = _mark(path)
-        except OSError:
+            mark = self._patience.ask(path, lambda: mark_of(path))
+        except (OSError, SlideUnreadableError):
             return False
         if path not in self._seen or self._seen[path][0] != mark:
             self._seen[path] = (mark, self._now())
         return self._now() - self._seen[path][1] >= self._settle_s
-
-
-def _mark(path: Path) -> Mark:
-    """Return number, size and latest change of a slide's files; some formats keep theirs in a folder."""
-    suffix = path.suffix.lower()
-    files = [path] if path.is_file() else []
-    beside = {".mrxs": path.with_suffix(""), ".zarr": path}.get(suffix)
-    if beside is not None and beside.is_dir():
-        files += [p for p in beside.rglob("*") if p.is_file()]
-    if suffix == ".dcm":
-        # Not all that lies there: results may, and each run would make its own slides new arrivals.
-        files = [p for p in path.parent.iterdir() if p.suffix.lower() == suffix and p.is_file()]
-    stats = [p.stat() for p in files]
-    if not stats:
-        raise FileNotFoundError(path)
-    return len(stats), sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)

@@ -41,7 +41,8 @@ from wsi_minugan.outputs.manifest import read_manifest
 from wsi_minugan.outputs.models import RunFile, SlideState
 from wsi_minugan.outputs.report import write_report
 from wsi_minugan.outputs.tables import write_slides
-from wsi_minugan.plan import file_state
+from wsi_minugan.slides.files import file_state
+from wsi_minugan.slides.guarded import Patience
 from wsi_minugan.slides.inputs import SlideInput
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,8 @@ def run_batch(
         raise InputError(f"{remote[0]} is not local: give a folder for copies with --stage-dir.")
     prepare_folder(out, slides, settings.overwrite)
     with hold(out) as takeover, _signals() as stop:
-        for text in (takeover, space_warning(out, (s.path for s in slides if not s.url))):
+        local = [s.path for s in slides if not s.url]
+        for text in (takeover, space_warning(out, local, Patience(settings.stall_s))):
             if text:
                 note(text)
         if settings.overwrite:
@@ -165,7 +167,10 @@ def _run(
     named = {s.slide_id: s for s in slides}
     known = [replace(r, slide=named[r.slide.slide_id]) for r in ledger.slides() if r.slide.slide_id in named]
     # Finished slides are only looked at again, and that can wait.
-    records = sorted((r for r in known if _to_do(r, request, retry)), key=lambda r: r.status == "done")
+    patience = Patience(settings.stall_s)
+    records = sorted(
+        (r for r in known if _to_do(r, request, retry, patience)), key=lambda r: r.status == "done"
+    )
     started = _now()
     _write_run(out, settings, bundle, ledger, started, None)
     with EventLog(out) as events:
@@ -218,7 +223,7 @@ def _anywhere(settings: RunSettings, bundle: Bundle) -> RunSettings:
     return settings.model_copy(update=paths)
 
 
-def _to_do(record: SlideRecord, request: str, retry: bool) -> bool:
+def _to_do(record: SlideRecord, request: str, retry: bool, patience: Patience) -> bool:
     """Return whether a slide is to be taken.
 
     Failed slides wait for a retry, other settings or another file. Finished ones are checked against slide, settings and model,
@@ -229,7 +234,7 @@ def _to_do(record: SlideRecord, request: str, retry: bool) -> bool:
         return not (same and record.slide.url)
     if record.status != "failed" or retry or not same:
         return True
-    return not record.slide.url and file_state(record.slide.path) != record.seen
+    return not record.slide.url and file_state(record.slide.path, patience) != record.seen
 
 
 def _request(settings: RunSettings, bundle: Bundle) -> str:

@@ -25,12 +25,16 @@ from minugan_jobs.supply import Supply
 from minugan_jobs.waiting import Waiting
 from minugan_jobs.work import Job, Outcome, Stage, run_stage
 from wsi_minugan.errors import RETRY, ClusterError, MinuganError
-from wsi_minugan.plan import file_state
+from wsi_minugan.slides.files import file_state
+from wsi_minugan.slides.guarded import Patience
 from wsi_minugan.words import counted
 
 TASKS_PER_WORKER = 3
 _POLL_S = 0.5
 _COUNT_WORKERS_S = 5.0
+_STATE_S = 5.0
+"""Longest wait for the state of a failed slide's file: while this process waits, no worker gets more."""
+
 _ORDER: tuple[Stage, ...] = ("check", "plan", "analyse", "merge", "write", "finish")
 _BLOCKWISE = {"analyse", "write"}
 
@@ -122,6 +126,7 @@ class Engine:
         self._client = client
         self._address = client.scheduler.address
         self._deaths, self._waiting = Deaths(client), Waiting(client)
+        self._patience = Patience(_STATE_S)
         self._ledger = ledger
         self._supply = supply
         self._make_job = make_job
@@ -303,7 +308,7 @@ class Engine:
         if slide.stage == "check":
             self._leave(slide, Event("kept", slide.slide_id, error=error, details=details))
             return
-        seen = file_state(slide.job.slide.path) if not slide.job.slide.url else ""
+        seen = file_state(slide.job.slide.path, self._patience) if not slide.job.slide.url else ""
         self._ledger.failed(slide.slide_id, error, seen)
         self._leave(slide, Event("failed", slide.slide_id, error=error, details=details))
 

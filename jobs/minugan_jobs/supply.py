@@ -17,12 +17,12 @@ import fsspec
 from minugan_jobs.ledger import SlideRecord
 from wsi_minugan.errors import InputError
 from wsi_minugan.outputs.atomic import atomic_path
+from wsi_minugan.slides.files import SEVERAL_FILES
 from wsi_minugan.slides.guarded import within
 
 log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 8 * 2**20
-_SEVERAL_FILES = frozenset({".mrxs", ".dcm", ".vms", ".vmu", ".zarr"})
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Staged:
 
     def _stage(self, record: SlideRecord) -> Supplied:
         slide = record.slide
-        if slide.path.suffix.lower() in _SEVERAL_FILES:
+        if slide.path.suffix.lower() in SEVERAL_FILES:
             if slide.url:
                 raise InputError("slides of several files are read from local folders only")
             return Supplied(record)

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -17,6 +19,8 @@ from wsi_minugan.minugan.bundle import BUNDLED
 from wsi_minugan.outputs import atomic, manifest
 from wsi_minugan.plan import fingerprint
 from wsi_minugan.slides.drawn import Drawing, write_slide
+from wsi_minugan.slides.files import file_state
+from wsi_minugan.slides.guarded import Patience
 from wsi_minugan.slides.inputs import SlideInput
 
 Run = Callable[..., "CompletedProcess[str]"]
@@ -115,11 +119,54 @@ def test_a_slide_changed_anywhere_has_another_fingerprint(tmp_path: Path) -> Non
     assert fingerprint(path) != before
 
 
+SERIES = b"\x20\x00\x0e\x00UI" + (6).to_bytes(2, "little")
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("a.mrxs", "a/Data0001.dat"), ("s/a.dcm", "s/b.dcm"), ("a.vms", "a(1,0).jpg"), ("a.zarr", "a.zarr/0/c")],
+)
+def test_a_slide_whose_other_files_were_completed_is_another_one_and_is_taken_again(
+    tmp_path: Path, name: str, other: str
+) -> None:
+    path, beside = tmp_path / name, tmp_path / other
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix != ".zarr":
+        path.write_bytes(SERIES + b"1.2.3\0")
+    beside.write_bytes(SERIES + b"1.2.3\0")
+    key, seen = fingerprint(path), file_state(path, Patience())
+    failed = SlideRecord(SlideInput("a", path), "failed", "", 1, "", "request" + str(None), seen)
+    assert not _to_do(failed, "request", False, Patience())
+    with beside.open("ab") as f:
+        f.write(b"the rest")
+    assert fingerprint(path) != key
+    assert _to_do(failed, "request", False, Patience())
+
+
+def test_a_slide_is_the_same_when_another_series_comes_into_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(SERIES + b"1.2.3\0")
+    before = fingerprint(tmp_path / "a.dcm")
+    (tmp_path / "b.dcm").write_bytes(SERIES + b"1.2.4\0")
+    assert fingerprint(tmp_path / "a.dcm") == before
+
+
+def test_a_failed_slide_whose_drive_hangs_is_not_waited_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back = threading.Event()
+    monkeypatch.setattr("wsi_minugan.slides.files.files_of", lambda path: back.wait(20) and [])
+    slides = [SlideInput(f"s{k}", tmp_path / f"s{k}.svs") for k in range(3)]
+    patience, begin = Patience(0.2), time.monotonic()
+    assert {file_state(s.path, patience) for s in slides} == {""}
+    assert time.monotonic() - begin < 5
+    back.set()
+
+
 def test_a_finished_slide_from_elsewhere_is_not_fetched_again() -> None:
     slide = SlideInput("s", Path("s.svs"), None, "https://host/s.svs")
     record = SlideRecord(slide, "done", "key", 1, "", "request" + str(None))
-    assert not _to_do(record, "request", False)
-    assert _to_do(record, "other", False)
+    assert not _to_do(record, "request", False, Patience())
+    assert _to_do(record, "other", False, Patience())
 
 
 def test_all_of_a_slide_is_on_the_disk_before_it_is_sealed(

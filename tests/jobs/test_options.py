@@ -29,6 +29,7 @@ from minugan_jobs.supply import Staged, open_supply
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError, OutputError, SettingsError
 from wsi_minugan.slides.drawn import Drawing, write_slide
+from wsi_minugan.slides.guarded import Patience
 from wsi_minugan.slides.inputs import SlideInput
 
 ROOT = Path(__file__).parents[2]
@@ -260,5 +261,9 @@ def test_a_disk_that_fills_up_fails_the_slides_and_the_ledger_says_so(
 def test_a_batch_that_will_not_fit_is_told(tmp_path: Path) -> None:
     with (tmp_path / "large.svs").open("wb") as f:
         f.truncate(shutil.disk_usage(tmp_path).free + 2**30)  # sparse: it takes no room
-    assert "free" in (space_warning(tmp_path, [tmp_path / "large.svs"]) or "")
-    assert space_warning(tmp_path, [tmp_path / "missing.svs"]) is None
+    assert "free" in (space_warning(tmp_path, [tmp_path / "large.svs"], Patience()) or "")
+    assert space_warning(tmp_path, [tmp_path / "missing.svs"], Patience()) is None
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large.svs").rename(tmp_path / "large" / "Data0000.dat")
+    (tmp_path / "large.mrxs").touch()
+    assert "free" in (space_warning(tmp_path, [tmp_path / "large.mrxs"], Patience()) or "")

@@ -13,6 +13,7 @@ import click
 from wsi_minugan.cli.progress import Progress
 from wsi_minugan.config import RunSettings, load_settings
 from wsi_minugan.errors import MinuganError
+from wsi_minugan.slides.guarded import Patience
 from wsi_minugan.slides.inputs import SlideInput, expand_inputs
 from wsi_minugan.words import counted
 
@@ -33,7 +34,7 @@ def run(
 ) -> int:
     """Run a batch, or only say what it would be; returns the exit status."""
     settings = load_settings(config, flags)
-    slides = expand_inputs(sources, lambda text: click.echo(text, err=True), settings.stall_s)
+    slides = expand_inputs(sources, lambda text: click.echo(text, err=True), Patience(settings.stall_s))
     return _dry_run(slides, settings) if dry_run else run_slides(slides, out, settings, retry)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,8 +74,9 @@ def watch(
     from wsi_minugan.config import load_settings
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 
-    if not folder.is_dir():
-        raise InputError(f"There is no folder {folder} to watch. Check the name.")
+    # Not whether it can be read: a share that is away for a while comes back.
+    if not os.path.isdir(folder):  # noqa: PTH112 - Path's own raises where a folder above may not be read
+        raise InputError(f"There is no folder {folder} to watch. Check the name and who may read it.")
     settings = load_settings(config, flags)
     load_bundle(find_bundle(settings.model))  # a wrong model would not come right by waiting
     arrivals = Arrivals(

@@ -165,7 +165,11 @@ def save_bundle(path: Path, state: Mapping[str, Any], card: Mapping[str, Any], f
 
     path.mkdir(parents=True, exist_ok=True)
     kept = {
-        name: (t.half() if fp16 and t.is_floating_point() and t.ndim > 1 else t).detach().contiguous().cpu().clone()
+        name: (t.half() if fp16 and t.is_floating_point() and t.ndim > 1 else t)
+        .detach()
+        .contiguous()
+        .cpu()
+        .clone()
         for name, t in state.items()
         if isinstance(t, torch.Tensor) and not name.endswith("num_batches_tracked")
     }

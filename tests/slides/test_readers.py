@@ -226,7 +226,7 @@ def test_a_read_that_hangs_is_given_up(tmp_path: Path) -> None:
 
     from wsi_minugan.slides.guarded import GuardedReader
 
-    release = threading.Event()
+    release, closed = threading.Event(), threading.Event()
 
     class Hanging:
         info = info(0.25, 0.25)
@@ -236,12 +236,16 @@ def test_a_read_that_hangs_is_given_up(tmp_path: Path) -> None:
             return np.zeros((1, 1, 3), np.uint8)
 
         def close(self) -> None:
-            release.set()
+            closed.set()
 
     reader = GuardedReader(Hanging(), 0.2)
     with pytest.raises(SlideUnreadableError, match="did not answer"):
         reader.read_level(0, Box(0, 0, 1, 1))
+    # What is closed under a read that still hangs crashes the process: the read closes it when it comes back.
     reader.close()
+    assert not closed.is_set()
+    release.set()
+    assert closed.wait(10)
 
 
 def test_opening_a_file_that_does_not_answer_is_given_up(tmp_path: Path) -> None:

@@ -128,6 +128,8 @@ class GuardedReader:
     def __init__(self, reader: SlideReader, stall_s: float) -> None:
         self._reader = reader
         self._stall_s = stall_s
+        self._reads, self._closed = 0, False
+        self._change = threading.Lock()
 
     @property
     def info(self) -> SlideInfo:
@@ -142,8 +144,24 @@ class GuardedReader:
         SlideUnreadableError
             If the file does not answer in time.
         """
-        return within(self._stall_s, self.info.path, lambda: self._reader.read_level(level, box))
+
+        def read() -> NDArray[np.uint8]:
+            try:
+                return self._reader.read_level(level, box)
+            finally:
+                self._note(reads=-1)
+
+        self._note(reads=1)
+        return within(self._stall_s, self.info.path, read)
 
     def close(self) -> None:
-        """Release the file."""
-        self._reader.close()
+        """Release the file; where a read still hangs, once it has come back: OpenSlide would crash the process else."""
+        self._note(closing=True)
+
+    def _note(self, reads: int = 0, closing: bool = False) -> None:
+        with self._change:
+            self._reads += reads
+            self._closed = self._closed or closing
+            over = self._closed and self._reads == 0
+        if over:
+            self._reader.close()

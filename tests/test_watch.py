@@ -7,6 +7,7 @@ import pytest
 from minugan_jobs.arrivals import Arrivals
 
 from wsi_minugan.cli import running, watching
+from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError, LockedError, MinuganError, ModelError
 
 
@@ -64,6 +65,22 @@ def test_a_watch_goes_on_after_a_lock_and_takes_the_slides_then(
     status, seen = watched(monkeypatch, tmp_path, [locked, locked, 130])
     assert (status, seen) == (130, [1, 1, 1])
     assert capsys.readouterr().err.count("It is in use.") == 1
+
+
+def test_a_retry_that_is_stopped_begins_no_further_part(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    begun: list[str] = []
+
+    def run_slides(slides: Any, out: Path, settings: RunSettings, retry: bool) -> int:
+        begun.append(settings.device)
+        return 143
+
+    monkeypatch.setattr(running, "run_slides", run_slides)
+    groups = [('{"device": "cpu"}', []), ('{"device": "auto"}', [])]
+    monkeypatch.setattr("minugan_jobs.outfolder.unfinished", lambda out: groups)
+    assert running.retry(tmp_path) == 143
+    assert begun == ["cpu"]
 
 
 def test_a_watch_that_ends_after_one_batch_ends_with_its_error(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from wsi_minugan.plan import SlidePlan
 
 DEMO_SIDE_PX, DEMO_SLIDE = 3000, "demo.tiff"
+_SIGNALLED = 128
+"""Exit statuses above are those of a run that a signal stopped."""
 
 
 def run(
@@ -153,6 +155,8 @@ def retry(out: Path) -> int:
     for text, slides in groups:
         settings = load_settings(None, json.loads(text)).model_copy(update={"overwrite": False})
         statuses.append(run_slides(slides, out, settings, retry=True))
+        if statuses[-1] > _SIGNALLED:
+            break  # who stopped one part does not want the next to begin
     return max(statuses)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from wsi_minugan.config import Precision, RunSettings
@@ -214,11 +216,12 @@ def save_plan(folder: Path, plan: SlidePlan, key: str = "") -> None:
     write_bytes(folder / PLAN_FILE, data.getvalue())
 
 
-def planned_key(folder: Path) -> str | None:
-    """Return the key of the plan in a scratch folder; None where there is no readable plan."""
+def plan_for(folder: Path, key: str) -> SlidePlan | None:
+    """Return the plan in a scratch folder; None where it was made for other work than `key`, or there is no readable one."""
     try:
         with np.load(folder / PLAN_FILE, allow_pickle=False) as data:
-            return str(TypeAdapter(dict[str, Any]).validate_json(data["plan"].tobytes()).get("key"))
+            content = _content(data)
+            return _plan(content, data) if content.get("key") == key else None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
@@ -226,8 +229,15 @@ def planned_key(folder: Path) -> str | None:
 def load_plan(folder: Path) -> SlidePlan:
     """Read what `save_plan` wrote."""
     with np.load(folder / PLAN_FILE, allow_pickle=False) as data:
-        content = TypeAdapter(dict[str, Any]).validate_json(data["plan"].tobytes())
-        mask, stained = data["tissue"], data.get("stained")
+        return _plan(_content(data), data)
+
+
+def _content(data: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    return TypeAdapter(dict[str, Any]).validate_json(data["plan"].tobytes())
+
+
+def _plan(content: Mapping[str, Any], data: Mapping[str, NDArray[Any]]) -> SlidePlan:
+    mask, stained = data["tissue"], data.get("stained")
     frame = TypeAdapter(Frame).validate_python(content["frame"])
     return SlidePlan(
         slide=TypeAdapter(SlideInput).validate_python(content["slide"]),

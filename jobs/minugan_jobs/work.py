@@ -32,8 +32,8 @@ from wsi_minugan.plan import (
     fingerprint,
     load_plan,
     open_reader,
+    plan_for,
     plan_slide,
-    planned_key,
     save_plan,
 )
 from wsi_minugan.scratch import WORK
@@ -203,8 +203,8 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
             shutil.rmtree(job.folder / WORK, ignore_errors=True)
             return Planned(key, (), "done")
         # The ledger may name the key before: a kill can come between this plan's file and the ledger's note of it.
-        if key == previous_key == planned_key(job.folder / WORK):
-            return Planned(key, tuple(load_plan(job.folder / WORK).order), "resumed")
+        if key == previous_key and (earlier := plan_for(job.folder / WORK, key)) is not None:
+            return Planned(key, tuple(earlier.order), "resumed")
         check_space(job.folder.parent, 0.0)
         _remove(job.folder)
         plan = plan_slide(job.slide, self._reader(job), settings, bundle.card.mpp)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import numpy as np
 import pytest
 from minugan_jobs.batch import _to_do
 from minugan_jobs.ledger import SlideRecord
@@ -51,8 +52,10 @@ def written(folder: Path) -> dict[str, tuple[int, str]]:
     }
 
 
-def test_a_plan_of_other_settings_is_not_gone_on_with(slides: Path, tmp_path: Path) -> None:
-    bench = Bench()
+def test_a_plan_of_other_settings_is_not_gone_on_with(
+    slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, load = Bench(), np.load
     narrow, wide = (
         Job(
             SlideInput("s0", slides / "s0.tiff"),
@@ -64,7 +67,11 @@ def test_a_plan_of_other_settings_is_not_gone_on_with(slides: Path, tmp_path: Pa
         for s in (192, 256)
     )
     key = bench.run("plan", narrow, 0, "").planned.key
-    assert bench.run("plan", narrow, 0, key).planned.state == "resumed"
+    with monkeypatch.context() as patched:
+        opened: list[object] = []
+        patched.setattr(np, "load", lambda *a, **k: (opened.append(a), load(*a, **k))[1])
+        assert bench.run("plan", narrow, 0, key).planned.state == "resumed"
+        assert len(opened) == 1
     bench.run("plan", wide, 0, key)
     # Here a kill comes, and the ledger still names the first key.
     assert bench.run("plan", narrow, 0, key).planned.state == "new"

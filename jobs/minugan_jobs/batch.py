@@ -106,7 +106,10 @@ def run_batch(
     """
     bundle = load_bundle(find_bundle(settings.model))
     _check_device(settings)
+    # Workers elsewhere have other working folders.
     slides = tuple(s if s.url else replace(s, path=s.path.absolute()) for s in slides)
+    if settings.stage_dir is not None:
+        settings = settings.model_copy(update={"stage_dir": settings.stage_dir.absolute()})
     remote = [s.url for s in slides if s.url]
     if remote and settings.stage_dir is None:
         raise InputError(f"{remote[0]} is not local: give a folder for copies with --stage-dir.")
@@ -216,8 +219,6 @@ def _anywhere(settings: RunSettings, bundle: Bundle) -> RunSettings:
     paths: dict[str, Any] = {}
     if bundle.path.parent != BUNDLED:
         paths["model"] = str(bundle.path.absolute())
-    if settings.stage_dir is not None:
-        paths["stage_dir"] = settings.stage_dir.absolute()
     if settings.cluster != "local":
         paths["cluster"] = str(Path(settings.cluster).absolute())
     return settings.model_copy(update=paths)

@@ -14,6 +14,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from distributed import Client, Future, KilledWorker
@@ -78,6 +79,7 @@ class _SlideRun:
 
     job: Job
     previous_key: str
+    origin: str = ""
     stage: Stage = "plan"
     waiting: deque[int] = field(default_factory=lambda: deque([0]))
     running: dict[int, Future] = field(default_factory=dict)
@@ -185,7 +187,7 @@ class Engine:
     def _open_next(self) -> _SlideRun | None:
         while (supplied := self._supply.take()) is not None:
             record = supplied.record
-            slide = _SlideRun(self._make_job(record), record.key)
+            slide = _SlideRun(self._make_job(record), record.key, supplied.origin)
             self._active.append(slide)
             if record.status == "done":
                 slide.stage = "check"  # it stays done until its work is begun anew
@@ -302,13 +304,18 @@ class Engine:
     def _fail(self, slide: _SlideRun, error: str, details: str) -> None:
         if slide.job.settings.pseudonyms:
             error, details = (unnamed(text, slide.job.slide) for text in (error, details))
+        elif slide.origin:
+            # A copy is gone when the user reads of it.
+            copy = str(slide.job.slide.path)
+            error, details = (text.replace(copy, slide.origin) for text in (error, details))
         error = error.replace(RETRY, f"wsi-minugan retry {shlex.quote(str(slide.job.folder.parent))}")
         for future in slide.running.values():
             future.cancel()
         if slide.stage == "check":
             self._leave(slide, Event("kept", slide.slide_id, error=error, details=details))
             return
-        seen = file_state(slide.job.slide.path, self._patience) if not slide.job.slide.url else ""
+        path = Path(slide.origin or slide.job.slide.path)
+        seen = file_state(path, self._patience) if not slide.job.slide.url else ""
         self._ledger.failed(slide.slide_id, error, seen)
         self._leave(slide, Event("failed", slide.slide_id, error=error, details=details))
 

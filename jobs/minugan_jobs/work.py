@@ -167,6 +167,8 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
 
     def _run(self, stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:
         start = time.perf_counter()
+        if job.settings.stage_dir is not None:
+            self._close_removed(job.settings.stage_dir)
         if stage in {"check", "plan"}:
             planned = (self._check if stage == "check" else self._make_plan)(job, previous_key)
             row = slide_state(job.slide, job.folder) if planned.state == "done" else None
@@ -230,6 +232,13 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
                 old.close()
         self._readers.move_to_end(job.folder)
         return self._readers[job.folder]
+
+    def _close_removed(self, stage_dir: Path) -> None:
+        """Close slides whose copy was removed: it takes up its disk until nobody has it open."""
+        for folder, reader in list(self._readers.items()):
+            path = reader.info.path
+            if path.is_relative_to(stage_dir) and not path.exists():
+                self._readers.pop(folder).close()
 
     def _bundle(self, job: Job) -> Bundle:
         if job.model not in self._bundles:

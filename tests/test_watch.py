@@ -18,7 +18,7 @@ def watched(
     (folder / "a.svs").write_bytes(b"1")
     seen: list[int] = []
 
-    def run_slides(slides: Any, out: Path, settings: Any, retry: bool) -> int:
+    def run_slides(slides: Any, out: Path, settings: Any, retry: bool, only: Any) -> int:
         seen.append(len(slides))
         outcome = outcomes[len(seen) - 1]
         if isinstance(outcome, MinuganError):
@@ -46,6 +46,19 @@ def test_a_slide_that_was_completed_later_is_taken_again_once_it_has_settled(tmp
     slide.write_bytes(b"truncated no more!")
     assert (taken(34), taken(40)) == ([], [])
     assert (taken(45), taken(60)) == (["a"], [])
+
+
+def test_a_watch_takes_what_is_new_and_leaves_what_is_done_alone(tmp_path: Path) -> None:
+    arrivals = Arrivals(tmp_path, 0)
+    for names in ("a", "bc"):
+        for name in names:
+            (tmp_path / f"{name}.svs").write_bytes(b"1")
+        # All are named, since names depend on each other; only the new ones are taken.
+        assert [s.slide_id for s in arrivals.settled()] == list("abc"[: len(names) + (names != "a")])
+        assert {Path(source).stem for source in arrivals.fresh} == set(names)
+    arrivals.again()
+    arrivals.settled()
+    assert {Path(source).stem for source in arrivals.fresh} == set("bc")
 
 
 def test_results_beside_a_dicom_slide_do_not_make_it_a_new_arrival(tmp_path: Path) -> None:

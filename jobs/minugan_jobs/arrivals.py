@@ -30,6 +30,11 @@ class Arrivals:
         Takes a sentence where the folder, or one below it, cannot be read; each once until it can be read again.
     stall_s : float
         Longest time that a file or folder may take to answer; one that hangs is asked again once it has answered.
+
+    Attributes
+    ----------
+    fresh : frozenset of str
+        Sources of the slides that were new or changed the last time. Else each new one would have all that are done looked at again.
     """
 
     def __init__(
@@ -49,15 +54,17 @@ class Arrivals:
         self._before: frozenset[tuple[Path, Mark]] = frozenset()
         self._tell = tell
         self._patience = Patience(stall_s)
+        self.fresh: frozenset[str] = frozenset()
         self._trouble: frozenset[str] = frozenset()
 
     def settled(self) -> tuple[SlideInput, ...]:
         """Return all settled slides when there is one that was not returned before, or has changed since, else none."""
         still = tuple(s for s in self._slides() if self._is_still(s.path))
-        marked = frozenset((s.path, self._seen[s.path][0]) for s in still)
-        if marked <= self._told:
+        marks = {s.source: (s.path, self._seen[s.path][0]) for s in still}
+        self.fresh = frozenset(source for source, mark in marks.items() if mark not in self._told)
+        if not self.fresh:
             return ()
-        self._before, self._told = self._told, marked
+        self._before, self._told = self._told, frozenset(marks.values())
         return still
 
     def again(self) -> None:

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -81,6 +81,7 @@ def run_batch(
     observe: Observer,
     retry: bool = False,
     note: Callable[[str], None] = log.warning,
+    only: Collection[str] | None = None,
 ) -> BatchResult:
     """Take a batch of slides to its end, or to a signal.
 
@@ -98,6 +99,8 @@ def run_batch(
         Take failed slides again.
     note : callable
         Takes sentences for the user.
+    only : collection of str, optional
+        Sources of the slides to take and to tell of; the others of the batch are not even looked at. Default all.
 
     Raises
     ------
@@ -124,8 +127,8 @@ def run_batch(
         slides = name_slides(out, slides, settings.pseudonyms)
         ledger = Ledger(out)
         try:
-            _run(slides, out, settings, bundle, ledger, observe, retry, stop)
-            wanted = {s.slide_id for s in slides}
+            wanted = {s.slide_id for s in slides if only is None or s.source in only}
+            _run(slides, wanted, out, settings, bundle, ledger, observe, retry, stop)
             states = [s for s in ledger.states() if s.slide_id in wanted]
         finally:
             ledger.close()
@@ -153,6 +156,7 @@ def run_on_finish(command: str, out: Path, result: BatchResult) -> str:
 
 def _run(
     slides: Sequence[SlideInput],
+    wanted: Collection[str],
     out: Path,
     settings: RunSettings,
     bundle: Bundle,
@@ -167,7 +171,7 @@ def _run(
     text = _anywhere(settings, bundle).model_dump_json()
     ledger.note("settings", text)
     ledger.note(f"settings {request}", text)
-    named = {s.slide_id: s for s in slides}
+    named = {s.slide_id: s for s in slides if s.slide_id in wanted}
     known = [replace(r, slide=named[r.slide.slide_id]) for r in ledger.slides() if r.slide.slide_id in named]
     # Finished slides are only looked at again, and that can wait.
     patience = Patience(settings.stall_s)
@@ -282,8 +286,11 @@ def _write_run(
     )
     write_text(out / "run.json", run.model_dump_json(indent=2) + "\n")
     write_slides(out / "slides.csv", states)
-    warnings = {s.slide_id: _warnings(out / s.slide_id) for s in states if s.status == "done"}
-    write_report(out / "report.html", run, states, warnings)
+    report = out / "report.html"
+    # Of thousands of finished slides it takes a minute, which no worker is to wait for at the start.
+    if ended or not report.exists():
+        warnings = {s.slide_id: _warnings(out / s.slide_id) for s in states if s.status == "done"}
+        write_report(report, run, states, warnings)
 
 
 def _warnings(folder: Path) -> list[str]:

@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import minugan_jobs.batch
 import numpy as np
 import pytest
-from minugan_jobs.batch import _to_do
+from distributed import LocalCluster
+from minugan_jobs.batch import _to_do, run_batch
+from minugan_jobs.engine import Event
 from minugan_jobs.ledger import SlideRecord
 from minugan_jobs.work import Bench, Job
 
@@ -155,6 +158,29 @@ def test_a_slide_is_the_same_when_another_series_comes_into_its_folder(tmp_path:
     before = fingerprint(tmp_path / "a.dcm")
     (tmp_path / "b.dcm").write_bytes(SERIES + b"1.2.4\0")
     assert fingerprint(tmp_path / "a.dcm") == before
+
+
+def test_a_batch_that_goes_on_does_not_wait_for_its_report_and_looks_only_at_what_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    write = minugan_jobs.batch.write_report
+    monkeypatch.setattr(minugan_jobs.batch, "write_report", lambda *a: (happened.append("report"), write(*a)))
+    slides = []
+    for name in "ab":
+        (tmp_path / f"{name}.svs").write_text("no slide")
+        slides.append(SlideInput(name, tmp_path / f"{name}.svs"))
+
+    def note(event: Event) -> None:
+        happened.append(f"{event.slide_id} {event.kind}")
+
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+        run = RunSettings(scheduler=cluster.scheduler_address)
+        for only in ({slides[0].source}, {slides[1].source}):
+            result = run_batch(slides, tmp_path / "o", run, note, retry=True, only=only)
+            assert len(result.slides) == 1
+    first, second = ["a started", "a failed", "report"], ["b started", "b failed", "report"]
+    assert happened == ["report", *first, *second]
 
 
 def test_a_failed_slide_whose_drive_hangs_is_not_waited_for_long(

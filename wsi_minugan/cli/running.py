@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +40,18 @@ def run(
     return _dry_run(slides, settings) if dry_run else run_slides(slides, out, settings, retry)
 
 
-def run_slides(slides: Sequence[SlideInput], out: Path, settings: RunSettings, retry: bool) -> int:
-    """Run a batch, tell how it ended, and return the exit status."""
+def run_slides(
+    slides: Sequence[SlideInput],
+    out: Path,
+    settings: RunSettings,
+    retry: bool,
+    only: Collection[str] | None = None,
+) -> int:
+    """Run a batch, or `only` some of its sources, tell how it ended, and return the exit status."""
     from minugan_jobs.batch import failures, run_batch
 
-    with Progress(len(slides), settings.quiet) as progress:
-        result = run_batch(slides, out, settings, progress, retry, progress.note)
+    with Progress(len(slides if only is None else only), settings.quiet) as progress:
+        result = run_batch(slides, out, settings, progress, retry, progress.note, only)
     done = sum(s.status == "done" for s in result.slides)
     failed = failures(result)
     click.echo(

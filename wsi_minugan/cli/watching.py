@@ -88,7 +88,7 @@ def watch(
         ready = arrivals.settled()
         if ready:
             try:
-                code = run_slides(ready, out, settings, retry=False)
+                code = run_slides(ready, out, settings, retry=False, only=arrivals.fresh)
             except MinuganError as e:
                 if once:
                     raise

@@ -58,6 +58,8 @@ class SlidePlan:
         Tiles with tissue that do not decode and are left out.
     precision : str
         Arithmetic of the network, one for the whole slide, whatever machines take part.
+    key : str
+        Digest of the work that it was made for; empty outside of a run.
     """
 
     slide: SlideInput
@@ -70,6 +72,7 @@ class SlidePlan:
     stride_px: int
     broken_tiles: int = 0
     precision: Precision = "auto"
+    key: str = ""
 
     @property
     def grid(self) -> PatchGrid:
@@ -192,12 +195,12 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-def save_plan(folder: Path, plan: SlidePlan, key: str = "") -> None:
-    """Write a plan into a scratch folder, so that tasks need to carry only its place; `key` is that of the work it belongs to."""
+def save_plan(folder: Path, plan: SlidePlan) -> None:
+    """Write a plan into a scratch folder, so that tasks need to carry only its place."""
     tissue = plan.tissue
     text = TypeAdapter(dict[str, Any]).dump_json(
         {
-            "key": key,
+            "key": plan.key,
             "slide": TypeAdapter(SlideInput).dump_python(plan.slide, mode="json"),
             "info": TypeAdapter(SlideInfo).dump_python(plan.info, mode="json"),
             "frame": TypeAdapter(Frame).dump_python(plan.frame, mode="json"),
@@ -250,4 +253,5 @@ def _plan(content: Mapping[str, Any], data: Mapping[str, NDArray[Any]]) -> Slide
         stride_px=content["stride_px"],
         broken_tiles=content["broken_tiles"],
         precision=content["precision"],
+        key=content["key"],
     )

@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -36,7 +36,7 @@ from wsi_minugan.plan import (
     plan_slide,
     save_plan,
 )
-from wsi_minugan.scratch import WORK
+from wsi_minugan.scratch import WORK, Scratch
 from wsi_minugan.segmentation import masks
 from wsi_minugan.slides.guarded import within
 from wsi_minugan.slides.inputs import SlideInput
@@ -205,14 +205,15 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
             shutil.rmtree(job.folder / WORK, ignore_errors=True)
             return Planned(key, (), "done")
         # The ledger may name the key before: a kill can come between this plan's file and the ledger's note of it.
-        if key == previous_key and (earlier := plan_for(job.folder / WORK, key)) is not None:
+        earlier = plan_for(job.folder / WORK, key) if key == previous_key else None
+        if earlier is not None and Scratch(job.folder / WORK, key).place.is_dir():
             return Planned(key, tuple(earlier.order), "resumed")
         check_space(job.folder.parent, 0.0)
         _remove(job.folder)
-        plan = plan_slide(job.slide, self._reader(job), settings, bundle.card.mpp)
+        plan = replace(plan_slide(job.slide, self._reader(job), settings, bundle.card.mpp), key=key)
         check_space(job.folder.parent, plan.tissue_mm2)
         prepare_store(plan, job.folder, job.settings.nuclei)
-        save_plan(job.folder / WORK, plan.nameless() if settings.pseudonyms else plan, key)
+        save_plan(job.folder / WORK, plan.nameless() if settings.pseudonyms else plan)
         return Planned(key, tuple(plan.order), "new")
 
     def _plan(self, job: Job) -> tuple[SlidePlan, SlideWork]:

@@ -16,9 +16,10 @@ from distributed import LocalCluster
 from minugan_jobs.batch import _to_do, run_batch
 from minugan_jobs.engine import Event
 from minugan_jobs.ledger import SlideRecord
-from minugan_jobs.work import Bench, Job
+from minugan_jobs.work import Bench, Job, Stage
 
 from wsi_minugan.config import RunSettings
+from wsi_minugan.errors import OutputError
 from wsi_minugan.minugan.bundle import BUNDLED
 from wsi_minugan.outputs import atomic, manifest
 from wsi_minugan.plan import fingerprint
@@ -78,6 +79,33 @@ def test_a_plan_of_other_settings_is_not_gone_on_with(
     bench.run("plan", wide, 0, key)
     # Here a kill comes, and the ledger still names the first key.
     assert bench.run("plan", narrow, 0, key).planned.state == "new"
+
+
+@pytest.mark.parametrize("stage", ["analyse", "merge", "write", "finish"])
+def test_what_a_stopped_run_still_does_never_reaches_the_results_of_the_next_one(
+    slides: Path, tmp_path: Path, stage: Stage
+) -> None:
+    # A worker of somebody's own scheduler is not ended with the run: its block goes on.
+    late, bench = Bench(), Bench()
+    before, after = (
+        Job(
+            SlideInput("s0", slides / "s0.tiff"),
+            tmp_path / "s0",
+            RunSettings(stride_px=s),
+            BUNDLED / "default",
+            "",
+        )
+        for s in (192, 256)
+    )
+    stages: tuple[Stage, ...] = ("plan", "analyse", "merge", "write", "finish")
+    for earlier in stages[: stages.index(stage)]:
+        late.run(earlier, before, 0, "")
+    late._plan(before)
+    bench.run("plan", after, 0, "")
+    begun = written(tmp_path / "s0")
+    with pytest.raises(OutputError):
+        late.run(stage, before, 0, "")
+    assert written(tmp_path / "s0") == begun
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ from minugan_jobs.lock import hold
 from minugan_jobs.outfolder import name_slides, prepare_folder, remove_results
 from minugan_jobs.space import space_warning
 from minugan_jobs.supply import open_supply
-from minugan_jobs.work import Job
+from minugan_jobs.work import BENCH, Job
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import ClusterError, InputError, OutputError, SettingsError
 from wsi_minugan.finish import model_facts, versions
@@ -206,14 +206,16 @@ def _work_off(
     stop: _Stop,
 ) -> None:
     run = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:12]
-    model = bundle.path.absolute()
+    # The same for the same folder: a run that was killed could not take its own away, and this one replaces it.
+    bench, model = f"{BENCH}-{run}", bundle.path.absolute()
 
     def make_job(r: SlideRecord) -> Job:
-        return Job(r.slide, out.absolute() / r.slide.slide_id, settings, model, request + str(r.slide.mpp))
+        folder = out.absolute() / r.slide.slide_id
+        return Job(r.slide, folder, settings, model, request + str(r.slide.mpp), bench)
 
     with (
         open_supply(records, settings.stage_dir, run, settings.stage_gb, settings.stall_s) as supply,
-        open_cluster(settings) as client,
+        open_cluster(settings, bench) as client,
     ):
         Engine(client, ledger, supply, make_job, watch, stop.asked).run()
 

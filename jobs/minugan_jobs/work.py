@@ -48,6 +48,7 @@ Stage = Literal["check", "plan", "analyse", "merge", "write", "finish"]
 RESULTS_VERSION = 7
 """Raised when the same inputs would give other results, so that old work is not taken for new."""
 
+BENCH = "minugan-bench"
 _KEPT = 2
 _NETWORK = "wsi_minugan.minugan.predictor"
 
@@ -68,6 +69,8 @@ class Job:
         The bundle's folder.
     request : str
         Digest of what is asked for, whatever the slide's content.
+    bench : str
+        Name of the bench that it is done on; see `Bench`.
     """
 
     slide: SlideInput
@@ -75,6 +78,7 @@ class Job:
     settings: RunSettings
     model: Path
     request: str
+    bench: str = BENCH
 
 
 @dataclass(frozen=True)
@@ -134,11 +138,18 @@ class StageRunner(Protocol):
 
 
 class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
-    """A worker's own bench: model, open slides and plans, each made once and bounded in number; one stage runs at a time."""
+    """A worker's own bench: model, open slides and plans, each made once and bounded in number; one stage runs at a time.
 
-    name = "minugan-bench"
+    Parameters
+    ----------
+    name : str
+        Its name on the workers. A scheduler that several runs share has one for each of them.
+    """
 
-    def __init__(self) -> None:
+    name = BENCH
+
+    def __init__(self, name: str = BENCH) -> None:
+        self.name = name
         self._readers: OrderedDict[Path, SlideReader] = OrderedDict()
         self._plans: OrderedDict[Path, tuple[SlidePlan, SlideWork]] = OrderedDict()
         self._bundles: dict[Path, Bundle] = {}
@@ -147,9 +158,9 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         self._one_at_a_time = threading.Lock()
         self._worker: Worker | None = None
 
-    def __reduce__(self) -> tuple[type[Bench], tuple[()]]:
+    def __reduce__(self) -> tuple[type[Bench], tuple[str]]:
         """Travel to a worker as an empty bench: what lies on this one, and its lock, cannot."""
-        return Bench, ()
+        return Bench, (self.name,)
 
     def setup(self, worker: Worker) -> None:
         """Keep Zarr from starting threads of its own beside the worker's, and load torch while the first slide is planned."""
@@ -305,5 +316,5 @@ def work_key(job: Job, settings: RunSettings, mark: str, bundle: Bundle) -> str:
 
 def run_stage(stage: Stage, job: Job, index: int, previous_key: str) -> Outcome:
     """Run one stage on the worker that executes this task."""
-    bench: StageRunner = get_worker().plugins[Bench.name]
+    bench: StageRunner = get_worker().plugins[job.bench]
     return bench.run(stage, job, index, previous_key)

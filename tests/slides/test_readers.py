@@ -10,7 +10,13 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsi_minugan.errors import MppError, NotBrightfieldError, SlideUnreadableError, TileUnreadableError
+from wsi_minugan.errors import (
+    MppError,
+    NotBrightfieldError,
+    SlideError,
+    SlideUnreadableError,
+    TileUnreadableError,
+)
 from wsi_minugan.geometry import Box, analysis_frame
 from wsi_minugan.slides.analysis import AnalysisView, reduced
 from wsi_minugan.slides.drawn import Drawing, write_slide
@@ -172,6 +178,24 @@ def test_a_truncated_slide_says_so(tmp_path: Path, slide: Path) -> None:
     with pytest.raises((SlideUnreadableError, TileUnreadableError)):
         reader = open_slide(path)
         reader.read_level(0, Box(0, 0, 1300, 1500))
+
+
+@pytest.mark.parametrize(
+    ("part", "words"), [(1.0, "--reader tiatoolbox finds it"), (0.9, "cut off"), (0.5, "truncated")]
+)
+def test_an_ome_tiff_that_is_cut_off_says_so_and_a_whole_one_how_to_learn_its_resolution(
+    tmp_path: Path, part: float, words: str
+) -> None:
+    path, pixels = tmp_path / "s.ome.tiff", Drawing(600, 500, seed=1, mitoses=1).draw(Box(0, 0, 500, 600))
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        options = {"photometric": "rgb", "compression": "jpeg", "tile": (256, 256)}
+        writer.write(pixels, subifds=1, metadata={"axes": "YXS", "PhysicalSizeX": 0.25}, **options)
+        writer.write(pixels[::2, ::2], subfiletype=1, **options)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(part * len(data))])
+    with pytest.raises(SlideError, match=words) as told:
+        resolve_mpp(open_slide(path).info, None)
+    assert part == 1.0 or "tiatoolbox" not in str(told.value)
 
 
 @pytest.mark.parametrize("kind", ["16 bit", "grey"])

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from wsi_minugan.errors import InputError, NoSlidesError, SlideUnreadableError
-from wsi_minugan.slides.files import Mark, mark_of
+from wsi_minugan.errors import InputError, NoSlidesError
+from wsi_minugan.slides.files import Mark, marks_of
 from wsi_minugan.slides.guarded import STALL_S, Patience
 from wsi_minugan.slides.inputs import SlideInput, expand_inputs
 
@@ -59,7 +59,9 @@ class Arrivals:
 
     def settled(self) -> tuple[SlideInput, ...]:
         """Return all settled slides when there is one that was not returned before, or has changed since, else none."""
-        still = tuple(s for s in self._slides() if self._is_still(s.path))
+        slides = self._slides()
+        seen = marks_of((s.path for s in slides), self._patience)
+        still = tuple(s for s in slides if s.path in seen and self._is_still(s.path, seen[s.path]))
         marks = {s.source: (s.path, self._seen[s.path][0]) for s in still}
         self.fresh = frozenset(source for source, mark in marks.items() if mark not in self._told)
         if not self.fresh:
@@ -86,11 +88,7 @@ class Arrivals:
         self._trouble = frozenset(trouble)
         return slides
 
-    def _is_still(self, path: Path) -> bool:
-        try:
-            mark = self._patience.ask(path, lambda: mark_of(path))
-        except (OSError, SlideUnreadableError):
-            return False
+    def _is_still(self, path: Path, mark: Mark) -> bool:
         if path not in self._seen or self._seen[path][0] != mark:
             self._seen[path] = (mark, self._now())
         return self._now() - self._seen[path][1] >= self._settle_s

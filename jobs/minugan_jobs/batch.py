@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ from minugan_jobs.space import space_warning
 from minugan_jobs.supply import open_supply
 from minugan_jobs.work import BENCH, Job
 from wsi_minugan.config import RunSettings
-from wsi_minugan.errors import ClusterError, InputError, OutputError, SettingsError
+from wsi_minugan.errors import InputError, MinuganError, OutputError
 from wsi_minugan.finish import model_facts, versions
 from wsi_minugan.minugan.bundle import BUNDLED, Bundle, find_bundle, load_bundle
 from wsi_minugan.minugan.devices import choose_device
@@ -105,18 +105,13 @@ def run_batch(
     Raises
     ------
     MinuganError
-        If the model, the device or the output folder cannot be used; no slide was begun then.
+        If the model, the device or the output folder cannot be used, and no slide was begun; or if the run broke off.
     """
     bundle = load_bundle(find_bundle(settings.model))
     _check_device(settings)
-    # Workers elsewhere have other working folders.
-    slides = tuple(s if s.url else replace(s, path=s.path.absolute()) for s in slides)
-    if settings.stage_dir is not None:
-        settings = settings.model_copy(update={"stage_dir": settings.stage_dir.absolute()})
-    remote = [s.url for s in slides if s.url]
-    if remote and settings.stage_dir is None:
-        raise InputError(f"{remote[0]} is not local: give a folder for copies with --stage-dir.")
+    slides, settings = _for_workers(slides, settings)
     prepare_folder(out, slides, settings.overwrite)
+    broke: MinuganError | None = None
     with hold(out) as takeover, _signals() as stop:
         local = [s.path for s in slides if not s.url]
         for text in (takeover, space_warning(out, local, Patience(settings.stall_s))):
@@ -125,27 +120,42 @@ def run_batch(
         if settings.overwrite:
             remove_results(out)
         slides = name_slides(out, slides, settings.pseudonyms)
-        ledger = Ledger(out)
-        try:
-            wanted = {s.slide_id for s in slides if only is None or s.source in only}
-            _run(slides, wanted, out, settings, bundle, ledger, observe, retry, stop)
-            states = [s for s in ledger.states() if s.slide_id in wanted]
-        finally:
-            ledger.close()
-    result = BatchResult(tuple(states), stop.signal)
+        wanted = {s.slide_id for s in slides if only is None or s.source in only}
+        with closing(Ledger(out)) as ledger:
+            try:
+                _run(slides, wanted, out, settings, bundle, ledger, observe, retry, stop)
+            except MinuganError as e:
+                broke = e
+            result = BatchResult(tuple(s for s in ledger.states() if s.slide_id in wanted), stop.signal)
     if settings.on_finish and stop.signal is None:
-        note(run_on_finish(settings.on_finish, out, result))
+        # Over night nobody reads the terminal: that a run broke off is to be told, too.
+        status = broke.exit_status if broke else result.exit_status
+        note(run_on_finish(settings.on_finish, out, result.slides, status))
+    if broke:
+        raise broke
     return result
 
 
-def run_on_finish(command: str, out: Path, result: BatchResult) -> str:
+def _for_workers(
+    slides: Sequence[SlideInput], settings: RunSettings
+) -> tuple[tuple[SlideInput, ...], RunSettings]:
+    """Return slides and settings whose paths hold for workers, which have other working folders."""
+    remote = [s.url for s in slides if s.url]
+    if remote and settings.stage_dir is None:
+        raise InputError(f"{remote[0]} is not local: give a folder for copies with --stage-dir.")
+    if settings.stage_dir is not None:
+        settings = settings.model_copy(update={"stage_dir": settings.stage_dir.absolute()})
+    return tuple(s if s.url else replace(s, path=s.path.absolute()) for s in slides), settings
+
+
+def run_on_finish(command: str, out: Path, slides: Sequence[SlideState], status: int) -> str:
     """Run the user's command for the end of a batch, without a shell, and return what to tell of it."""
-    tally = [s.status for s in result.slides]
+    tally = [s.status for s in slides]
     environment = {
         "WSI_MINUGAN_OUT": str(out.absolute()),
         "WSI_MINUGAN_DONE": str(tally.count("done")),
         "WSI_MINUGAN_FAILED": str(tally.count("failed")),
-        "WSI_MINUGAN_STATUS": str(result.exit_status),
+        "WSI_MINUGAN_STATUS": str(status),
     }
     try:
         ended = subprocess.run(shlex.split(command), env=os.environ | environment, check=False)
@@ -186,8 +196,9 @@ def _run(
             if records:
                 _work_off(records, out, settings, bundle, request, ledger, watch, stop)
                 events.write("stopped" if stop.asked() else "ended")
-        except (ClusterError, InputError, SettingsError) as e:
-            events.write("ended", error=str(e))
+        except MinuganError as e:
+            with suppress(OutputError):  # the disk may be full, or the folder gone
+                events.write("ended", error=str(e))
             raise
         finally:
             # Slides that were stopped on their way wait; table and report must not say that they run.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
-from wsi_minugan.errors import RETRY, OutputError, SlideUnreadableError
+from wsi_minugan.errors import RETRY, OutputError
 from wsi_minugan.outputs.atomic import not_written
-from wsi_minugan.slides.files import mark_of
+from wsi_minugan.slides.files import marks_of
 from wsi_minugan.slides.guarded import Patience
 
 BYTES_PER_MM2 = 8e6
@@ -51,14 +50,8 @@ def space_warning(folder: Path, slides: Iterable[Path], patience: Patience) -> s
 
     The tissue of slides not yet opened is unknown; results are about as large as the files themselves, which hold 2 to 5 MB for a mm2.
     """
-    total = 0
-    for path in slides:
-        try:
-            total += patience.ask(path, partial(mark_of, path))[1]
-        except OSError:
-            continue  # it fails as a slide
-        except SlideUnreadableError:
-            break  # so do those behind it, most likely: an estimate is not worth waiting for each
+    # What is not there, or does not answer, fails as a slide.
+    total = sum(size for _, size, _ in marks_of(slides, patience).values())
     free = shutil.disk_usage(folder).free
     if total <= free:
         return None

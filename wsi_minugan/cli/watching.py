@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _WATCH_S = 2.0
 _AGAIN_S = 30.0
+_IDLE_SHARE = 10
 
 
 def status(out: Path, as_json: bool, watch: bool) -> int:
@@ -85,7 +86,9 @@ def watch(
     told = ""
     click.echo(f"Watching {folder}; stop with Ctrl-C.", err=True)
     while True:
+        begin = time.process_time()
         ready = arrivals.settled()
+        looked_s = time.process_time() - begin
         if ready:
             try:
                 code = run_slides(ready, out, settings, retry=False, only=arrivals.fresh)
@@ -99,7 +102,8 @@ def watch(
             told = ""
             if once or code > 128:
                 return code
-        time.sleep(min(_WATCH_S, settle_s))
+        # To look at thousands of slides takes a core seconds, and others work here, too.
+        time.sleep(max(min(_WATCH_S, settle_s), _IDLE_SHARE * looked_s))
 
 
 def _tell_once(error: MinuganError, told: str) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from wsi_minugan.errors import SlideUnreadableError
@@ -49,6 +52,26 @@ def mark_of(path: Path) -> Mark:
     if not stats:
         raise FileNotFoundError(path)
     return len(stats), sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)
+
+
+def marks_of(paths: Iterable[Path], patience: Patience) -> dict[Path, Mark]:
+    """Return the marks of those slides that have one and answer; each folder is asked at once, since what hangs is most often all of it."""
+    folders: dict[Path, list[Path]] = {}
+    for path in paths:
+        folders.setdefault(path.parent, []).append(path)
+    found: dict[Path, Mark] = {}
+    for folder, members in folders.items():
+        with suppress(SlideUnreadableError):
+            found |= patience.ask(folder, partial(_marks, members))
+    return found
+
+
+def _marks(paths: Iterable[Path]) -> dict[Path, Mark]:
+    found = {}
+    for path in paths:
+        with suppress(OSError):
+            found[path] = mark_of(path)
+    return found
 
 
 def file_state(path: Path, patience: Patience) -> str:

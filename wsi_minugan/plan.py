@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from wsi_minugan.geometry import Box, Frame, analysis_frame, blocks_of
 from wsi_minugan.outputs.atomic import write_bytes
 from wsi_minugan.segmentation.grid import PatchGrid
 from wsi_minugan.slides.files import SEVERAL_FILES, companions_of
-from wsi_minugan.slides.guarded import GuardedReader, within
+from wsi_minugan.slides.guarded import STALL_S, GuardedReader, within
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.opening import open_slide
 from wsi_minugan.slides.reader import SlideInfo, SlideReader, resolve_mpp
@@ -170,29 +171,50 @@ _SAMPLE_BYTES = 2**20
 _SAMPLES = 64
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(path: Path, stall_s: float = STALL_S) -> str:
     """Return SHA-256 of a slide's size and of 64 MiB of its content, spread from the first to the last byte; smaller ones whole.
 
     Slides are gigabytes: reading all of one only to know it again would take longer than many
     a run. Of a slide of several files the one named is sampled, and the others count by name and size.
+
+    Parameters
+    ----------
+    path : Path
+        The slide.
+    stall_s : float
+        Longest time for one answer of it; all of them may take longer where many read over one slow line.
+
+    Raises
+    ------
+    SlideUnreadableError
+        If it cannot be read, or does not answer in time.
     """
     digest = hashlib.sha256()
     try:
-        size = path.stat().st_size
-        digest.update(str(size).encode())
-        if path.suffix.lower() in SEVERAL_FILES:
-            digest.update(repr(sorted(companions_of(path))).encode())
-        if path.is_dir():
-            return digest.hexdigest()
-        with path.open("rb") as f:
-            for k in range(_SAMPLES):
-                f.seek(max(0, (size - _SAMPLE_BYTES) * k // (_SAMPLES - 1)))
-                digest.update(f.read(_SAMPLE_BYTES))
+        for part in _samples(path, partial(within, stall_s, path)):
+            digest.update(part)
     except OSError as e:
         raise SlideUnreadableError(
             f"{path} cannot be read: {e.strerror or e}. Check the name and whether the drive is connected."
         ) from e
     return digest.hexdigest()
+
+
+def _samples(path: Path, ask: Callable[[Callable[[], Any]], Any]) -> Iterator[bytes]:
+    size = ask(path.stat).st_size
+    yield str(size).encode()
+    if path.suffix.lower() in SEVERAL_FILES:
+        yield repr(sorted(ask(partial(companions_of, path)))).encode()
+    if ask(path.is_dir):
+        return
+    for k in range(_SAMPLES):
+        yield ask(partial(_sample, path, max(0, (size - _SAMPLE_BYTES) * k // (_SAMPLES - 1))))
+
+
+def _sample(path: Path, start: int) -> bytes:
+    with path.open("rb") as f:
+        f.seek(start)
+        return f.read(_SAMPLE_BYTES)
 
 
 def save_plan(folder: Path, plan: SlidePlan) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from minugan_jobs.ledger import SlideRecord
 from minugan_jobs.space import KEPT_FREE_BYTES
@@ -178,7 +179,7 @@ class Staged:
         if record.status == "done" and not slide.url:
             return Supplied(record)  # it is only looked at again, for which it need not be copied
         target = self._folder / slide.slide_id / slide.path.name
-        files, path = fsspec.core.url_to_fs(slide.source)
+        files, path = fsspec.core.url_to_fs(slide.url) if slide.url else (LocalFileSystem(), slide.source)
         size = within(self._stall_s, Path(path), lambda: files.info(path)["size"])
         self._wait_for_room(slide.slide_id, int(size or 0))
         self._copy(files, path, target)

@@ -38,7 +38,6 @@ from wsi_minugan.plan import (
 )
 from wsi_minugan.scratch import WORK, Scratch
 from wsi_minugan.segmentation import masks
-from wsi_minugan.slides.guarded import within
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader
 
@@ -275,8 +274,7 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
 
 
 def _mark(job: Job) -> str:
-    path = job.slide.path
-    return within(job.settings.stall_s, path, lambda: fingerprint(path))
+    return fingerprint(job.slide.path, job.settings.stall_s)
 
 
 def _settled(settings: RunSettings) -> RunSettings:

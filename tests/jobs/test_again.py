@@ -18,8 +18,9 @@ from minugan_jobs.engine import Event
 from minugan_jobs.ledger import SlideRecord
 from minugan_jobs.work import Bench, Job, Stage
 
+import wsi_minugan.plan
 from wsi_minugan.config import RunSettings
-from wsi_minugan.errors import OutputError
+from wsi_minugan.errors import OutputError, SlideUnreadableError
 from wsi_minugan.minugan.bundle import BUNDLED
 from wsi_minugan.outputs import atomic, manifest
 from wsi_minugan.plan import fingerprint
@@ -155,6 +156,17 @@ def test_a_slide_changed_anywhere_has_another_fingerprint(tmp_path: Path) -> Non
     data[1_234_567] = 1
     path.write_bytes(data)
     assert fingerprint(path) != before
+
+
+def test_a_slow_line_is_not_taken_for_one_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, read = tmp_path / "s.tiff", wsi_minugan.plan._sample
+    path.write_bytes(bytes(100))
+    before = fingerprint(path)
+    monkeypatch.setattr(wsi_minugan.plan, "_sample", lambda *a: (time.sleep(0.02), read(*a))[1])
+    assert fingerprint(path, stall_s=0.8) == before  # more than that in all
+    monkeypatch.setattr(wsi_minugan.plan, "_sample", lambda *a: time.sleep(2))
+    with pytest.raises(SlideUnreadableError, match=r"did not answer for 0\.2 s"):
+        fingerprint(path, stall_s=0.2)
 
 
 SERIES = b"\x20\x00\x0e\x00UI" + (6).to_bytes(2, "little")

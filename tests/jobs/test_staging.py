@@ -50,6 +50,14 @@ def test_a_finished_slide_is_not_copied_to_be_looked_at_again(tmp_path: Path) ->
         assert not [p for p in (tmp_path / "copies").rglob("*") if p.is_file()]
 
 
+def test_a_local_slide_may_be_named_as_it_likes(tmp_path: Path) -> None:
+    odd = record(tmp_path / "a::b [1]*.svs")  # "::" chains file systems where addresses are meant
+    with open_supply([odd], tmp_path / "copies", "run", 1) as supply:
+        found = taken(supply)
+        assert found.error == ""
+        assert found.record.slide.path.read_bytes() == b"x" * 100
+
+
 def test_no_more_is_copied_than_the_disk_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(minugan_jobs.supply, "_emptied", lambda folder: KEPT_FREE_BYTES + 150)
     batch = [record(tmp_path / f"s{k}.svs") for k in range(2)]

@@ -3,6 +3,7 @@
 import csv
 import errno
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -206,6 +207,24 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, run_command) -> N
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.slow
+def test_a_slide_in_a_folder_that_may_not_be_entered_fails_and_the_others_go_on(
+    tmp_path: Path, good: Path, run_command
+) -> None:
+    (tmp_path / "closed").mkdir()
+    shutil.copy(good, tmp_path / "closed" / "s.tiff")
+    (tmp_path / "closed").chmod(0)
+    table, out = tmp_path / "slides.csv", tmp_path / "o"
+    table.write_text(f"path\n{tmp_path / 'closed' / 's.tiff'}\n{good}\n")
+    done = run_command("run", table, "-o", out, "--workers", "1", obey_rights=True)
+    assert "1 of 2 slides done, 1 failed" in done.stdout, done.stderr
+    assert "Permission denied" in (out / "slides.csv").read_text()
+    inspected = run_command("inspect", tmp_path / "closed" / "s.tiff", obey_rights=True)
+    refused(inspected, "cannot be read: Permission denied", "Check who may read it")
+    watched = run_command("watch", tmp_path / "closed" / "in", "-o", out, obey_rights=True)
+    refused(watched, "no folder", "who may read it")
+
+
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     from wsi_minugan.errors import DiskFullError
     from wsi_minugan.outputs.atomic import write_bytes

@@ -7,6 +7,7 @@ import pytest
 from minugan_jobs.arrivals import Arrivals
 
 from wsi_minugan.cli import running, watching
+from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError, LockedError, MinuganError, ModelError
 
 
@@ -17,7 +18,7 @@ def watched(
     (folder / "a.svs").write_bytes(b"1")
     seen: list[int] = []
 
-    def run_slides(slides: Any, out: Path, settings: Any, retry: bool) -> int:
+    def run_slides(slides: Any, out: Path, settings: Any, retry: bool, only: Any) -> int:
         seen.append(len(slides))
         outcome = outcomes[len(seen) - 1]
         if isinstance(outcome, MinuganError):
@@ -47,6 +48,19 @@ def test_a_slide_that_was_completed_later_is_taken_again_once_it_has_settled(tmp
     assert (taken(45), taken(60)) == (["a"], [])
 
 
+def test_a_watch_takes_what_is_new_and_leaves_what_is_done_alone(tmp_path: Path) -> None:
+    arrivals = Arrivals(tmp_path, 0)
+    for names in ("a", "bc"):
+        for name in names:
+            (tmp_path / f"{name}.svs").write_bytes(b"1")
+        # All are named, since names depend on each other; only the new ones are taken.
+        assert [s.slide_id for s in arrivals.settled()] == list("abc"[: len(names) + (names != "a")])
+        assert {Path(source).stem for source in arrivals.fresh} == set(names)
+    arrivals.again()
+    arrivals.settled()
+    assert {Path(source).stem for source in arrivals.fresh} == set("bc")
+
+
 def test_results_beside_a_dicom_slide_do_not_make_it_a_new_arrival(tmp_path: Path) -> None:
     arrivals = Arrivals(tmp_path, 0)
     (tmp_path / "1.dcm").write_bytes(b"1")
@@ -64,6 +78,22 @@ def test_a_watch_goes_on_after_a_lock_and_takes_the_slides_then(
     status, seen = watched(monkeypatch, tmp_path, [locked, locked, 130])
     assert (status, seen) == (130, [1, 1, 1])
     assert capsys.readouterr().err.count("It is in use.") == 1
+
+
+def test_a_retry_that_is_stopped_begins_no_further_part(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    begun: list[str] = []
+
+    def run_slides(slides: Any, out: Path, settings: RunSettings, retry: bool) -> int:
+        begun.append(settings.device)
+        return 143
+
+    monkeypatch.setattr(running, "run_slides", run_slides)
+    groups = [('{"device": "cpu"}', []), ('{"device": "auto"}', [])]
+    monkeypatch.setattr("minugan_jobs.outfolder.unfinished", lambda out: groups)
+    assert running.retry(tmp_path) == 143
+    assert begun == ["cpu"]
 
 
 def test_a_watch_that_ends_after_one_batch_ends_with_its_error(

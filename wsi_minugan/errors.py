@@ -8,7 +8,15 @@ RETRY = "wsi-minugan retry OUT"
 
 
 class MinuganError(Exception):
-    """Base of all errors of this project; its text is a sentence for the user."""
+    """Base of all errors of this project; its text is a sentence for the user.
+
+    Attributes
+    ----------
+    exit_status : int
+        What a command that ends by it returns: 2 is wrong use, 1 what whoever calls may mend and try again.
+    """
+
+    exit_status = 2
 
 
 class InputError(MinuganError):
@@ -62,9 +70,13 @@ class OutputError(MinuganError):
 class DiskFullError(OutputError):
     """There is no room left to write: no wrong use, and the same command goes on once there is some."""
 
+    exit_status = 1
+
 
 class ClusterError(MinuganError):
     """The cluster is gone or gives no worker: no wrong use, and the same command goes on once it is there."""
+
+    exit_status = 1
 
 
 class LockedError(OutputError):

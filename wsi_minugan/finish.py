@@ -63,7 +63,7 @@ class SlideWork:
 
 def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: Path) -> SlideState:
     """Write all that is left of a slide's results, remove its scratch, seal it, and return its row of slides.csv."""
-    scratch = Scratch(folder / WORK)
+    scratch = Scratch(folder / WORK, plan.key)
     mitoses = scratch.load_merged("mitoses")
     count = _count(plan, mitoses, work.settings)
     write_text(folder / "count.json", count.model_dump_json(indent=2) + "\n")
@@ -73,6 +73,7 @@ def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: 
     _draw(plan, reader, mitoses, count, folder)
     masks.build_pyramid(folder / "masks.zarr", plan.frame)
     remove_partial(folder)
+    scratch.check()
     manifest.write_manifest(folder, _manifest(plan, work, count.warnings, folder))
     # Scratch goes last: a slide killed before its manifest goes on from it.
     shutil.rmtree(folder / WORK)

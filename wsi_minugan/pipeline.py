@@ -109,6 +109,7 @@ def prepare_store(plan: SlidePlan, folder: Path, nuclei: bool) -> None:
     try:
         folder.mkdir(exist_ok=True)
         (folder / WORK).mkdir(exist_ok=True)
+        Scratch(folder / WORK, plan.key).place.mkdir(exist_ok=True)
     except OSError as e:
         raise not_written(folder, e) from e
     masks.create_store(folder / "masks.zarr", plan.frame, plan.block_px, nuclei)
@@ -143,7 +144,7 @@ def analyse_block(
         Whether nuclei are wanted as objects.
     """
     start = time.perf_counter()
-    box, scratch, store = plan.blocks[index], Scratch(folder / ".work"), folder / "masks.zarr"
+    box, scratch, store = plan.blocks[index], Scratch(folder / WORK, plan.key), folder / "masks.zarr"
     outer = box.grown(classes.REACH_PX)
     wanted = plan.patches_of(outer)
     blender = Blender(outer, plan.grid)
@@ -154,6 +155,7 @@ def analyse_block(
     coverage = coverage_of(plan.tissue, box)
     found_classes = classes.class_map(scores, cuts.classes)[inner] * coverage
     score = np.ascontiguousarray(scores[1][inner]) * coverage
+    scratch.check()
     with ThreadPoolExecutor(1, "write") as writer:
         written = [
             writer.submit(masks.write_block, store, name, box, pixels)
@@ -293,7 +295,7 @@ def coverage_of(tissue: TissueMask, box: Box) -> NDArray[np.uint8]:
 
 def merge_blocks(plan: SlidePlan, cuts: Cuts, folder: Path, nuclei: bool = True) -> dict[str, int]:
     """Join the blocks' objects into the slide's, write these to scratch, and return how many there are of each class."""
-    scratch = Scratch(folder / ".work")
+    scratch = Scratch(folder / WORK, plan.key)
     counts = {}
     for name in ("mitoses", "nuclei") if nuclei else ("mitoses",):
         objects = [scratch.load_objects(k, box, name) for k, box in enumerate(plan.blocks)]
@@ -305,7 +307,7 @@ def merge_blocks(plan: SlidePlan, cuts: Cuts, folder: Path, nuclei: bool = True)
 
 def write_block(plan: SlidePlan, index: int, folder: Path, nuclei: bool = True) -> None:
     """Write a block's final class map and instance numbers; dropped objects become background in both."""
-    scratch, store, box = Scratch(folder / ".work"), folder / "masks.zarr", plan.blocks[index]
+    scratch, store, box = Scratch(folder / WORK, plan.key), folder / "masks.zarr", plan.blocks[index]
     shape = box.height_px, box.width_px
     found = np.full(shape, classes.BACKGROUND, np.uint8)
     for name, value in CLASS_OF.items():
@@ -313,6 +315,7 @@ def write_block(plan: SlidePlan, index: int, folder: Path, nuclei: bool = True) 
         if name == "mitoses" or nuclei:
             numbers = scratch.load_numbers(name, index)[runs.labels]
             runs, numbers = runs.of(numbers > 0), numbers[numbers > 0]
+            scratch.check()
             if len(numbers):  # most blocks hold no mitosis, and an empty shard leaves no file
                 image = np.zeros(shape, np.uint32)
                 runs.paint(image, numbers)

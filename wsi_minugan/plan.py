@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from wsi_minugan.config import Precision, RunSettings
@@ -17,7 +20,8 @@ from wsi_minugan.errors import NoTissueError, SlideUnreadableError
 from wsi_minugan.geometry import Box, Frame, analysis_frame, blocks_of
 from wsi_minugan.outputs.atomic import write_bytes
 from wsi_minugan.segmentation.grid import PatchGrid
-from wsi_minugan.slides.guarded import GuardedReader, within
+from wsi_minugan.slides.files import SEVERAL_FILES, companions_of
+from wsi_minugan.slides.guarded import STALL_S, GuardedReader, within
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.opening import open_slide
 from wsi_minugan.slides.reader import SlideInfo, SlideReader, resolve_mpp
@@ -55,6 +59,8 @@ class SlidePlan:
         Tiles with tissue that do not decode and are left out.
     precision : str
         Arithmetic of the network, one for the whole slide, whatever machines take part.
+    key : str
+        Digest of the work that it was made for; empty outside of a run.
     """
 
     slide: SlideInput
@@ -67,6 +73,7 @@ class SlidePlan:
     stride_px: int
     broken_tiles: int = 0
     precision: Precision = "auto"
+    key: str = ""
 
     @property
     def grid(self) -> PatchGrid:
@@ -164,35 +171,28 @@ _SAMPLE_BYTES = 2**20
 _SAMPLES = 64
 
 
-def file_state(path: Path) -> str:
-    """Return a mark that changes when a file is written again; cheap, and empty where there is no file."""
-    try:
-        state = path.stat()
-    except OSError:
-        return ""
-    return hashlib.sha256(f"{state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:16]
-
-
-def fingerprint(path: Path) -> str:
+def fingerprint(path: Path, stall_s: float = STALL_S) -> str:
     """Return SHA-256 of a slide's size and of 64 MiB of its content, spread from the first to the last byte; smaller ones whole.
 
     Slides are gigabytes: reading all of one only to know it again would take longer than many
-    a run. Of a slide of several files the one named stands for all.
+    a run. Of a slide of several files the one named is sampled, and the others count by name and size.
+
+    Parameters
+    ----------
+    path : Path
+        The slide.
+    stall_s : float
+        Longest time for one answer of it; all of them may take longer where many read over one slow line.
+
+    Raises
+    ------
+    SlideUnreadableError
+        If it cannot be read, or does not answer in time.
     """
     digest = hashlib.sha256()
     try:
-        size = path.stat().st_size
-        digest.update(str(size).encode())
-        if path.is_dir():
-            names = sorted(
-                (p.relative_to(path).as_posix(), p.stat().st_size) for p in path.rglob("*") if p.is_file()
-            )
-            digest.update(repr(names).encode())
-            return digest.hexdigest()
-        with path.open("rb") as f:
-            for k in range(_SAMPLES):
-                f.seek(max(0, (size - _SAMPLE_BYTES) * k // (_SAMPLES - 1)))
-                digest.update(f.read(_SAMPLE_BYTES))
+        for part in _samples(path, partial(within, stall_s, path)):
+            digest.update(part)
     except OSError as e:
         raise SlideUnreadableError(
             f"{path} cannot be read: {e.strerror or e}. Check the name and whether the drive is connected."
@@ -200,12 +200,29 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-def save_plan(folder: Path, plan: SlidePlan, key: str = "") -> None:
-    """Write a plan into a scratch folder, so that tasks need to carry only its place; `key` is that of the work it belongs to."""
+def _samples(path: Path, ask: Callable[[Callable[[], Any]], Any]) -> Iterator[bytes]:
+    size = ask(path.stat).st_size
+    yield str(size).encode()
+    if path.suffix.lower() in SEVERAL_FILES:
+        yield repr(sorted(ask(partial(companions_of, path)))).encode()
+    if ask(path.is_dir):
+        return
+    for k in range(_SAMPLES):
+        yield ask(partial(_sample, path, max(0, (size - _SAMPLE_BYTES) * k // (_SAMPLES - 1))))
+
+
+def _sample(path: Path, start: int) -> bytes:
+    with path.open("rb") as f:
+        f.seek(start)
+        return f.read(_SAMPLE_BYTES)
+
+
+def save_plan(folder: Path, plan: SlidePlan) -> None:
+    """Write a plan into a scratch folder, so that tasks need to carry only its place."""
     tissue = plan.tissue
     text = TypeAdapter(dict[str, Any]).dump_json(
         {
-            "key": key,
+            "key": plan.key,
             "slide": TypeAdapter(SlideInput).dump_python(plan.slide, mode="json"),
             "info": TypeAdapter(SlideInfo).dump_python(plan.info, mode="json"),
             "frame": TypeAdapter(Frame).dump_python(plan.frame, mode="json"),
@@ -224,11 +241,12 @@ def save_plan(folder: Path, plan: SlidePlan, key: str = "") -> None:
     write_bytes(folder / PLAN_FILE, data.getvalue())
 
 
-def planned_key(folder: Path) -> str | None:
-    """Return the key of the plan in a scratch folder; None where there is no readable plan."""
+def plan_for(folder: Path, key: str) -> SlidePlan | None:
+    """Return the plan in a scratch folder; None where it was made for other work than `key`, or there is no readable one."""
     try:
         with np.load(folder / PLAN_FILE, allow_pickle=False) as data:
-            return str(TypeAdapter(dict[str, Any]).validate_json(data["plan"].tobytes()).get("key"))
+            content = _content(data)
+            return _plan(content, data) if content.get("key") == key else None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
@@ -236,8 +254,15 @@ def planned_key(folder: Path) -> str | None:
 def load_plan(folder: Path) -> SlidePlan:
     """Read what `save_plan` wrote."""
     with np.load(folder / PLAN_FILE, allow_pickle=False) as data:
-        content = TypeAdapter(dict[str, Any]).validate_json(data["plan"].tobytes())
-        mask, stained = data["tissue"], data.get("stained")
+        return _plan(_content(data), data)
+
+
+def _content(data: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    return TypeAdapter(dict[str, Any]).validate_json(data["plan"].tobytes())
+
+
+def _plan(content: Mapping[str, Any], data: Mapping[str, NDArray[Any]]) -> SlidePlan:
+    mask, stained = data["tissue"], data.get("stained")
     frame = TypeAdapter(Frame).validate_python(content["frame"])
     return SlidePlan(
         slide=TypeAdapter(SlideInput).validate_python(content["slide"]),
@@ -250,4 +275,5 @@ def load_plan(folder: Path) -> SlidePlan:
         stride_px=content["stride_px"],
         broken_tiles=content["broken_tiles"],
         precision=content["precision"],
+        key=content["key"],
     )

@@ -1,6 +1,7 @@
 """A slide's scratch folder: what stages hand each other, and the scores of patches that several blocks need.
 
-Nothing here is a result. Files appear whole or not at all, so a stage that was killed is simply done again.
+Nothing here is a result. Files appear whole or not at all, so a stage that was killed is simply done again. What was made under
+another key is never seen: a block of a run that was stopped may end after the next run, with other settings, has begun.
 """
 
 from __future__ import annotations
@@ -54,9 +55,30 @@ class Scratch:
     ----------
     folder : Path
         ``OUT/SLIDE_ID/.work``.
+    key : str
+        Digest of the work that it belongs to.
     """
 
     folder: Path
+    key: str = ""
+
+    @property
+    def place(self) -> Path:
+        """Where the files of this work lie."""
+        return self.folder / self.key[:16]
+
+    def check(self) -> None:
+        """Check, before results are written, that they still are wanted.
+
+        Raises
+        ------
+        OutputError
+            If another run began this slide anew, or its folder was removed.
+        """
+        if not self.place.is_dir():
+            raise OutputError(
+                f"{self.place} is gone: another run began this slide anew, or its folder was removed."
+            )
 
     def save_block(self, index: int, runs: Mapping[str, Runs], found: Mapping[str, ClassObjects]) -> None:
         """Write what a block found; `runs` and `found` map "mitoses" and "nuclei" to their pixels and objects."""
@@ -130,19 +152,19 @@ class Scratch:
             return None
 
     def _patch(self, i: int, j: int) -> Path:
-        return self.folder / "patches" / f"{i:05d}-{j:05d}.zst"
+        return self.place / "patches" / f"{i:05d}-{j:05d}.zst"
 
     def _save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         data = io.BytesIO()
         np.savez(data, **dict[str, Any](arrays))
-        write_bytes(self.folder / name, data.getvalue())
+        write_bytes(self.place / name, data.getvalue())
 
     def _open(self, name: str) -> Any:
         try:
-            return np.load(self.folder / name, allow_pickle=False)
+            return np.load(self.place / name, allow_pickle=False)
         except (OSError, ValueError, zipfile.BadZipFile) as e:
             raise OutputError(
-                f"{self.folder / name} cannot be read: {e}. Remove the folder {self.folder.parent}, then take the slides that "
+                f"{self.place / name} cannot be read: {e}. Remove the folder {self.folder.parent}, then take the slides that "
                 f"are not done again with: {RETRY}"
             ) from e
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wsi_minugan.errors import InputError, NoSlidesError
-from wsi_minugan.slides.inputs import STALL_S, SlideInput, expand_inputs
+from wsi_minugan.slides.files import Mark, marks_of
+from wsi_minugan.slides.guarded import STALL_S, Patience
+from wsi_minugan.slides.inputs import SlideInput, expand_inputs
 
 log = logging.getLogger(__name__)
-
-Mark = tuple[int, int, int]
 
 
 class Arrivals:
@@ -29,7 +29,12 @@ class Arrivals:
     tell : callable
         Takes a sentence where the folder, or one below it, cannot be read; each once until it can be read again.
     stall_s : float
-        Longest time that a file may take to say which slide it belongs to.
+        Longest time that a file or folder may take to answer; one that hangs is asked again once it has answered.
+
+    Attributes
+    ----------
+    fresh : frozenset of str
+        Sources of the slides that were new or changed the last time. Else each new one would have all that are done looked at again.
     """
 
     def __init__(
@@ -48,16 +53,20 @@ class Arrivals:
         self._told: frozenset[tuple[Path, Mark]] = frozenset()
         self._before: frozenset[tuple[Path, Mark]] = frozenset()
         self._tell = tell
-        self._stall_s = stall_s
+        self._patience = Patience(stall_s)
+        self.fresh: frozenset[str] = frozenset()
         self._trouble: frozenset[str] = frozenset()
 
     def settled(self) -> tuple[SlideInput, ...]:
         """Return all settled slides when there is one that was not returned before, or has changed since, else none."""
-        still = tuple(s for s in self._slides() if self._is_still(s.path))
-        marked = frozenset((s.path, self._seen[s.path][0]) for s in still)
-        if marked <= self._told:
+        slides = self._slides()
+        seen = marks_of((s.path for s in slides), self._patience)
+        still = tuple(s for s in slides if s.path in seen and self._is_still(s.path, seen[s.path]))
+        marks = {s.source: (s.path, self._seen[s.path][0]) for s in still}
+        self.fresh = frozenset(source for source, mark in marks.items() if mark not in self._told)
+        if not self.fresh:
             return ()
-        self._before, self._told = self._told, marked
+        self._before, self._told = self._told, frozenset(marks.values())
         return still
 
     def again(self) -> None:
@@ -67,7 +76,7 @@ class Arrivals:
     def _slides(self) -> tuple[SlideInput, ...]:
         trouble: list[str] = []
         try:
-            slides = expand_inputs([str(self._folder)], trouble.append, self._stall_s)
+            slides = expand_inputs([str(self._folder)], trouble.append, self._patience)
         except NoSlidesError:
             slides = ()
         except InputError as e:
@@ -79,27 +88,7 @@ class Arrivals:
         self._trouble = frozenset(trouble)
         return slides
 
-    def _is_still(self, path: Path) -> bool:
-        try:
-            mark = _mark(path)
-        except OSError:
-            return False
+    def _is_still(self, path: Path, mark: Mark) -> bool:
         if path not in self._seen or self._seen[path][0] != mark:
             self._seen[path] = (mark, self._now())
         return self._now() - self._seen[path][1] >= self._settle_s
-
-
-def _mark(path: Path) -> Mark:
-    """Return number, size and latest change of a slide's files; some formats keep theirs in a folder."""
-    suffix = path.suffix.lower()
-    files = [path] if path.is_file() else []
-    beside = {".mrxs": path.with_suffix(""), ".zarr": path}.get(suffix)
-    if beside is not None and beside.is_dir():
-        files += [p for p in beside.rglob("*") if p.is_file()]
-    if suffix == ".dcm":
-        # Not all that lies there: results may, and each run would make its own slides new arrivals.
-        files = [p for p in path.parent.iterdir() if p.suffix.lower() == suffix and p.is_file()]
-    stats = [p.stat() for p in files]
-    if not stats:
-        raise FileNotFoundError(path)
-    return len(stats), sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)

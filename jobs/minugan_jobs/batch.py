@@ -14,8 +14,8 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,9 +30,9 @@ from minugan_jobs.lock import hold
 from minugan_jobs.outfolder import name_slides, prepare_folder, remove_results
 from minugan_jobs.space import space_warning
 from minugan_jobs.supply import open_supply
-from minugan_jobs.work import Job
+from minugan_jobs.work import BENCH, Job
 from wsi_minugan.config import RunSettings
-from wsi_minugan.errors import ClusterError, InputError, OutputError, SettingsError
+from wsi_minugan.errors import InputError, MinuganError, OutputError
 from wsi_minugan.finish import model_facts, versions
 from wsi_minugan.minugan.bundle import BUNDLED, Bundle, find_bundle, load_bundle
 from wsi_minugan.minugan.devices import choose_device
@@ -41,7 +41,8 @@ from wsi_minugan.outputs.manifest import read_manifest
 from wsi_minugan.outputs.models import RunFile, SlideState
 from wsi_minugan.outputs.report import write_report
 from wsi_minugan.outputs.tables import write_slides
-from wsi_minugan.plan import file_state
+from wsi_minugan.slides.files import file_state
+from wsi_minugan.slides.guarded import Patience
 from wsi_minugan.slides.inputs import SlideInput
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ def run_batch(
     observe: Observer,
     retry: bool = False,
     note: Callable[[str], None] = log.warning,
+    only: Collection[str] | None = None,
 ) -> BatchResult:
     """Take a batch of slides to its end, or to a signal.
 
@@ -97,47 +99,63 @@ def run_batch(
         Take failed slides again.
     note : callable
         Takes sentences for the user.
+    only : collection of str, optional
+        Sources of the slides to take and to tell of; the others of the batch are not even looked at. Default all.
 
     Raises
     ------
     MinuganError
-        If the model, the device or the output folder cannot be used; no slide was begun then.
+        If the model, the device or the output folder cannot be used, and no slide was begun; or if the run broke off.
     """
     bundle = load_bundle(find_bundle(settings.model))
     _check_device(settings)
-    slides = tuple(s if s.url else replace(s, path=s.path.absolute()) for s in slides)
-    remote = [s.url for s in slides if s.url]
-    if remote and settings.stage_dir is None:
-        raise InputError(f"{remote[0]} is not local: give a folder for copies with --stage-dir.")
+    slides, settings = _for_workers(slides, settings)
     prepare_folder(out, slides, settings.overwrite)
+    broke: MinuganError | None = None
     with hold(out) as takeover, _signals() as stop:
-        for text in (takeover, space_warning(out, (s.path for s in slides if not s.url))):
+        local = [s.path for s in slides if not s.url]
+        for text in (takeover, space_warning(out, local, Patience(settings.stall_s))):
             if text:
                 note(text)
         if settings.overwrite:
             remove_results(out)
         slides = name_slides(out, slides, settings.pseudonyms)
-        ledger = Ledger(out)
-        try:
-            _run(slides, out, settings, bundle, ledger, observe, retry, stop)
-            wanted = {s.slide_id for s in slides}
-            states = [s for s in ledger.states() if s.slide_id in wanted]
-        finally:
-            ledger.close()
-    result = BatchResult(tuple(states), stop.signal)
+        wanted = {s.slide_id for s in slides if only is None or s.source in only}
+        with closing(Ledger(out)) as ledger:
+            try:
+                _run(slides, wanted, out, settings, bundle, ledger, observe, retry, stop)
+            except MinuganError as e:
+                broke = e
+            result = BatchResult(tuple(s for s in ledger.states() if s.slide_id in wanted), stop.signal)
     if settings.on_finish and stop.signal is None:
-        note(run_on_finish(settings.on_finish, out, result))
+        # Over night nobody reads the terminal: that a run broke off is to be told, too.
+        status = broke.exit_status if broke else result.exit_status
+        note(run_on_finish(settings.on_finish, out, result.slides, status))
+    if broke:
+        raise broke
     return result
 
 
-def run_on_finish(command: str, out: Path, result: BatchResult) -> str:
+def _for_workers(
+    slides: Sequence[SlideInput], settings: RunSettings
+) -> tuple[tuple[SlideInput, ...], RunSettings]:
+    """Return slides and settings whose paths hold for workers, which have other working folders."""
+    remote = [s.url for s in slides if s.url]
+    if remote and settings.stage_dir is None:
+        raise InputError(f"{remote[0]} is not local: give a folder for copies with --stage-dir.")
+    if settings.stage_dir is not None:
+        settings = settings.model_copy(update={"stage_dir": settings.stage_dir.absolute()})
+    return tuple(s if s.url else replace(s, path=s.path.absolute()) for s in slides), settings
+
+
+def run_on_finish(command: str, out: Path, slides: Sequence[SlideState], status: int) -> str:
     """Run the user's command for the end of a batch, without a shell, and return what to tell of it."""
-    tally = [s.status for s in result.slides]
+    tally = [s.status for s in slides]
     environment = {
         "WSI_MINUGAN_OUT": str(out.absolute()),
         "WSI_MINUGAN_DONE": str(tally.count("done")),
         "WSI_MINUGAN_FAILED": str(tally.count("failed")),
-        "WSI_MINUGAN_STATUS": str(result.exit_status),
+        "WSI_MINUGAN_STATUS": str(status),
     }
     try:
         ended = subprocess.run(shlex.split(command), env=os.environ | environment, check=False)
@@ -148,6 +166,7 @@ def run_on_finish(command: str, out: Path, result: BatchResult) -> str:
 
 def _run(
     slides: Sequence[SlideInput],
+    wanted: Collection[str],
     out: Path,
     settings: RunSettings,
     bundle: Bundle,
@@ -162,10 +181,13 @@ def _run(
     text = _anywhere(settings, bundle).model_dump_json()
     ledger.note("settings", text)
     ledger.note(f"settings {request}", text)
-    named = {s.slide_id: s for s in slides}
+    named = {s.slide_id: s for s in slides if s.slide_id in wanted}
     known = [replace(r, slide=named[r.slide.slide_id]) for r in ledger.slides() if r.slide.slide_id in named]
     # Finished slides are only looked at again, and that can wait.
-    records = sorted((r for r in known if _to_do(r, request, retry)), key=lambda r: r.status == "done")
+    patience = Patience(settings.stall_s)
+    records = sorted(
+        (r for r in known if _to_do(r, request, retry, patience)), key=lambda r: r.status == "done"
+    )
     started = _now()
     _write_run(out, settings, bundle, ledger, started, None)
     with EventLog(out) as events:
@@ -174,8 +196,9 @@ def _run(
             if records:
                 _work_off(records, out, settings, bundle, request, ledger, watch, stop)
                 events.write("stopped" if stop.asked() else "ended")
-        except (ClusterError, InputError, SettingsError) as e:
-            events.write("ended", error=str(e))
+        except MinuganError as e:
+            with suppress(OutputError):  # the disk may be full, or the folder gone
+                events.write("ended", error=str(e))
             raise
         finally:
             # Slides that were stopped on their way wait; table and report must not say that they run.
@@ -194,14 +217,16 @@ def _work_off(
     stop: _Stop,
 ) -> None:
     run = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:12]
-    model = bundle.path.absolute()
+    # The same for the same folder: a run that was killed could not take its own away, and this one replaces it.
+    bench, model = f"{BENCH}-{run}", bundle.path.absolute()
 
     def make_job(r: SlideRecord) -> Job:
-        return Job(r.slide, out.absolute() / r.slide.slide_id, settings, model, request + str(r.slide.mpp))
+        folder = out.absolute() / r.slide.slide_id
+        return Job(r.slide, folder, settings, model, request + str(r.slide.mpp), bench)
 
     with (
         open_supply(records, settings.stage_dir, run, settings.stage_gb, settings.stall_s) as supply,
-        open_cluster(settings) as client,
+        open_cluster(settings, bench) as client,
     ):
         Engine(client, ledger, supply, make_job, watch, stop.asked).run()
 
@@ -211,14 +236,12 @@ def _anywhere(settings: RunSettings, bundle: Bundle) -> RunSettings:
     paths: dict[str, Any] = {}
     if bundle.path.parent != BUNDLED:
         paths["model"] = str(bundle.path.absolute())
-    if settings.stage_dir is not None:
-        paths["stage_dir"] = settings.stage_dir.absolute()
     if settings.cluster != "local":
         paths["cluster"] = str(Path(settings.cluster).absolute())
     return settings.model_copy(update=paths)
 
 
-def _to_do(record: SlideRecord, request: str, retry: bool) -> bool:
+def _to_do(record: SlideRecord, request: str, retry: bool, patience: Patience) -> bool:
     """Return whether a slide is to be taken.
 
     Failed slides wait for a retry, other settings or another file. Finished ones are checked against slide, settings and model,
@@ -229,7 +252,7 @@ def _to_do(record: SlideRecord, request: str, retry: bool) -> bool:
         return not (same and record.slide.url)
     if record.status != "failed" or retry or not same:
         return True
-    return not record.slide.url and file_state(record.slide.path) != record.seen
+    return not record.slide.url and file_state(record.slide.path, patience) != record.seen
 
 
 def _request(settings: RunSettings, bundle: Bundle) -> str:
@@ -276,8 +299,11 @@ def _write_run(
     )
     write_text(out / "run.json", run.model_dump_json(indent=2) + "\n")
     write_slides(out / "slides.csv", states)
-    warnings = {s.slide_id: _warnings(out / s.slide_id) for s in states if s.status == "done"}
-    write_report(out / "report.html", run, states, warnings)
+    report = out / "report.html"
+    # Of thousands of finished slides it takes a minute, which no worker is to wait for at the start.
+    if ended or not report.exists():
+        warnings = {s.slide_id: _warnings(out / s.slide_id) for s in states if s.status == "done"}
+        write_report(report, run, states, warnings)
 
 
 def _warnings(folder: Path) -> list[str]:

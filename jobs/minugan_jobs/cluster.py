@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import dask
@@ -15,7 +15,7 @@ from distributed import Client, LocalCluster
 from distributed.deploy import Cluster
 
 from minugan_jobs.clusterfile import deaf_to_interrupts, load_cluster, start_cluster
-from minugan_jobs.work import Bench
+from minugan_jobs.work import BENCH, Bench
 from wsi_minugan import __version__
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError
@@ -48,12 +48,20 @@ MALLOC = {
 }
 
 
+_GOODBYE_S = 10.0
 _ADDRESS = re.compile(r"inproc://\S+|(\w+://)?\S+:\d+/?")
 
 
 @contextmanager
-def open_cluster(settings: RunSettings) -> Iterator[Client]:
-    """Yield a client whose workers have a bench; the cluster ends with the block.
+def open_cluster(settings: RunSettings, bench: str = BENCH) -> Iterator[Client]:
+    """Yield a client whose workers have a bench; the cluster, or on somebody's own the bench, ends with the block.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        Which cluster.
+    bench : str
+        The bench's name.
 
     Raises
     ------
@@ -65,18 +73,27 @@ def open_cluster(settings: RunSettings) -> Iterator[Client]:
     with dask.config.set(_DASK), ExitStack() as stack:
         if settings.scheduler:
             client = stack.enter_context(_connected(settings.scheduler))
+            stack.callback(_take_bench, client, bench)
         else:
             cluster = stack.enter_context(_started(settings, stack))
             client = stack.enter_context(Client(cluster, set_as_default=False))
-        _give_benches(client)
+        _give_benches(client, bench)
         yield client
 
 
-def _give_benches(client: Client) -> None:
+def _give_benches(client: Client, name: str) -> None:
     try:
-        client.register_plugin(Bench())
+        client.register_plugin(Bench(name))
     except Exception as e:  # whatever a worker says that cannot load it
         raise InputError(_why_no_bench(client, e)) from e
+
+
+def _take_bench(client: Client, name: str) -> None:
+    """Have a scheduler that goes on forget a run's bench, and its workers the model that lies on it."""
+    if client.status == "running":
+        # A scheduler that went at this moment has forgotten it, and one that hangs must not keep the run from ending.
+        with suppress(OSError, TimeoutError):
+            client.sync(client.scheduler.unregister_worker_plugin, name=name, callback_timeout=_GOODBYE_S)
 
 
 def _why_no_bench(client: Client, error: Exception) -> str:

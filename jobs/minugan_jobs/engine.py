@@ -14,6 +14,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from distributed import Client, Future, KilledWorker
@@ -25,7 +26,8 @@ from minugan_jobs.supply import Supply
 from minugan_jobs.waiting import Waiting
 from minugan_jobs.work import Job, Outcome, Stage, run_stage
 from wsi_minugan.errors import RETRY, ClusterError, MinuganError
-from wsi_minugan.plan import file_state
+from wsi_minugan.slides.files import file_state
+from wsi_minugan.slides.guarded import Patience
 from wsi_minugan.words import counted
 
 TASKS_PER_WORKER = 3
@@ -33,6 +35,9 @@ _WRITTEN_AT_ONCE = 8
 """Blocks that one task writes at most: writing one takes little more than the handing out of a task."""
 _POLL_S = 0.5
 _COUNT_WORKERS_S = 5.0
+_STATE_S = 5.0
+"""Longest wait for the state of a failed slide's file: while this process waits, no worker gets more."""
+
 _ORDER: tuple[Stage, ...] = ("check", "plan", "analyse", "merge", "write", "finish")
 _BLOCKWISE = {"analyse", "write"}
 _Blocks = tuple[int, ...]
@@ -77,6 +82,7 @@ class _SlideRun:
 
     job: Job
     previous_key: str
+    origin: str = ""
     stage: Stage = "plan"
     waiting: deque[_Blocks] = field(default_factory=lambda: deque([(0,)]))
     running: dict[_Blocks, Future] = field(default_factory=dict)
@@ -125,6 +131,7 @@ class Engine:
         self._client = client
         self._address = client.scheduler.address
         self._deaths, self._waiting = Deaths(client), Waiting(client)
+        self._patience = Patience(_STATE_S)
         self._ledger = ledger
         self._supply = supply
         self._make_job = make_job
@@ -185,7 +192,7 @@ class Engine:
     def _open_next(self) -> _SlideRun | None:
         while (supplied := self._supply.take()) is not None:
             record = supplied.record
-            slide = _SlideRun(self._make_job(record), record.key)
+            slide = _SlideRun(self._make_job(record), record.key, supplied.origin)
             self._active.append(slide)
             if record.status == "done":
                 slide.stage = "check"  # it stays done until its work is begun anew
@@ -309,13 +316,18 @@ class Engine:
     def _fail(self, slide: _SlideRun, error: str, details: str) -> None:
         if slide.job.settings.pseudonyms:
             error, details = (unnamed(text, slide.job.slide) for text in (error, details))
+        elif slide.origin:
+            # A copy is gone when the user reads of it.
+            copy = str(slide.job.slide.path)
+            error, details = (text.replace(copy, slide.origin) for text in (error, details))
         error = error.replace(RETRY, f"wsi-minugan retry {shlex.quote(str(slide.job.folder.parent))}")
         for future in slide.running.values():
             future.cancel()
         if slide.stage == "check":
             self._leave(slide, Event("kept", slide.slide_id, error=error, details=details))
             return
-        seen = file_state(slide.job.slide.path) if not slide.job.slide.url else ""
+        path = Path(slide.origin or slide.job.slide.path)
+        seen = file_state(path, self._patience) if not slide.job.slide.url else ""
         self._ledger.failed(slide.slide_id, error, seen)
         self._leave(slide, Event("failed", slide.slide_id, error=error, details=details))
 

@@ -53,7 +53,7 @@ class SlideRecord:
     request : str
         Digest of the settings it was last begun with.
     seen : str
-        What its file was like when it failed; see `file_state`.
+        What its files were like when it failed; see `file_state`.
     """
 
     slide: SlideInput
@@ -257,7 +257,7 @@ class Ledger:
         return {slide_id: digest for slide_id, digest in rows if digest}
 
     def failed(self, slide_id: str, error: str, seen: str = "") -> None:
-        """Note why a slide failed, and what its file was like."""
+        """Note why a slide failed, and what its files were like."""
         self._write(
             "UPDATE slides SET status = 'failed', error = ?, seen = ?, ended_s = ? WHERE slide_id = ?",
             (error, seen, time.time(), slide_id),

@@ -20,6 +20,9 @@ from wsi_minugan.outputs.atomic import write_text
 LOCK, OWNER = ".lock", ".lock-owner.json"
 log = logging.getLogger(__name__)
 
+_GLANCE_S = 0.5
+"""Who looks whether the lock is held (`held`) holds it for that moment, and must not have a run refused."""
+
 
 @contextmanager
 def hold(out: Path) -> Iterator[str | None]:
@@ -36,7 +39,7 @@ def hold(out: Path) -> Iterator[str | None]:
     """
     lock = filelock.FileLock(out / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_GLANCE_S, poll_interval=_GLANCE_S / 10)
     except filelock.Timeout as e:
         raise LockedError(
             f"{out} is in use by another run ({owner(out) or 'unknown'}). Wait for it, stop it, or choose another folder."

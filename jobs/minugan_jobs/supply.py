@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Protocol
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from minugan_jobs.ledger import SlideRecord
-from wsi_minugan.errors import InputError
+from minugan_jobs.space import KEPT_FREE_BYTES
+from wsi_minugan.errors import RETRY, DiskFullError, InputError, OutputError
 from wsi_minugan.outputs.atomic import atomic_path
+from wsi_minugan.slides.files import SEVERAL_FILES
 from wsi_minugan.slides.guarded import within
 
 log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 8 * 2**20
-_SEVERAL_FILES = frozenset({".mrxs", ".dcm", ".vms", ".vmu", ".zarr"})
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,13 @@ class Supplied:
         The slide; its path is where it can be read.
     error : str
         Why it cannot be read; empty where it can.
+    origin : str
+        The slide's source, where its record names a copy that will be removed.
     """
 
     record: SlideRecord
     error: str = ""
+    origin: str = ""
 
 
 class Supply(Protocol):
@@ -90,21 +95,26 @@ class Staged:
     folder : Path
         Where copies go; a folder of this run's own, which workers can read. What lies in it is removed.
     limit_bytes : float
-        Most that lies there; a larger slide is copied when nothing else is there.
+        Most that lies there, or less where the disk has less; a larger slide is copied when nothing else is there.
     stall_s : float
         Longest wait for one answer of a slide's source.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be made.
     """
 
     def __init__(
         self, records: Sequence[SlideRecord], folder: Path, limit_bytes: float, stall_s: float
     ) -> None:
-        self._folder, self._limit, self._stall_s = folder, limit_bytes, stall_s
+        self._folder, self._stall_s = folder, stall_s
         self._ready: deque[Supplied] = deque()
         self._sizes: dict[str, int] = {}
         self._left = len(records)
         self._change = threading.Condition()
         self._stopped = False
-        shutil.rmtree(folder, ignore_errors=True)
+        self._limit = min(limit_bytes, _emptied(self._folder) - KEPT_FREE_BYTES)
         self._thread = threading.Thread(target=self._work, args=(tuple(records),), daemon=True)
         self._thread.start()
 
@@ -149,29 +159,34 @@ class Staged:
                 self._ready.append(found)
 
     def _why(self, record: SlideRecord, error: Exception) -> str:
-        todo = (
-            "Install it: pip install 'wsi-minugan[remote]'"
-            if isinstance(error, ImportError)
-            else "Check the address, the network and the disk."
-        )
+        todo = f"Check the address, the network and the disk, then take the failed slides again with: {RETRY}"
         reason = str(error) or type(error).__name__
-        return f"{record.slide.source} cannot be copied to {self._folder}: {reason}. {todo}"
+        if isinstance(error, ImportError):
+            todo = "Install it: pip install 'wsi-minugan[remote]'"
+        elif isinstance(error, DiskFullError):
+            reason, todo = (
+                "its disk is full",
+                f"Free some space, then take the failed slides again with: {RETRY}",
+            )
+        return f"{record.slide.source} cannot be copied to {self._folder}: {reason.rstrip('.')}. {todo}"
 
     def _stage(self, record: SlideRecord) -> Supplied:
         slide = record.slide
-        if slide.path.suffix.lower() in _SEVERAL_FILES:
+        if slide.path.suffix.lower() in SEVERAL_FILES:
             if slide.url:
                 raise InputError("slides of several files are read from local folders only")
             return Supplied(record)
+        if record.status == "done" and not slide.url:
+            return Supplied(record)  # it is only looked at again, for which it need not be copied
         target = self._folder / slide.slide_id / slide.path.name
-        files, path = fsspec.core.url_to_fs(slide.source)
+        files, path = fsspec.core.url_to_fs(slide.url) if slide.url else (LocalFileSystem(), slide.source)
         size = within(self._stall_s, Path(path), lambda: files.info(path)["size"])
         self._wait_for_room(slide.slide_id, int(size or 0))
         self._copy(files, path, target)
         copied = target.stat().st_size
         if size is not None and copied != size:
             raise InputError(f"{copied} of {size} bytes arrived")
-        return Supplied(replace(record, slide=replace(slide, path=target)))
+        return Supplied(replace(record, slide=replace(slide, path=target)), origin=slide.source)
 
     def _wait_for_room(self, slide_id: str, size: int) -> None:
         with self._change:
@@ -189,6 +204,18 @@ class Staged:
             ):
                 copy.write(data)
         source.close()
+
+
+def _emptied(folder: Path) -> int:
+    """Remove what an earlier run left in a folder of copies, and return how many bytes are free there."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(folder).free
+    except OSError as e:
+        raise OutputError(
+            f"The folder for copies {folder} cannot be used: {e.strerror or e}. Choose another with --stage-dir."
+        ) from e
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -33,13 +33,12 @@ from wsi_minugan.plan import (
     fingerprint,
     load_plan,
     open_reader,
+    plan_for,
     plan_slide,
-    planned_key,
     save_plan,
 )
-from wsi_minugan.scratch import WORK
+from wsi_minugan.scratch import WORK, Scratch
 from wsi_minugan.segmentation import masks
-from wsi_minugan.slides.guarded import within
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader
 
@@ -49,6 +48,7 @@ Stage = Literal["check", "plan", "analyse", "merge", "write", "finish"]
 RESULTS_VERSION = 7
 """Raised when the same inputs would give other results, so that old work is not taken for new."""
 
+BENCH = "minugan-bench"
 _KEPT = 2
 _NETWORK = "wsi_minugan.minugan.predictor"
 
@@ -69,6 +69,8 @@ class Job:
         The bundle's folder.
     request : str
         Digest of what is asked for, whatever the slide's content.
+    bench : str
+        Name of the bench that it is done on; see `Bench`.
     """
 
     slide: SlideInput
@@ -76,6 +78,7 @@ class Job:
     settings: RunSettings
     model: Path
     request: str
+    bench: str = BENCH
 
 
 @dataclass(frozen=True)
@@ -135,11 +138,18 @@ class StageRunner(Protocol):
 
 
 class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
-    """A worker's own bench: model, open slides and plans, each made once and bounded in number; one stage runs at a time."""
+    """A worker's own bench: model, open slides and plans, each made once and bounded in number; one stage runs at a time.
 
-    name = "minugan-bench"
+    Parameters
+    ----------
+    name : str
+        Its name on the workers. A scheduler that several runs share has one for each of them.
+    """
 
-    def __init__(self) -> None:
+    name = BENCH
+
+    def __init__(self, name: str = BENCH) -> None:
+        self.name = name
         self._readers: OrderedDict[Path, SlideReader] = OrderedDict()
         self._plans: OrderedDict[Path, tuple[SlidePlan, SlideWork]] = OrderedDict()
         self._bundles: dict[Path, Bundle] = {}
@@ -148,9 +158,9 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         self._one_at_a_time = threading.Lock()
         self._worker: Worker | None = None
 
-    def __reduce__(self) -> tuple[type[Bench], tuple[()]]:
+    def __reduce__(self) -> tuple[type[Bench], tuple[str]]:
         """Travel to a worker as an empty bench: what lies on this one, and its lock, cannot."""
-        return Bench, ()
+        return Bench, (self.name,)
 
     def setup(self, worker: Worker) -> None:
         """Keep Zarr from starting threads of its own beside the worker's, and load torch while the first slide is planned."""
@@ -168,6 +178,8 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
 
     def _run(self, stage: Stage, job: Job, blocks: Sequence[int], previous_key: str) -> Outcome:
         start = time.perf_counter()
+        if job.settings.stage_dir is not None:
+            self._close_removed(job.settings.stage_dir)
         if stage in {"check", "plan"}:
             planned = (self._check if stage == "check" else self._make_plan)(job, previous_key)
             row = slide_state(job.slide, job.folder) if planned.state == "done" else None
@@ -206,14 +218,15 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
             shutil.rmtree(job.folder / WORK, ignore_errors=True)
             return Planned(key, (), "done")
         # The ledger may name the key before: a kill can come between this plan's file and the ledger's note of it.
-        if key == previous_key == planned_key(job.folder / WORK):
-            return Planned(key, tuple(load_plan(job.folder / WORK).order), "resumed")
+        earlier = plan_for(job.folder / WORK, key) if key == previous_key else None
+        if earlier is not None and Scratch(job.folder / WORK, key).place.is_dir():
+            return Planned(key, tuple(earlier.order), "resumed")
         check_space(job.folder.parent, 0.0)
         _remove(job.folder)
-        plan = plan_slide(job.slide, self._reader(job), settings, bundle.card.mpp)
+        plan = replace(plan_slide(job.slide, self._reader(job), settings, bundle.card.mpp), key=key)
         check_space(job.folder.parent, plan.tissue_mm2)
         prepare_store(plan, job.folder, job.settings.nuclei)
-        save_plan(job.folder / WORK, plan.nameless() if settings.pseudonyms else plan, key)
+        save_plan(job.folder / WORK, plan.nameless() if settings.pseudonyms else plan)
         return Planned(key, tuple(plan.order), "new")
 
     def _plan(self, job: Job) -> tuple[SlidePlan, SlideWork]:
@@ -233,6 +246,13 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
                 old.close()
         self._readers.move_to_end(job.folder)
         return self._readers[job.folder]
+
+    def _close_removed(self, stage_dir: Path) -> None:
+        """Close slides whose copy was removed: it takes up its disk until nobody has it open."""
+        for folder, reader in list(self._readers.items()):
+            path = reader.info.path
+            if path.is_relative_to(stage_dir) and not path.exists():
+                self._readers.pop(folder).close()
 
     def _bundle(self, job: Job) -> Bundle:
         if job.model not in self._bundles:
@@ -257,8 +277,7 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
 
 
 def _mark(job: Job) -> str:
-    path = job.slide.path
-    return within(job.settings.stall_s, path, lambda: fingerprint(path))
+    return fingerprint(job.slide.path, job.settings.stall_s)
 
 
 def _settled(settings: RunSettings) -> RunSettings:
@@ -298,5 +317,5 @@ def work_key(job: Job, settings: RunSettings, mark: str, bundle: Bundle) -> str:
 
 def run_stage(stage: Stage, job: Job, blocks: Sequence[int], previous_key: str) -> Outcome:
     """Run one stage on the worker that executes this task."""
-    bench: StageRunner = get_worker().plugins[Bench.name]
+    bench: StageRunner = get_worker().plugins[job.bench]
     return bench.run(stage, job, blocks, previous_key)

@@ -3,20 +3,30 @@
 import hashlib
 import json
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import minugan_jobs.batch
+import numpy as np
 import pytest
-from minugan_jobs.batch import _to_do
+from distributed import LocalCluster
+from minugan_jobs.batch import _to_do, run_batch
+from minugan_jobs.engine import Event
 from minugan_jobs.ledger import SlideRecord
-from minugan_jobs.work import Bench, Job
+from minugan_jobs.work import Bench, Job, Stage
 
+import wsi_minugan.plan
 from wsi_minugan.config import RunSettings
+from wsi_minugan.errors import OutputError, SlideUnreadableError
 from wsi_minugan.minugan.bundle import BUNDLED
 from wsi_minugan.outputs import atomic, manifest
 from wsi_minugan.plan import fingerprint
 from wsi_minugan.slides.drawn import Drawing, write_slide
+from wsi_minugan.slides.files import file_state
+from wsi_minugan.slides.guarded import Patience
 from wsi_minugan.slides.inputs import SlideInput
 
 Run = Callable[..., "CompletedProcess[str]"]
@@ -47,8 +57,10 @@ def written(folder: Path) -> dict[str, tuple[int, str]]:
     }
 
 
-def test_a_plan_of_other_settings_is_not_gone_on_with(slides: Path, tmp_path: Path) -> None:
-    bench = Bench()
+def test_a_plan_of_other_settings_is_not_gone_on_with(
+    slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, load = Bench(), np.load
     narrow, wide = (
         Job(
             SlideInput("s0", slides / "s0.tiff"),
@@ -60,10 +72,41 @@ def test_a_plan_of_other_settings_is_not_gone_on_with(slides: Path, tmp_path: Pa
         for s in (192, 256)
     )
     key = bench.run("plan", narrow, (0,), "").planned.key
-    assert bench.run("plan", narrow, (0,), key).planned.state == "resumed"
+    with monkeypatch.context() as patched:
+        opened: list[object] = []
+        patched.setattr(np, "load", lambda *a, **k: (opened.append(a), load(*a, **k))[1])
+        assert bench.run("plan", narrow, (0,), key).planned.state == "resumed"
+        assert len(opened) == 1
     bench.run("plan", wide, (0,), key)
     # Here a kill comes, and the ledger still names the first key.
     assert bench.run("plan", narrow, (0,), key).planned.state == "new"
+
+
+@pytest.mark.parametrize("stage", ["analyse", "merge", "write", "finish"])
+def test_what_a_stopped_run_still_does_never_reaches_the_results_of_the_next_one(
+    slides: Path, tmp_path: Path, stage: Stage
+) -> None:
+    # A worker of somebody's own scheduler is not ended with the run: its block goes on.
+    late, bench = Bench(), Bench()
+    before, after = (
+        Job(
+            SlideInput("s0", slides / "s0.tiff"),
+            tmp_path / "s0",
+            RunSettings(stride_px=s),
+            BUNDLED / "default",
+            "",
+        )
+        for s in (192, 256)
+    )
+    stages: tuple[Stage, ...] = ("plan", "analyse", "merge", "write", "finish")
+    for earlier in stages[: stages.index(stage)]:
+        late.run(earlier, before, (0,), "")
+    late._plan(before)
+    bench.run("plan", after, (0,), "")
+    begun = written(tmp_path / "s0")
+    with pytest.raises(OutputError):
+        late.run(stage, before, (0,), "")
+    assert written(tmp_path / "s0") == begun
 
 
 @pytest.mark.slow
@@ -115,11 +158,88 @@ def test_a_slide_changed_anywhere_has_another_fingerprint(tmp_path: Path) -> Non
     assert fingerprint(path) != before
 
 
+def test_a_slow_line_is_not_taken_for_one_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, read = tmp_path / "s.tiff", wsi_minugan.plan._sample
+    path.write_bytes(bytes(100))
+    before = fingerprint(path)
+    monkeypatch.setattr(wsi_minugan.plan, "_sample", lambda *a: (time.sleep(0.02), read(*a))[1])
+    assert fingerprint(path, stall_s=0.8) == before  # more than that in all
+    monkeypatch.setattr(wsi_minugan.plan, "_sample", lambda *a: time.sleep(2))
+    with pytest.raises(SlideUnreadableError, match=r"did not answer for 0\.2 s"):
+        fingerprint(path, stall_s=0.2)
+
+
+SERIES = b"\x20\x00\x0e\x00UI" + (6).to_bytes(2, "little")
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("a.mrxs", "a/Data0001.dat"), ("s/a.dcm", "s/b.dcm"), ("a.vms", "a(1,0).jpg"), ("a.zarr", "a.zarr/0/c")],
+)
+def test_a_slide_whose_other_files_were_completed_is_another_one_and_is_taken_again(
+    tmp_path: Path, name: str, other: str
+) -> None:
+    path, beside = tmp_path / name, tmp_path / other
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix != ".zarr":
+        path.write_bytes(SERIES + b"1.2.3\0")
+    beside.write_bytes(SERIES + b"1.2.3\0")
+    key, seen = fingerprint(path), file_state(path, Patience())
+    failed = SlideRecord(SlideInput("a", path), "failed", "", 1, "", "request" + str(None), seen)
+    assert not _to_do(failed, "request", False, Patience())
+    with beside.open("ab") as f:
+        f.write(b"the rest")
+    assert fingerprint(path) != key
+    assert _to_do(failed, "request", False, Patience())
+
+
+def test_a_slide_is_the_same_when_another_series_comes_into_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(SERIES + b"1.2.3\0")
+    before = fingerprint(tmp_path / "a.dcm")
+    (tmp_path / "b.dcm").write_bytes(SERIES + b"1.2.4\0")
+    assert fingerprint(tmp_path / "a.dcm") == before
+
+
+def test_a_batch_that_goes_on_does_not_wait_for_its_report_and_looks_only_at_what_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    write = minugan_jobs.batch.write_report
+    monkeypatch.setattr(minugan_jobs.batch, "write_report", lambda *a: (happened.append("report"), write(*a)))
+    slides = []
+    for name in "ab":
+        (tmp_path / f"{name}.svs").write_text("no slide")
+        slides.append(SlideInput(name, tmp_path / f"{name}.svs"))
+
+    def note(event: Event) -> None:
+        happened.append(f"{event.slide_id} {event.kind}")
+
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+        run = RunSettings(scheduler=cluster.scheduler_address)
+        for only in ({slides[0].source}, {slides[1].source}):
+            result = run_batch(slides, tmp_path / "o", run, note, retry=True, only=only)
+            assert len(result.slides) == 1
+    first, second = ["a started", "a failed", "report"], ["b started", "b failed", "report"]
+    assert happened == ["report", *first, *second]
+
+
+def test_a_failed_slide_whose_drive_hangs_is_not_waited_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back = threading.Event()
+    monkeypatch.setattr("wsi_minugan.slides.files.files_of", lambda path: back.wait(20) and [])
+    slides = [SlideInput(f"s{k}", tmp_path / f"s{k}.svs") for k in range(3)]
+    patience, begin = Patience(0.2), time.monotonic()
+    assert {file_state(s.path, patience) for s in slides} == {""}
+    assert time.monotonic() - begin < 5
+    back.set()
+
+
 def test_a_finished_slide_from_elsewhere_is_not_fetched_again() -> None:
     slide = SlideInput("s", Path("s.svs"), None, "https://host/s.svs")
     record = SlideRecord(slide, "done", "key", 1, "", "request" + str(None))
-    assert not _to_do(record, "request", False)
-    assert _to_do(record, "other", False)
+    assert not _to_do(record, "request", False, Patience())
+    assert _to_do(record, "other", False, Patience())
 
 
 def test_all_of_a_slide_is_on_the_disk_before_it_is_sealed(

@@ -1,11 +1,13 @@
 """One run per output folder, and who held it before."""
 
+import fcntl
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
-from minugan_jobs.lock import OWNER, hold
+from minugan_jobs.lock import LOCK, OWNER, held, hold
 
 from wsi_minugan.errors import LockedError, MinuganError, OutputError
 
@@ -37,6 +39,15 @@ def test_a_run_that_was_killed_is_told_and_its_lock_taken_over(tmp_path: Path) -
         assert "ended without notice" in told
     with hold(tmp_path) as told:
         assert told is None
+
+
+def test_a_glance_at_the_lock_has_no_run_refused(tmp_path: Path) -> None:
+    (tmp_path / LOCK).touch()
+    with (tmp_path / LOCK).open() as f:
+        fcntl.flock(f, fcntl.LOCK_SH)  # as `status` does for a moment
+        threading.Timer(0.1, lambda: fcntl.flock(f, fcntl.LOCK_UN)).start()
+        with hold(tmp_path):
+            assert held(tmp_path)
 
 
 def test_a_second_run_is_refused_while_the_first_lives(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import shlex
 import shutil
 import struct
 import sys
@@ -10,6 +11,7 @@ import threading
 from functools import partial
 from pathlib import Path
 
+import minugan_jobs.batch
 import minugan_jobs.cluster
 import minugan_jobs.space
 import numpy as np
@@ -27,8 +29,9 @@ from minugan_jobs.space import check_space, space_warning
 from minugan_jobs.supply import Staged, open_supply
 
 from wsi_minugan.config import RunSettings
-from wsi_minugan.errors import InputError, OutputError, SettingsError
+from wsi_minugan.errors import ClusterError, InputError, OutputError, SettingsError
 from wsi_minugan.slides.drawn import Drawing, write_slide
+from wsi_minugan.slides.guarded import Patience
 from wsi_minugan.slides.inputs import SlideInput
 
 ROOT = Path(__file__).parents[2]
@@ -217,6 +220,22 @@ def test_the_command_at_the_end_gets_folder_and_tally_and_no_shell(tmp_path: Pat
     assert "cannot be run" in nothing.stderr
 
 
+def test_the_command_at_the_end_is_also_told_of_a_run_that_broke_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise ClusterError("The Dask scheduler is gone.")
+
+    monkeypatch.setattr(minugan_jobs.batch, "open_cluster", gone)
+    out, told = tmp_path / "o", tmp_path / "told"
+    code = f"import os, pathlib; pathlib.Path({str(told)!r}).write_text(os.environ['WSI_MINUGAN_STATUS'])"
+    settings = RunSettings(on_finish=shlex.join([sys.executable, "-c", code]))
+    with pytest.raises(ClusterError):
+        run_batch([SlideInput("s", tmp_path / "s.svs")], out, settings, lambda event: None)
+    assert told.read_text() == "1"
+    assert "The Dask scheduler is gone." in (out / "log.jsonl").read_text()
+
+
 @pytest.mark.parametrize("address", ["foo", "tcp://host", "tcp://host:port"])
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with (
@@ -260,5 +279,9 @@ def test_a_disk_that_fills_up_fails_the_slides_and_the_ledger_says_so(
 def test_a_batch_that_will_not_fit_is_told(tmp_path: Path) -> None:
     with (tmp_path / "large.svs").open("wb") as f:
         f.truncate(shutil.disk_usage(tmp_path).free + 2**30)  # sparse: it takes no room
-    assert "free" in (space_warning(tmp_path, [tmp_path / "large.svs"]) or "")
-    assert space_warning(tmp_path, [tmp_path / "missing.svs"]) is None
+    assert "free" in (space_warning(tmp_path, [tmp_path / "large.svs"], Patience()) or "")
+    assert space_warning(tmp_path, [tmp_path / "missing.svs"], Patience()) is None
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large.svs").rename(tmp_path / "large" / "Data0000.dat")
+    (tmp_path / "large.mrxs").touch()
+    assert "free" in (space_warning(tmp_path, [tmp_path / "large.mrxs"], Patience()) or "")

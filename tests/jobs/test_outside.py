@@ -11,8 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
+from minugan_jobs.cluster import open_cluster
 
+from wsi_minugan.config import RunSettings
 from wsi_minugan.slides.drawn import Drawing, write_slide
 
 
@@ -86,6 +88,23 @@ def wait_for(out: Path, event: str) -> None:
 def states_of(out: Path) -> set[str]:
     with (out / "slides.csv").open() as f:
         return {row["status"] for row in csv.DictReader(f)}
+
+
+def test_a_scheduler_that_goes_on_keeps_no_bench_of_a_run_and_that_of_another_stays(tmp_path: Path) -> None:
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+        (worker,) = cluster.workers.values()
+        settings = RunSettings(scheduler=cluster.scheduler_address)
+
+        def benches() -> tuple[set[str], set[str]]:
+            return {n for n in cluster.scheduler.worker_plugins if "run" in n}, {
+                n for n in worker.plugins if "run" in n
+            }
+
+        with open_cluster(settings, "run 1"):
+            with open_cluster(settings, "run 2"):
+                assert benches() == ({"run 1", "run 2"}, {"run 1", "run 2"})
+            assert benches() == ({"run 1"}, {"run 1"})
+        assert benches() == (set(), set())
 
 
 @pytest.mark.slow

@@ -1,8 +1,11 @@
 """From names to slides."""
 
+import contextlib
+import errno
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError, SlideUnreadableError
 from wsi_minugan.plan import open_reader
+from wsi_minugan.slides.guarded import Patience
 from wsi_minugan.slides.inputs import expand_inputs, safe_name
 
 
@@ -101,22 +105,70 @@ def test_each_dicom_series_of_a_folder_is_a_slide(tmp_path: Path) -> None:
 def test_a_dicom_file_that_does_not_answer_is_a_slide_that_fails_and_the_others_are_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wsi_minugan.slides.inputs._AFTER_A_STALL_S", 0.05)
+    monkeypatch.setattr("wsi_minugan.slides.guarded._AFTER_A_STALL_S", 0.05)
     tag = b"\x20\x00\x0e\x00UI" + (6).to_bytes(2, "little") + b"1.2.3\0"
     for name in ("b", "d"):
         (tmp_path / f"{name}.dcm").write_bytes(b"\0" * 128 + b"DICM" + tag)
     for name in ("a", "c"):
         os.mkfifo(tmp_path / f"{name}.dcm")  # nobody writes to it: opening it hangs
-    found = expand_inputs([str(tmp_path)], stall_s=0.3)
+    patience = Patience(0.3)
+    found = expand_inputs([str(tmp_path)], patience=patience)
     assert [s.path.name for s in found] == ["a.dcm", "b.dcm", "c.dcm"]
     assert len({s.slide_id for s in found}) == 3
-    begin = time.monotonic()
+    threads = threading.active_count()
+    assert expand_inputs([str(tmp_path)], patience=patience) == found
     assert (
-        expand_inputs([str(tmp_path)], stall_s=10) == found
-    )  # a watch does not wait for the same file again
-    assert time.monotonic() - begin < 5
+        threading.active_count() == threads
+    )  # a watch does not ask the same file again, once more for each time
     with pytest.raises(SlideUnreadableError, match=r"a\.dcm did not answer for 0\.3 s"):
         open_reader(found[0].path, RunSettings(stall_s=0.3))
+
+
+def test_a_path_that_cannot_be_looked_at_fails_as_a_slide_and_a_folder_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def away(path: Path) -> bool:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "is_dir", away)
+    (found,) = expand_inputs([str(tmp_path / "s.svs")])
+    assert found.slide_id == "s"
+    with pytest.raises(InputError, match="Stale file handle"):
+        expand_inputs([str(tmp_path)])
+
+
+@pytest.mark.parametrize("at", ["the folder", "a folder below"])
+def test_a_folder_that_does_not_answer_is_given_up_and_asked_again_once_it_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, at: str
+) -> None:
+    (tmp_path / "below").mkdir()
+    for path in (tmp_path / "a.svs", tmp_path / "below" / "b.svs"):
+        path.touch()
+    back, plain, told = threading.Event(), os.scandir, []
+
+    def hanging(path: object) -> object:
+        if str(path) == str(tmp_path if at == "the folder" else tmp_path / "below"):
+            back.wait(20)
+        return plain(path)
+
+    patience = Patience(0.2)
+    with monkeypatch.context() as patched:
+        # The one is of os.walk, the other of Path.iterdir, as Python has it.
+        patched.setattr(os, "scandir", hanging)
+        patched.setattr(os, "listdir", lambda path: [e.name for e in hanging(path)])
+        if at == "the folder":
+            with pytest.raises(InputError, match="does not answer"):
+                expand_inputs([str(tmp_path)], told.append, patience)
+        else:
+            assert [s.slide_id for s in expand_inputs([str(tmp_path)], told.append, patience)] == ["a"]
+            assert "does not answer" in told[0]
+        back.set()
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            with contextlib.suppress(InputError):
+                if len(expand_inputs([str(tmp_path)], told.append, patience)) == 2:
+                    return
+    raise AssertionError("it was not asked again")
 
 
 def test_a_slide_named_as_a_file_of_the_run_gets_another_name(tmp_path: Path) -> None:

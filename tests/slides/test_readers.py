@@ -10,7 +10,13 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsi_minugan.errors import MppError, NotBrightfieldError, SlideUnreadableError, TileUnreadableError
+from wsi_minugan.errors import (
+    MppError,
+    NotBrightfieldError,
+    SlideError,
+    SlideUnreadableError,
+    TileUnreadableError,
+)
 from wsi_minugan.geometry import Box, analysis_frame
 from wsi_minugan.slides.analysis import AnalysisView, reduced
 from wsi_minugan.slides.drawn import Drawing, write_slide
@@ -174,6 +180,24 @@ def test_a_truncated_slide_says_so(tmp_path: Path, slide: Path) -> None:
         reader.read_level(0, Box(0, 0, 1300, 1500))
 
 
+@pytest.mark.parametrize(
+    ("part", "words"), [(1.0, "--reader tiatoolbox finds it"), (0.9, "cut off"), (0.5, "truncated")]
+)
+def test_an_ome_tiff_that_is_cut_off_says_so_and_a_whole_one_how_to_learn_its_resolution(
+    tmp_path: Path, part: float, words: str
+) -> None:
+    path, pixels = tmp_path / "s.ome.tiff", Drawing(600, 500, seed=1, mitoses=1).draw(Box(0, 0, 500, 600))
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        options = {"photometric": "rgb", "compression": "jpeg", "tile": (256, 256)}
+        writer.write(pixels, subifds=1, metadata={"axes": "YXS", "PhysicalSizeX": 0.25}, **options)
+        writer.write(pixels[::2, ::2], subfiletype=1, **options)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(part * len(data))])
+    with pytest.raises(SlideError, match=words) as told:
+        resolve_mpp(open_slide(path).info, None)
+    assert part == 1.0 or "tiatoolbox" not in str(told.value)
+
+
 @pytest.mark.parametrize("kind", ["16 bit", "grey"])
 def test_fluorescence_and_grey_images_are_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "deep.tiff"
@@ -226,7 +250,7 @@ def test_a_read_that_hangs_is_given_up(tmp_path: Path) -> None:
 
     from wsi_minugan.slides.guarded import GuardedReader
 
-    release = threading.Event()
+    release, closed = threading.Event(), threading.Event()
 
     class Hanging:
         info = info(0.25, 0.25)
@@ -236,12 +260,16 @@ def test_a_read_that_hangs_is_given_up(tmp_path: Path) -> None:
             return np.zeros((1, 1, 3), np.uint8)
 
         def close(self) -> None:
-            release.set()
+            closed.set()
 
     reader = GuardedReader(Hanging(), 0.2)
     with pytest.raises(SlideUnreadableError, match="did not answer"):
         reader.read_level(0, Box(0, 0, 1, 1))
+    # What is closed under a read that still hangs crashes the process: the read closes it when it comes back.
     reader.close()
+    assert not closed.is_set()
+    release.set()
+    assert closed.wait(10)
 
 
 def test_opening_a_file_that_does_not_answer_is_given_up(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import click
 
 from wsi_minugan import __version__
 from wsi_minugan.cli.options import setting_options
-from wsi_minugan.errors import ClusterError, DiskFullError, MinuganError
+from wsi_minugan.errors import MinuganError
 from wsi_minugan.logs import hush_libraries
 
 # Whether a path may be read is told by whoever reads it, with what to do; click's own words give no advice.
@@ -183,5 +183,4 @@ def main() -> None:
         sys.exit(2)
     except MinuganError as e:
         click.echo(f"Error: {e}", err=True)
-        # A full disk or a lost cluster is no wrong use: what calls this may mend it and try again.
-        sys.exit(1 if isinstance(e, (DiskFullError, ClusterError)) else 2)
+        sys.exit(e.exit_status)

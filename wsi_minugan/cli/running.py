@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import click
 from wsi_minugan.cli.progress import Progress
 from wsi_minugan.config import RunSettings, load_settings
 from wsi_minugan.errors import MinuganError
+from wsi_minugan.slides.guarded import Patience
 from wsi_minugan.slides.inputs import SlideInput, expand_inputs
 from wsi_minugan.words import counted
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from wsi_minugan.plan import SlidePlan
 
 DEMO_SIDE_PX, DEMO_SLIDE = 3000, "demo.tiff"
+_SIGNALLED = 128
+"""Exit statuses above are those of a run that a signal stopped."""
 
 
 def run(
@@ -33,16 +36,22 @@ def run(
 ) -> int:
     """Run a batch, or only say what it would be; returns the exit status."""
     settings = load_settings(config, flags)
-    slides = expand_inputs(sources, lambda text: click.echo(text, err=True), settings.stall_s)
+    slides = expand_inputs(sources, lambda text: click.echo(text, err=True), Patience(settings.stall_s))
     return _dry_run(slides, settings) if dry_run else run_slides(slides, out, settings, retry)
 
 
-def run_slides(slides: Sequence[SlideInput], out: Path, settings: RunSettings, retry: bool) -> int:
-    """Run a batch, tell how it ended, and return the exit status."""
+def run_slides(
+    slides: Sequence[SlideInput],
+    out: Path,
+    settings: RunSettings,
+    retry: bool,
+    only: Collection[str] | None = None,
+) -> int:
+    """Run a batch, or `only` some of its sources, tell how it ended, and return the exit status."""
     from minugan_jobs.batch import failures, run_batch
 
-    with Progress(len(slides), settings.quiet) as progress:
-        result = run_batch(slides, out, settings, progress, retry, progress.note)
+    with Progress(len(slides if only is None else only), settings.quiet) as progress:
+        result = run_batch(slides, out, settings, progress, retry, progress.note, only)
     done = sum(s.status == "done" for s in result.slides)
     failed = failures(result)
     click.echo(
@@ -152,6 +161,8 @@ def retry(out: Path) -> int:
     for text, slides in groups:
         settings = load_settings(None, json.loads(text)).model_copy(update={"overwrite": False})
         statuses.append(run_slides(slides, out, settings, retry=True))
+        if statuses[-1] > _SIGNALLED:
+            break  # who stopped one part does not want the next to begin
     return max(statuses)
 
 

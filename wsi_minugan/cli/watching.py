@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _WATCH_S = 2.0
 _AGAIN_S = 30.0
+_IDLE_SHARE = 10
 
 
 def status(out: Path, as_json: bool, watch: bool) -> int:
@@ -73,8 +75,9 @@ def watch(
     from wsi_minugan.config import load_settings
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 
-    if not folder.is_dir():
-        raise InputError(f"There is no folder {folder} to watch. Check the name.")
+    # Not whether it can be read: a share that is away for a while comes back.
+    if not os.path.isdir(folder):  # noqa: PTH112 - Path's own raises where a folder above may not be read
+        raise InputError(f"There is no folder {folder} to watch. Check the name and who may read it.")
     settings = load_settings(config, flags)
     load_bundle(find_bundle(settings.model))  # a wrong model would not come right by waiting
     arrivals = Arrivals(
@@ -83,10 +86,12 @@ def watch(
     told = ""
     click.echo(f"Watching {folder}; stop with Ctrl-C.", err=True)
     while True:
+        begin = time.process_time()
         ready = arrivals.settled()
+        looked_s = time.process_time() - begin
         if ready:
             try:
-                code = run_slides(ready, out, settings, retry=False)
+                code = run_slides(ready, out, settings, retry=False, only=arrivals.fresh)
             except MinuganError as e:
                 if once:
                     raise
@@ -97,7 +102,8 @@ def watch(
             told = ""
             if once or code > 128:
                 return code
-        time.sleep(min(_WATCH_S, settle_s))
+        # To look at thousands of slides takes a core seconds, and others work here, too.
+        time.sleep(max(min(_WATCH_S, settle_s), _IDLE_SHARE * looked_s))
 
 
 def _tell_once(error: MinuganError, told: str) -> str:

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+STALL_S = 60.0
+"""Longest time that a file may take to answer, where no setting says another."""
+
+_AFTER_A_STALL_S = 1.0
+"""Of a folder in which a file hung, most often all do: a series of a hundred must not take an hour to be listed."""
+
 
 def within(stall_s: float, path: Path, work: Callable[[], T]) -> T:
     """Do what reads a file in a thread, and raise where it takes too long; a hanging read cannot be stopped, only left behind.
@@ -52,10 +58,60 @@ def within(stall_s: float, path: Path, work: Callable[[], T]) -> T:
     except TimeoutError as e:
         if result.done():
             raise  # the work's own
-        raise SlideUnreadableError(
-            f"{path} did not answer for {stall_s:g} s. Check the network share or drive, then "
-            f"take the failed slides again with: {RETRY}"
-        ) from e
+        raise _no_answer(path, stall_s) from e
+
+
+def _no_answer(path: Path, stall_s: float) -> SlideUnreadableError:
+    return SlideUnreadableError(
+        f"{path} did not answer for {stall_s:g} s. Check the network share or drive, then "
+        f"take the failed slides again with: {RETRY}"
+    )
+
+
+class Patience:
+    """Asks files that may hang, and waits less for those of a folder in which one hung, until one answers.
+
+    Whoever asks again and again, as a watch does, does not wait again for a file that has not answered yet, nor leave another
+    thread behind for each time.
+
+    Parameters
+    ----------
+    stall_s : float
+        Longest wait for one answer.
+    """
+
+    def __init__(self, stall_s: float = STALL_S) -> None:
+        self._stall_s = stall_s
+        self._asked: set[Path] = set()
+        self._stalled: set[Path] = set()
+
+    def ask(self, path: Path, work: Callable[[], T]) -> T:
+        """Return what `work` finds of a file or folder; its own errors pass.
+
+        Raises
+        ------
+        SlideUnreadableError
+            If it does not answer in time, or has not answered an earlier question yet.
+        """
+
+        def answer() -> T:
+            try:
+                return work()
+            finally:
+                self._asked.discard(path)
+
+        wait_s = min(self._stall_s, _AFTER_A_STALL_S) if path.parent in self._stalled else self._stall_s
+        if path in self._asked:
+            raise _no_answer(path, wait_s)
+        self._asked.add(path)
+        try:
+            found = within(wait_s, path, answer)
+        except SlideUnreadableError:
+            if path in self._asked:
+                self._stalled.add(path.parent)
+            raise
+        self._stalled.discard(path.parent)
+        return found
 
 
 class GuardedReader:
@@ -72,6 +128,8 @@ class GuardedReader:
     def __init__(self, reader: SlideReader, stall_s: float) -> None:
         self._reader = reader
         self._stall_s = stall_s
+        self._reads, self._closed = 0, False
+        self._change = threading.Lock()
 
     @property
     def info(self) -> SlideInfo:
@@ -86,8 +144,24 @@ class GuardedReader:
         SlideUnreadableError
             If the file does not answer in time.
         """
-        return within(self._stall_s, self.info.path, lambda: self._reader.read_level(level, box))
+
+        def read() -> NDArray[np.uint8]:
+            try:
+                return self._reader.read_level(level, box)
+            finally:
+                self._note(reads=-1)
+
+        self._note(reads=1)
+        return within(self._stall_s, self.info.path, read)
 
     def close(self) -> None:
-        """Release the file."""
-        self._reader.close()
+        """Release the file; where a read still hangs, once it has come back: OpenSlide would crash the process else."""
+        self._note(closing=True)
+
+    def _note(self, reads: int = 0, closing: bool = False) -> None:
+        with self._change:
+            self._reads += reads
+            self._closed = self._closed or closing
+            over = self._closed and self._reads == 0
+        if over:
+            self._reader.close()

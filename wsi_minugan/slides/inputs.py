@@ -11,11 +11,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from wsi_minugan.errors import InputError, NoSlidesError, SlideUnreadableError
-from wsi_minugan.slides.guarded import within
+from wsi_minugan.slides.files import series_of
+from wsi_minugan.slides.guarded import Patience
 
 SLIDE_SUFFIXES = frozenset(
     [
@@ -57,18 +59,7 @@ RUN_FILES = frozenset(
 MASKS = "masks.zarr"
 """Our own result, which is no slide: an output folder may lie inside the folder of slides."""
 
-STALL_S = 60.0
-"""Longest time that a file may take to answer, where no setting says another."""
-
-_AFTER_A_STALL_S = 1.0
-"""Of a folder in which a file hung, most often all do: a series of a hundred must not take an hour to be listed."""
-
-_asked: set[Path] = set()
-"""Files that were asked for their series and have not answered yet."""
-
 _NAME_BYTES = 200
-_SERIES_TAG = b"\x20\x00\x0e\x00UI"
-_DICOM_HEAD_BYTES = 2**16
 _UNSAFE = re.compile(r"[^\w.\- ()\[\]',+@]", re.UNICODE)
 
 
@@ -112,7 +103,7 @@ def url_name(url: str) -> str:
 
 
 def expand_inputs(
-    sources: Sequence[str], tell: Callable[[str], None] = log.warning, stall_s: float = STALL_S
+    sources: Sequence[str], tell: Callable[[str], None] = log.warning, patience: Patience | None = None
 ) -> tuple[SlideInput, ...]:
     """Return the slides that files, folders, globs and CSV tables name, in the order given, each once.
 
@@ -123,19 +114,20 @@ def expand_inputs(
     tell : callable
         Takes a sentence for each folder below these that cannot be read, and for each source without slides; the others' slides
         are returned.
-    stall_s : float
-        Longest time that a DICOM file may take to say its series; one that takes longer is a slide by itself, and fails as such.
+    patience : Patience, optional
+        Asks what may hang. A DICOM file that does not say its series in time is a slide by itself, and fails as such.
 
     Raises
     ------
     InputError
-        If none of the folders and patterns holds slides, or a table is not as it should be.
+        If none of the folders and patterns holds slides, one does not answer, or a table is not as it should be.
     """
     found: dict[str, SlideInput] = {}
     empty: list[NoSlidesError] = []
+    patience = patience or Patience()
     for source in sources:
         try:
-            for slide in _expand(source, tell, stall_s):
+            for slide in _expand(source, tell, patience):
                 found.setdefault(slide.source, slide)
         except NoSlidesError as e:
             empty.append(e)
@@ -148,20 +140,21 @@ def expand_inputs(
     return _told_apart(list(found.values()))
 
 
-def _expand(source: str, tell: Callable[[str], None], stall_s: float) -> list[SlideInput]:
+def _expand(source: str, tell: Callable[[str], None], patience: Patience) -> list[SlideInput]:
     if _URL.match(source):
         return [slide_of(Path(url_name(source)).stem, source, None)]
     path = Path(source)
-    if path.suffix.lower() == ".csv":
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
         return _from_csv(path)
-    if path.is_dir() and path.suffix.lower() != ".zarr":
-        slides = _slides_in(path, tell, stall_s)
+    if suffix != ".zarr" and _asked(path, path.is_dir, patience):
+        slides = _slides_in(path, tell, patience)
         if not slides:
             raise NoSlidesError(
                 f"The folder {path} holds no slides (known endings: {' '.join(sorted(SLIDE_SUFFIXES))})."
             )
         return slides
-    if not path.exists() and glob.has_magic(source):
+    if glob.has_magic(source) and not _asked(path, path.exists, patience):
         paths = sorted(Path(p) for p in glob.glob(source, recursive=True))  # noqa: PTH207 - patterns may be absolute
         slides = [_slide(p) for p in paths if p.suffix.lower() in SLIDE_SUFFIXES]
         if not slides:
@@ -170,54 +163,50 @@ def _expand(source: str, tell: Callable[[str], None], stall_s: float) -> list[Sl
     return [_slide(path)]
 
 
-def _slides_in(folder: Path, tell: Callable[[str], None], stall_s: float) -> list[SlideInput]:
+def _asked(path: Path, work: Callable[[], bool], patience: Patience) -> bool:
+    """Return what a path says of itself; one named like a slide that does not is a slide, which fails as such."""
     try:
-        next(folder.iterdir(), None)
-    except OSError as e:
-        raise InputError(
-            f"The folder {folder} cannot be read: {e.strerror or e}. Check who may read it."
-        ) from e
-    return [_slide(p) for p in _one_a_series(sorted(_candidates(folder, tell)), stall_s)]
+        return patience.ask(path, work)
+    except (OSError, SlideUnreadableError) as e:
+        if path.suffix.lower() in SLIDE_SUFFIXES:
+            return False
+        raise _unread(path, e) from e
 
 
-def _one_a_series(paths: Sequence[Path], stall_s: float) -> Iterator[Path]:
+def _unread(folder: Path, error: OSError | SlideUnreadableError) -> InputError:
+    if isinstance(error, OSError):
+        why = f"cannot be read: {error.strerror or error}"
+        return InputError(
+            f"The folder {folder} {why}. Check who may read it and whether the drive is connected."
+        )
+    return InputError(f"The folder {folder} does not answer. Check the network share or drive.")
+
+
+def _slides_in(folder: Path, tell: Callable[[str], None], patience: Patience) -> list[SlideInput]:
+    try:
+        patience.ask(folder, lambda: next(folder.iterdir(), None))
+    except (OSError, SlideUnreadableError) as e:
+        raise _unread(folder, e) from e
+    return [_slide(p) for p in _one_a_series(sorted(_candidates(folder, tell, patience)), patience)]
+
+
+def _one_a_series(paths: Sequence[Path], patience: Patience) -> Iterator[Path]:
     """Yield paths, but of the files of one DICOM series, which open as one slide, the first."""
     series: set[tuple[Path, bytes]] = set()
-    stalled: set[Path] = set()
     for path in paths:
         if path.suffix.lower() == ".dcm":
-            folder = path.parent
-            limit_s = min(stall_s, _AFTER_A_STALL_S) if folder in stalled else stall_s
-            name = _series_in_time(path, limit_s)
-            if name is None:
-                stalled.add(folder)
-            elif (folder, name) in series:
+            try:
+                name = (path.parent, patience.ask(path, partial(series_of, path)))
+            except SlideUnreadableError:
+                yield path
                 continue
-            else:
-                series.add((folder, name))
+            if name in series:
+                continue
+            series.add(name)
         yield path
 
 
-def _series_in_time(path: Path, limit_s: float) -> bytes | None:
-    """Return the identifier of a DICOM file's series, or None where the file does not answer."""
-
-    def ask() -> bytes:
-        try:
-            return series_of(path)
-        finally:
-            _asked.discard(path)
-
-    # A watch asks every few seconds: it must not wait again, nor leave another thread behind, for each time.
-    if path in _asked:
-        return None
-    _asked.add(path)
-    try:
-        return within(limit_s, path, ask)
-    except SlideUnreadableError:
-        return None
-
-
-def _candidates(folder: Path, tell: Callable[[str], None]) -> Iterator[Path]:
+def _candidates(folder: Path, tell: Callable[[str], None], patience: Patience) -> Iterator[Path]:
     """Yield what counts as a slide in a folder; hidden ones (macOS's ``._name.svs``) and our own masks do not."""
 
     def unreadable(e: OSError) -> None:
@@ -225,7 +214,7 @@ def _candidates(folder: Path, tell: Callable[[str], None]) -> Iterator[Path]:
             f"The folder {e.filename} cannot be read: {e.strerror or e}. Its slides are left out; check who may read it."
         )
 
-    for root, folders, files in os.walk(folder, onerror=unreadable):
+    for root, folders, files in _walked(folder, unreadable, tell, patience):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files + [f for f in folders if f.lower().endswith(".zarr")]:
             suffix = Path(name).suffix.lower()
@@ -234,19 +223,18 @@ def _candidates(folder: Path, tell: Callable[[str], None]) -> Iterator[Path]:
         folders[:] = [name for name in folders if not name.lower().endswith(".zarr")]
 
 
-def series_of(path: Path) -> bytes:
-    """Return the identifier of a DICOM file's series; empty where it is not found."""
+def _walked(
+    folder: Path, unreadable: Callable[[OSError], None], tell: Callable[[str], None], patience: Patience
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield what `os.walk` does, until a folder hangs: what lies behind it is left out."""
+    walk = os.walk(folder, onerror=unreadable)
     try:
-        with path.open("rb") as f:
-            head = f.read(_DICOM_HEAD_BYTES)
-    except OSError:
-        return b""
-    at = head.find(_SERIES_TAG)
-    if at < 0:
-        return b""
-    start = at + len(_SERIES_TAG) + 2
-    length = int.from_bytes(head[start - 2 : start], "little")
-    return head[start : start + length].rstrip(b"\0 ")
+        while (found := patience.ask(folder, lambda: next(walk, None))) is not None:
+            yield found
+    except SlideUnreadableError:
+        tell(
+            f"A folder in {folder} does not answer: its slides, and those not listed yet, are left out. Check the network share or drive."
+        )
 
 
 def _slide(path: Path, slide_id: str | None = None, mpp: float | None = None) -> SlideInput:

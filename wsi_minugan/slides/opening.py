@@ -25,7 +25,13 @@ def open_slide(path: Path, reader: str = "auto") -> SlideReader:
     NotBrightfieldError
         If it is not 8-bit RGB.
     """
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as e:
+        raise SlideUnreadableError(
+            f"{path} cannot be read: {e.strerror or e}. Check who may read it and whether the drive is connected."
+        ) from e
+    if not there:
         raise SlideUnreadableError(
             f"There is no file {path}. Check the name and whether the drive is connected."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,11 +14,11 @@ from numpy.typing import NDArray
 
 from wsi_minugan.errors import SlideUnreadableError, TileUnreadableError
 from wsi_minugan.geometry import Box
-from wsi_minugan.slides.reader import Level, SlideInfo, not_brightfield
+from wsi_minugan.slides.reader import OME_TIFF, Level, SlideInfo, not_brightfield
 
 CACHE_BYTES = 64 * 2**20
 MAX_TILE_AREA_PX = 2**28
-_ONLY_TIATOOLBOX = (".jp2", ".zarr", ".ome.tif", ".ome.tiff")
+_ONLY_TIATOOLBOX = (".jp2", ".zarr", *OME_TIFF)
 _UM_PER_UNIT = {"centimeter": 1e4, "inch": 25400.0}
 
 
@@ -80,7 +81,7 @@ def _opened(path: Path) -> openslide.OpenSlide:
 
 
 def _advice(path: Path) -> str:
-    if path.name.lower().endswith(_ONLY_TIATOOLBOX):
+    if path.name.lower().endswith(_ONLY_TIATOOLBOX) and not _is_damaged(path):
         return (
             "OpenSlide does not open this format, TIAToolbox does: add --reader tiatoolbox (once, to install it: "
             "pip install 'wsi-minugan[tiatoolbox]', and the system's package libgl1)."
@@ -144,6 +145,7 @@ def _info_of(path: Path, slide: openslide.OpenSlide) -> SlideInfo:
         vendor=properties.get("openslide.vendor", "unknown"),
         objective=_number(properties.get("openslide.objective-power")),
         bounds_px=(bounds[0], bounds[1]),
+        damaged=mpp_x is None and _is_damaged(path),
     )
 
 
@@ -186,6 +188,27 @@ def tiff_resolution(path: Path) -> tuple[float, float] | None:
     ):
         return None
     return x, y
+
+
+def _is_damaged(path: Path) -> bool:
+    """Return whether the first directory of a TIFF has tags or tiles that are not there: most often the file is cut off."""
+    try:
+        with tifffile.TiffFile(path) as tif:
+            page, file = tif.pages.first, tif.filehandle
+            file.seek(page.offset)
+            (tags,) = struct.unpack(tif.tiff.tagnoformat, file.read(tif.tiff.tagnosize))
+            ends = np.asarray(page.dataoffsets, np.int64) + np.asarray(page.databytecounts, np.int64)
+            return bool(len(page.tags) < tags or ends.max(initial=0) > file.size)
+    except (
+        tifffile.TiffFileError,
+        OSError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        struct.error,
+    ):
+        return False  # no TIFF; what opens it says so
 
 
 def _number(text: str | None) -> float | None:

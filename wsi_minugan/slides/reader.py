@@ -14,6 +14,7 @@ from wsi_minugan.geometry import Box
 
 MPP_MIN, MPP_MAX = 0.05, 2.0
 MPP_AXES_TOLERANCE = 0.02
+OME_TIFF = (".ome.tif", ".ome.tiff")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class SlideInfo:
         Nominal magnification.
     bounds_px : tuple of int
         (x, y) of the non-empty region's corner, level-0 px; (0, 0) where the file says nothing.
+    damaged : bool
+        Whether a file that does not say its resolution is cut off or damaged, which may be why.
     """
 
     path: Path
@@ -71,6 +74,7 @@ class SlideInfo:
     vendor: str
     objective: float | None
     bounds_px: tuple[int, int] = (0, 0)
+    damaged: bool = False
 
 
 class SlideReader(Protocol):
@@ -158,6 +162,10 @@ def _plausible(mpp: float, info: SlideInfo, where: str) -> tuple[float, str]:
 
 def _own_mpp(info: SlideInfo) -> tuple[float, str]:
     hint = "Give the resolution with --mpp, or in the column mpp of a CSV of slides."
+    if info.damaged:
+        hint = "It is cut off or damaged: copy it again. If its pixels are whole, give the resolution with --mpp."
+    elif info.path.name.lower().endswith(OME_TIFF):
+        hint += " Of an OME-TIFF --reader tiatoolbox finds it."
     if info.mpp_x is None or info.mpp_y is None:
         raise MppError(f"{info.path} does not say its resolution. {hint}")
     if not all(MPP_MIN <= v <= MPP_MAX for v in (info.mpp_x, info.mpp_y)):

@@ -1,0 +1,108 @@
+"""The files that a slide consists of, and what they say without being opened as a slide."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from wsi_minugan.errors import SlideUnreadableError
+from wsi_minugan.slides.guarded import Patience
+
+SEVERAL_FILES = frozenset({".mrxs", ".dcm", ".vms", ".vmu", ".zarr"})
+"""Endings of slides of which the named file is only a part."""
+
+Mark = tuple[int, int, int]
+
+_SERIES_TAG = b"\x20\x00\x0e\x00UI"
+_DICOM_HEAD_BYTES = 2**16
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files of a slide, sorted; of DICOM all of its folder, whichever series they are of.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or folder, that the slide is named by.
+    """
+    suffix, files = path.suffix.lower(), [path] if path.is_file() else []
+    if suffix in {".mrxs", ".zarr"}:
+        folder = path if suffix == ".zarr" else path.with_suffix("")
+        files += folder.rglob("*") if folder.is_dir() else []
+    elif suffix in {".vms", ".vmu"}:
+        files += path.parent.glob(f"{path.stem.replace('[', '[[]')}*")
+    elif suffix == ".dcm":
+        # Not all that lies there: results may, and each run would make its own slides new arrivals.
+        files += (p for p in path.parent.iterdir() if p.suffix.lower() == suffix)
+    return sorted({p for p in files if p.is_file()})
+
+
+def mark_of(path: Path) -> Mark:
+    """Return number, size and latest change of a slide's files.
+
+    Raises
+    ------
+    OSError
+        If there is none, or one cannot be looked at.
+    """
+    stats = [p.stat() for p in files_of(path)]
+    if not stats:
+        raise FileNotFoundError(path)
+    return len(stats), sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)
+
+
+def marks_of(paths: Iterable[Path], patience: Patience) -> dict[Path, Mark]:
+    """Return the marks of those slides that have one and answer; each folder is asked at once, since what hangs is most often all of it."""
+    folders: dict[Path, list[Path]] = {}
+    for path in paths:
+        folders.setdefault(path.parent, []).append(path)
+    found: dict[Path, Mark] = {}
+    for folder, members in folders.items():
+        with suppress(SlideUnreadableError):
+            found |= patience.ask(folder, partial(_marks, members))
+    return found
+
+
+def _marks(paths: Iterable[Path]) -> dict[Path, Mark]:
+    found = {}
+    for path in paths:
+        with suppress(OSError):
+            found[path] = mark_of(path)
+    return found
+
+
+def file_state(path: Path, patience: Patience) -> str:
+    """Return a mark that changes when a slide's files are written again; cheap, and empty where there is none or it does not answer."""
+    try:
+        mark = patience.ask(path, lambda: mark_of(path))
+    except (OSError, SlideUnreadableError):
+        return ""
+    return hashlib.sha256(repr(mark).encode()).hexdigest()[:16]
+
+
+def companions_of(path: Path) -> list[tuple[str, int]]:
+    """Return name and size of each file that belongs to the slide beside the one it is named by."""
+    files = [p for p in files_of(path) if p != path]
+    if path.suffix.lower() == ".dcm":
+        series = series_of(path)
+        files = [p for p in files if series_of(p) == series]
+    root = path if path.is_dir() else path.parent
+    return [(p.relative_to(root).as_posix(), p.stat().st_size) for p in files]
+
+
+def series_of(path: Path) -> bytes:
+    """Return the identifier of a DICOM file's series; empty where it is not found."""
+    try:
+        with path.open("rb") as f:
+            head = f.read(_DICOM_HEAD_BYTES)
+    except OSError:
+        return b""
+    at = head.find(_SERIES_TAG)
+    if at < 0:
+        return b""
+    start = at + len(_SERIES_TAG) + 2
+    length = int.from_bytes(head[start - 2 : start], "little")
+    return head[start : start + length].rstrip(b"\0 ")

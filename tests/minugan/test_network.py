@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from wsi_minugan.errors import DeviceError, ModelError
 from wsi_minugan.geometry import Box
-from wsi_minugan.minugan.bundle import CARD, find_bundle, load_bundle, save_bundle
+from wsi_minugan.minugan.bundle import CARD, find_bundle, load_bundle, save_bundle, sha256_of
 from wsi_minugan.minugan.devices import choose_device, prefers_bf16
 from wsi_minugan.minugan.generator import Generator, load_ordered
 from wsi_minugan.minugan.ink import ink_in
@@ -264,3 +264,15 @@ def test_there_is_no_mitosis_in_ink(ink: tuple[int, int, int]) -> None:
     predictor = Predictor(load_bundle(find_bundle("default")), "cpu", "fp32", 1)
     assert predictor.predict([patch])[0, 1, 100:156, 100:156].max() > 200
     assert predictor.predict([inked])[0, 1, 108:148, 60:196].max() == 0
+
+
+def test_a_model_with_weights_that_are_no_numbers_is_refused(tmp_path: Path) -> None:
+    bundle = save_bundle(tmp_path / "b", trained_a_little("batch").state_dict(), card())
+    state = load_file(bundle.weights)
+    state["coarse.2.running_var"][0] = float("inf")
+    save_file(state, bundle.weights)
+    path = bundle.path / CARD
+    changed = json.loads(path.read_text()) | {"weights_sha256": sha256_of(bundle.weights)}
+    path.write_text(json.dumps(changed))
+    with pytest.raises(ModelError, match="not all numbers"):
+        Predictor(load_bundle(bundle.path), "cpu")

@@ -167,7 +167,7 @@ def save_bundle(path: Path, state: Mapping[str, Any], card: Mapping[str, Any], f
         If a weight is not a finite number, also after rounding.
     """
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     path.mkdir(parents=True, exist_ok=True)
     kept = {
@@ -185,7 +185,7 @@ def save_bundle(path: Path, state: Mapping[str, Any], card: Mapping[str, Any], f
             f"The weights are not all numbers ({counted(len(broken), 'layer')}, first {broken[0]}), so they make no model. "
             "Take an earlier checkpoint's."
         )
-    save_file(kept, path / WEIGHTS)
+    (path / WEIGHTS).write_bytes(save(kept))  # a file of safetensors' own is for its owner alone
     full = ModelCard(**card, weights_sha256=sha256_of(path / WEIGHTS))
     (path / CARD).write_text(full.model_dump_json(indent=2) + "\n", "utf-8")
     return Bundle(path, full)

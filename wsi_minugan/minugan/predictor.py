@@ -173,4 +173,8 @@ def _load_network(bundle: Bundle) -> Generator:
     missing = [k for k in missing if not k.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise ModelError(f"The weights in {bundle.path} do not fit the architecture on their card.")
+    if not all(bool(torch.isfinite(v).all()) for v in state.values()):
+        raise ModelError(
+            f"The weights in {bundle.path} are not all numbers: part of the network would be dead. Export the model again."
+        )
     return network.eval()

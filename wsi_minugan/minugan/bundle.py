@@ -14,7 +14,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsi_minugan.errors import ModelError
-from wsi_minugan.words import counted
 
 WEIGHTS = "model.safetensors"
 CARD = "card.json"
@@ -182,7 +181,7 @@ def save_bundle(path: Path, state: Mapping[str, Any], card: Mapping[str, Any], f
     broken = [name for name, t in kept.items() if not bool(torch.isfinite(t).all())]
     if broken:
         raise ModelError(
-            f"The weights are not all numbers ({counted(len(broken), 'layer')}, first {broken[0]}), so they make no model. "
+            f"The weights are not all numbers ({len(broken)} of its tensors, first {broken[0]}), so they make no model. "
             "Take an earlier checkpoint's."
         )
     (path / WEIGHTS).write_bytes(save(kept))  # a file of safetensors' own is for its owner alone

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -147,6 +147,12 @@ def run(a: argparse.Namespace, client: Client, processes: Processes) -> None:
         f"{watch.blocks} blocks in {wall:.1f} s; processor time a block: {each}; workers busy {busy:.3f} of the time"
     )
     ledger.close()
+    if a.run < a.slides:
+        resume(out, client, job, processes)
+
+
+def resume(out: Path, client: Client, job: Callable[[SlideRecord], Job], processes: Processes) -> None:
+    """Open the half-done batch again, until its first block has ended."""
     again = Watch(10**9, processes)
     ledger = Ledger(out)
     ledger.reset("running")

@@ -57,20 +57,26 @@ def written(folder: Path) -> dict[str, tuple[int, str]]:
     }
 
 
-def test_a_plan_of_other_settings_is_not_gone_on_with(
-    slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench, load = Bench(), np.load
-    narrow, wide = (
+def jobs_of_two_settings(slides: Path, out: Path) -> tuple[Job, Job]:
+    """Return a slide's work with two strides, in one folder."""
+    first, second = (
         Job(
             SlideInput("s0", slides / "s0.tiff"),
-            tmp_path / "s0",
+            out / "s0",
             RunSettings(stride_px=s),
             BUNDLED / "default",
             "",
         )
         for s in (192, 256)
     )
+    return first, second
+
+
+def test_a_plan_of_other_settings_is_not_gone_on_with(
+    slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, load = Bench(), np.load
+    narrow, wide = jobs_of_two_settings(slides, tmp_path)
     key = bench.run("plan", narrow, (0,), "").planned.key
     with monkeypatch.context() as patched:
         opened: list[object] = []
@@ -88,16 +94,7 @@ def test_what_a_stopped_run_still_does_never_reaches_the_results_of_the_next_one
 ) -> None:
     # A worker of somebody's own scheduler is not ended with the run: its block goes on.
     late, bench = Bench(), Bench()
-    before, after = (
-        Job(
-            SlideInput("s0", slides / "s0.tiff"),
-            tmp_path / "s0",
-            RunSettings(stride_px=s),
-            BUNDLED / "default",
-            "",
-        )
-        for s in (192, 256)
-    )
+    before, after = jobs_of_two_settings(slides, tmp_path)
     stages: tuple[Stage, ...] = ("plan", "analyse", "merge", "write", "finish")
     for earlier in stages[: stages.index(stage)]:
         late.run(earlier, before, (0,), "")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minugan_training.settings import Augmentation
-from minugan_training.stain import STAINS, UNMIX
+from minugan_training.stain import STAINS, UNMIX, optical_density, rgb_of
 from minugan_training.truth import UNKNOWN, Sample
 
 Patch = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -95,9 +95,9 @@ def change_stains(
     def draw(low: float, high: float, channels: int = 3) -> NDArray[np.float32]:
         return rng.uniform(low * strength, high * strength, (n, 1, 1, channels)).astype(np.float32)
 
-    density = -np.log((out + 1) / 256) @ UNMIX
+    density = optical_density(out) @ UNMIX
     density = density * (1 + draw(-0.3, 0.35)) + draw(-0.06, 0.06)
-    out = 256 * np.exp(-(density @ STAINS)) - 1
+    out = rgb_of(np.asarray(density @ STAINS, np.float32))
     out = (out - 128) * (1 + draw(-0.15, 0.15, 1)) + 128 + draw(-14, 14, 1)
     out *= 1 + draw(-0.05, 0.05)
     return np.asarray(np.clip(out, 0, 255), np.float32)

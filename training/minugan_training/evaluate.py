@@ -31,6 +31,7 @@ from minugan_training.metrics import (
     mean_interval,
     panoptic_quality,
     pooled,
+    resampled_by,
 )
 from minugan_training.truth import (
     MITOSES,
@@ -282,7 +283,7 @@ def _figure(
     found: Sequence[tuple[Entry, Detections]],
 ) -> Figure:
     """Return a pooled figure with its interval by patient, or, where all images are of one patient, by image."""
-    by = _grouped_by([e for e, _ in found])
+    by = resampled_by(e.patient for e, _ in found)
     groups: dict[str, Detections] = defaultdict(lambda: Detections(0, 0, 0))
     for entry, counts in found:
         groups[_group(entry, by)] += counts
@@ -295,7 +296,7 @@ def _figure(
 
 def _mean_figure(data: str, split: str, name: str, found: Sequence[tuple[Entry, float]]) -> Figure:
     """Return the mean over images, with its interval by patient or by image as that of `_figure`."""
-    by = _grouped_by([e for e, _ in found])
+    by = resampled_by(e.patient for e, _ in found)
     groups: dict[str, list[float]] = defaultdict(list)
     for entry, value in found:
         groups[_group(entry, by)].append(value)
@@ -304,10 +305,6 @@ def _mean_figure(data: str, split: str, name: str, found: Sequence[tuple[Entry, 
         data=data, split=split, figure=name, value=float(np.mean([v for _, v in found])), low=low, high=high,
         images=len(found), groups=len(groups), by=by,
     )  # fmt: skip
-
-
-def _grouped_by(entries: Sequence[Entry]) -> Literal["patient", "image"]:
-    return "patient" if len({e.patient for e in entries}) > 1 else "image"
 
 
 def _group(entry: Entry, by: Literal["patient", "image"]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,8 +71,7 @@ def bootstrap_interval(
     found = [
         figure(pooled([values[k] for k in rng.integers(0, len(values), len(values))])) for _ in range(draws)
     ]
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return _middle(found, level)
 
 
 def mean_interval(
@@ -81,8 +81,17 @@ def mean_interval(
     sums, counts = (np.array([f(v) for v in groups.values()], float) for f in (sum, len))
     drawn = np.random.default_rng(seed).integers(0, len(sums), (draws, len(sums)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return _middle(means, level)
+
+
+def _middle(values: Sequence[float] | NDArray[np.float64], level: float) -> tuple[float, float]:
+    low, high = np.quantile(np.asarray(values, np.float64), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def resampled_by(patients: Iterable[str]) -> Literal["patient", "image"]:
+    """Return what an interval resamples: patients, or, where all images are of one, images."""
+    return "patient" if len(set(patients)) > 1 else "image"
 
 
 def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

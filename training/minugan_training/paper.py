@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from minugan_training.crossval import CROSSVAL, CrossValidation
 from minugan_training.heldout import HELD_OUT, HeldOut
-from minugan_training.metrics import Detections, bootstrap_interval, pooled
+from minugan_training.metrics import Detections, bootstrap_interval, pooled, resampled_by
 from minugan_training.patchscore import PatchScore
 from wsi_minugan.errors import DataError
 
@@ -127,7 +127,7 @@ def dices(
 
 def _f1_of(patches: Sequence[PatchScore]) -> dict[str, Any]:
     """Return the pooled F1 with its interval: by patient, or, where all patches are of one patient, by image; of one image, none."""
-    by = "patient" if len({p.patient for p in patches}) > 1 else "image"
+    by = resampled_by(p.patient for p in patches)
     counts: dict[str, Detections] = defaultdict(lambda: Detections(0, 0, 0))
     for p in patches:
         counts[p.patient if by == "patient" else p.image] += Detections(p.tp, p.fp, p.fn)

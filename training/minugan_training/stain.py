@@ -11,8 +11,17 @@ STAINS: NDArray[np.float32] = (_ROWS / np.linalg.norm(_ROWS, axis=1, keepdims=Tr
 UNMIX: NDArray[np.float32] = np.linalg.inv(STAINS).astype(np.float32)
 
 
+def optical_density(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the optical densities of RGB values 0 to 255, of the same shape."""
+    return np.asarray(-np.log((rgb + 1) / 256), np.float32)
+
+
+def rgb_of(density: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the RGB values of optical densities, not yet cut to 0 to 255."""
+    return np.asarray(256 * np.exp(-density) - 1, np.float32)
+
+
 def haematoxylin(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the haematoxylin density of an RGB image, shape ``(h, w)``."""
-    density = -np.log((image.astype(np.float32) + 1) / 256)
-    found: NDArray[np.float32] = density @ UNMIX[:, 0]
+    found: NDArray[np.float32] = optical_density(image.astype(np.float32)) @ UNMIX[:, 0]
     return found

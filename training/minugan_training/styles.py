@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minugan_training.stain import STAINS, UNMIX
+from minugan_training.stain import STAINS, UNMIX, optical_density, rgb_of
 from minugan_training.truth import UNKNOWN, Sample
 
 _TISSUE = 0.3
@@ -45,21 +45,17 @@ def style_of(samples: Iterable[Sample]) -> Style | None:
 
 def _tissue_of(sample: Sample) -> NDArray[np.float32]:
     every = (slice(None, None, _EVERY_PX),) * 2
-    optical = _optical_density(sample.image[every])
+    optical = optical_density(sample.image[every].astype(np.float32))
     known = (sample.labels[every] != UNKNOWN).any(axis=2)
     return np.asarray(optical[(optical.sum(axis=2) > _TISSUE) & known] @ UNMIX, np.float32)
 
 
 def restained(image: NDArray[np.uint8], own: Style, wanted: Style) -> NDArray[np.uint8]:
     """Return an RGB image with its tissue's densities moved from one style to another; the slide's ground stays as it is."""
-    optical = _optical_density(image)
+    optical = optical_density(image.astype(np.float32))
     ratio = np.clip(wanted.spread / own.spread, *_RATIO)
     moved = ((optical @ UNMIX - own.mean) * ratio + wanted.mean) @ STAINS
     # By degrees, so that no line is drawn where the tissue ends.
     share = np.clip(optical.sum(axis=2, keepdims=True) / _TISSUE, 0, 1)
     mixed = share * moved + (1 - share) * optical
-    return np.asarray(np.clip(256 * np.exp(-mixed) - 1, 0, 255), np.uint8)
-
-
-def _optical_density(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.asarray(-np.log((image.astype(np.float32) + 1) / 256), np.float32)
+    return np.asarray(np.clip(rgb_of(mixed), 0, 255), np.uint8)

@@ -168,7 +168,6 @@ def save_bundle(path: Path, state: Mapping[str, Any], card: Mapping[str, Any], f
     import torch
     from safetensors.torch import save
 
-    path.mkdir(parents=True, exist_ok=True)
     kept = {
         name: (t.half() if fp16 and t.is_floating_point() and t.ndim > 1 else t)
         .detach()
@@ -184,6 +183,7 @@ def save_bundle(path: Path, state: Mapping[str, Any], card: Mapping[str, Any], f
             f"The weights are not all numbers ({len(broken)} of its tensors, first {broken[0]}), so they make no model. "
             "Take an earlier checkpoint's."
         )
+    path.mkdir(parents=True, exist_ok=True)
     (path / WEIGHTS).write_bytes(save(kept))  # a file of safetensors' own is for its owner alone
     full = ModelCard(**card, weights_sha256=sha256_of(path / WEIGHTS))
     (path / CARD).write_text(full.model_dump_json(indent=2) + "\n", "utf-8")

@@ -98,6 +98,20 @@ def test_a_true_positive_is_compared_with_all_pieces_of_its_outline(field: Path)
     assert judged(field, [entry])[key].value == pytest.approx(whole, abs=0.1)
 
 
+def test_what_compression_costs_is_measured_and_told(field: Path, tmp_path: Path) -> None:
+    found = {}
+    for jpeg in (None, 90, 2):
+        out = tmp_path / f"{jpeg}.json"
+        asked = ["--jpeg", str(jpeg)] if jpeg else []
+        done = CliRunner().invoke(app, ["evaluate", "--data", str(field), "-o", str(out), *asked])
+        assert done.exit_code == 0, done.output
+        assert ("JPEG" in done.output) == bool(jpeg)
+        figures = json.loads(out.read_text())
+        assert figures["jpeg"] == jpeg
+        found[jpeg] = {r["figure"]: r["value"] for r in figures["rows"] if r["data"] == "full fields, all"}
+    assert found[2]["F1"] < found[90]["F1"] <= found[None]["F1"]
+
+
 def test_nuclei_have_an_interval_by_patient_where_there_are_several(tmp_path: Path) -> None:
     one = pool(tmp_path).entries[0].model_copy(update={"split": ""})
     other = one.model_copy(update={"patient": "another", "x_px": 40, "width_px": 280})

@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from minugan_training.augment import cut_patch
+from minugan_training.augment import Patch, cut_patch
 from minugan_training.sampling import Sampler
 from minugan_training.settings import Augmentation, load_experiment
 from minugan_training.stain import STAINS, UNMIX
 from minugan_training.styles import Style, restained, style_of
-from minugan_training.truth import UNKNOWN, Sample
+from minugan_training.truth import MITOSES, UNKNOWN, Sample
 
 from tests.training.test_data import drawn, experiment, pool
 from wsi_minugan.errors import SettingsError
@@ -94,6 +95,57 @@ def test_compression_keeps_each_colour_where_it_was() -> None:
         sample, (32.0, 32.0), 64, Augmentation(rotate=False, jpeg=1.0), np.random.default_rng(0)
     )
     assert np.abs(found.astype(int) - image).max() <= 4
+
+
+def plain(**shares: float) -> Augmentation:
+    return Augmentation(rotate=False, **shares)
+
+
+def nuclei(seed: int = 0) -> Sample:
+    """Return noise in which every pixel is known, with a mitosis of 9 by 9 px in its middle."""
+    image = np.random.default_rng(seed).integers(90, 200, (300, 300, 3)).astype(np.uint8)
+    labels = np.zeros_like(image)
+    labels[146:155, 146:155, MITOSES] = 1
+    return Sample(image, labels, 0.25)
+
+
+def cut(sample: Sample, change: Augmentation, seed: int = 0) -> Patch:
+    return cut_patch(sample, (150.0, 150.0), 128, change, np.random.default_rng(seed))
+
+
+def test_an_image_compressed_first_has_the_same_labels_and_the_blurred_colours_of_its_scanner() -> None:
+    sample = nuclei()
+    (before, labels), (after, same) = cut(sample, plain()), cut(sample, plain(compressed=1.0))
+    assert np.array_equal(labels, same)
+    assert np.abs(before.astype(int).mean(axis=2) - after.mean(axis=2)).mean() < 25
+    red_less_blue = [i[..., 0].astype(int) - i[..., 2] for i in (before, after)]
+    assert red_less_blue[1].std() < 0.8 * red_less_blue[0].std()
+
+
+def test_a_crop_shows_its_place_and_nothing_is_known_beyond_it() -> None:
+    sample, far = nuclei(), plain(shift_px=30.0)
+    (whole, labels), (crop, told) = cut(sample, far), cut(sample, far.model_copy(update={"crop": 1.0}))
+    known = (told != UNKNOWN).all(axis=2)
+    assert 0.3 < known.mean() < 1
+    assert np.array_equal(told[known], labels[known])
+    inner = cv2.erode(known.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1) > 0
+    # OpenCV's places between pixels are counted from the crop's corner: to 1/32 px.
+    assert np.abs(crop[inner].astype(int) - whole[inner]).max() <= 8
+    assert not np.array_equal(crop[~known], whole[~known])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_bare_ground_has_no_nucleus_and_what_it_leaves_of_a_mitosis_is_unknown(seed: int) -> None:
+    sample = nuclei()
+    (before, labels), (after, told) = cut(sample, plain(), seed), cut(sample, plain(ground=1.0), seed)
+    bare = (np.abs(after.astype(int) - after.reshape(-1, 3).max(axis=0)) <= 1).all(axis=2)
+    assert 0.02 < bare.mean() < 0.65
+    assert (told[bare] == 0).all()
+    left = labels[..., MITOSES] == 1
+    assert set(np.unique(told[left, MITOSES])) in ({1}, {0, UNKNOWN}, {0})
+    kept = ~(bare | left)
+    assert np.array_equal(told[kept], labels[kept])
+    assert (before[kept] == after[kept]).mean() > 0.5
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from minugan_training.images import SUBSAMPLED, compressed
 from minugan_training.settings import Augmentation
 from minugan_training.stain import STAINS, UNMIX, optical_density, rgb_of
-from minugan_training.truth import UNKNOWN, Sample
+from minugan_training.truth import MITOSES, UNKNOWN, Sample
 
 Patch = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+_SUBSAMPLINGS = (
+    *[SUBSAMPLED] * 6,
+    *[cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422] * 3,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+)
+"""How scanners store colours, as often as training shows it."""
+_BLOCK_PX = 16
+_CROP_PX = 128
+"""Side of the crops in which AMi-Br shows its mitoses."""
 
 
 def cut_patch(
@@ -29,18 +39,60 @@ def cut_patch(
     cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
     turn = np.array([[cos, -sin * mirror], [sin, cos * mirror]])
     shift = size_px / 2 + rng.uniform(-1, 1, 2) * change.shift_px - turn @ np.array(centre_px)
-    matrix = np.hstack([turn, shift[:, None]])
     size = (size_px, size_px)
-    image = cv2.warpAffine(sample.image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    reach_px = (size_px / 2 + change.shift_px) * math.sqrt(2) / scale + _BLOCK_PX
+    if change.crop and rng.random() < change.crop:
+        reach_px = min(reach_px, _CROP_PX / 2)
+    window = _window_around(centre_px, reach_px, sample.image.shape)
+    matrix = np.hstack([turn, (shift + turn @ (window[1].start, window[0].start))[:, None]])
+    source = sample.image[window]
+    if change.compressed and rng.random() < change.compressed:
+        source = compressed(
+            source, int(rng.integers(50, 96)), _SUBSAMPLINGS[int(rng.integers(len(_SUBSAMPLINGS)))]
+        )
+    image = cv2.warpAffine(source, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     labels = cv2.warpAffine(
-        sample.labels,
+        sample.labels[window],
         matrix,
         size,
         flags=cv2.INTER_NEAREST,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(UNKNOWN,) * 3,
     )
-    return _degrade(np.asarray(image, np.uint8), change, rng), np.asarray(labels, np.uint8)
+    patch = np.asarray(image, np.uint8), np.asarray(labels, np.uint8)
+    if change.ground and rng.random() < change.ground:
+        patch = with_ground(patch, rng)
+    return _degrade(patch[0], change, rng), patch[1]
+
+
+def _window_around(
+    centre_px: tuple[float, float], reach_px: float, shape: tuple[int, ...]
+) -> tuple[slice, slice]:
+    """Return the part of an image that a patch is made from, so that no more than this need be compressed."""
+    rows, columns = (
+        slice(max(0, math.floor(at - reach_px)), min(n, math.ceil(at + reach_px)))
+        for at, n in zip(centre_px[::-1], shape, strict=False)
+    )
+    return rows, columns
+
+
+def with_ground(patch: Patch, rng: np.random.Generator) -> Patch:
+    """Return a patch of which a part, a tenth to six tenths, is the slide's bare ground, as at the tissue's edge.
+
+    There is neither nucleus nor mitosis on it; what is left of a mitosis that it cuts is unknown.
+    """
+    image, labels = patch
+    coarse = rng.normal(size=(int(rng.integers(2, 6)),) * 2).astype(np.float32)
+    hills = cv2.resize(coarse, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    bare = (hills < np.quantile(hills, rng.uniform(0.1, 0.6))).astype(np.float32)
+    share = cv2.GaussianBlur(bare, (0, 0), rng.uniform(0.5, 3))[..., None]
+    colour = rng.uniform(228, 251) + rng.uniform(-4, 4, 3).astype(np.float32)
+    mixed = (1 - share) * image + share * colour
+    _, pieces = cv2.connectedComponents((labels[..., MITOSES] == 1).astype(np.uint8))
+    told = labels.copy()
+    told[np.isin(pieces, np.setdiff1d(pieces[bare > 0], 0)), MITOSES] = UNKNOWN
+    told[bare > 0] = 0
+    return np.asarray(mixed, np.uint8), told
 
 
 def _degrade(image: NDArray[np.uint8], change: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -48,11 +100,7 @@ def _degrade(image: NDArray[np.uint8], change: Augmentation, rng: np.random.Gene
     if kind < change.blur:
         return np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.5)), np.uint8)
     if kind < change.blur + change.jpeg:
-        # OpenCV takes blue for the first channel, and JPEG keeps the colours less well than the brightness.
-        _, data = cv2.imencode(
-            ".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 85))]
-        )
-        return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
+        return compressed(image, int(rng.integers(40, 85)))
     if kind < change.blur + change.jpeg + change.sharpen:
         soft = cv2.GaussianBlur(image, (0, 0), 1.2).astype(np.float32)
         return np.asarray(np.clip(2 * image.astype(np.float32) - soft, 0, 255), np.uint8)

@@ -72,7 +72,9 @@ class _Field:
     area_mm2: float
 
 
-def choose(predictor: Predictor, root: Path, entries: Sequence[Entry], radius_um: float) -> list[Choice]:
+def choose(
+    predictor: Predictor, root: Path, entries: Sequence[Entry], radius_um: float, jpeg: int | None = None
+) -> list[Choice]:
     """Return every setting tried, best F1 first; of equals the one with fewer false positives.
 
     Parameters
@@ -85,6 +87,8 @@ def choose(predictor: Predictor, root: Path, entries: Sequence[Entry], radius_um
         Full fields of the "val" split are used, no others.
     radius_um : float
         Greatest distance of a match.
+    jpeg : int, optional
+        Quality at which images are compressed first.
 
     Raises
     ------
@@ -95,8 +99,8 @@ def choose(predictor: Predictor, root: Path, entries: Sequence[Entry], radius_um
     wanted = full_fields(part)
     if not wanted:
         raise DataError("The index has no full fields in the split 'val' to choose on.")
-    fields = [_field(predictor, root, e) for e in wanted]
-    crops = [_crop(root, *c) for c in scored_crops(predictor, root, crops_of(part))]
+    fields = [_field(predictor, root, e, jpeg) for e in wanted]
+    crops = [_crop(root, *c) for c in scored_crops(predictor, root, crops_of(part), jpeg)]
     choices = []
     for cut in PIXEL_CUTS:
         on_fields, on_crops = ([(f, _candidates(f, cut)) for f in images] for images in (fields, crops))
@@ -126,7 +130,9 @@ def recalling(choices: Sequence[Choice], least: float) -> list[Choice]:
     return found
 
 
-def choose_nuclei(predictor: Predictor, root: Path, entries: Sequence[Entry]) -> list[tuple[float, float]]:
+def choose_nuclei(
+    predictor: Predictor, root: Path, entries: Sequence[Entry], jpeg: int | None = None
+) -> list[tuple[float, float]]:
     """Return every cut on the nuclei's scores with the mean Dice it reaches, best first.
 
     Parameters
@@ -137,10 +143,12 @@ def choose_nuclei(predictor: Predictor, root: Path, entries: Sequence[Entry]) ->
         What the index's paths are below.
     entries : sequence of Entry
         Images with labelled nuclei of the "train" split are used, no others: no set of nuclei is there to choose on alone.
+    jpeg : int, optional
+        Quality at which images are compressed first.
     """
     wanted = [e for e in entries if e.split == "train" and e.nuclei == "known"]
     found = defaultdict(list)
-    for sample in (load_sample(root, e) for e in wanted):
+    for sample in (load_sample(root, e, jpeg) for e in wanted):
         scores = score_image(predictor, sample.image)
         # A boundary parts two nuclei, and belongs to both.
         truth = (sample.labels[..., NUCLEI] == 1) | (sample.labels[..., BOUNDARY] == 1)
@@ -159,8 +167,8 @@ def _crop(root: Path, entry: Entry, sample: Sample, scores: NDArray[np.uint8]) -
     return _Field(scores, mitosis_truth(root, entry, sample), unknown, sample.mpp, 0.0)
 
 
-def _field(predictor: Predictor, root: Path, entry: Entry) -> _Field:
-    sample = load_sample(root, entry)
+def _field(predictor: Predictor, root: Path, entry: Entry, jpeg: int | None) -> _Field:
+    sample = load_sample(root, entry, jpeg)
     unknown = sample.labels[..., MITOSES] == UNKNOWN
     area = float((~unknown).sum()) * sample.mpp**2 / UM2_PER_MM2
     return _Field(

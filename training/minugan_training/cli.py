@@ -32,6 +32,11 @@ _RADIUS = click.option(
     show_default=True,
     help="Greatest distance of a match; 7.5 is MIDOG's, 5 ICPR's.",
 )
+_JPEG = click.option(
+    "--jpeg",
+    type=click.IntRange(1, 100),
+    help="Compress images at this quality first, colours halved, to see what it costs.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -301,6 +306,7 @@ def export(experiment: Path, weights: tuple[Path, ...], out: Path, card: Path, s
 @click.option("--index", type=_PATH, required=True)
 @click.option("--root", type=_PATH, required=True)
 @_RADIUS
+@_JPEG
 @click.option("--show", type=int, default=15, show_default=True, help="How many settings to print.")
 @click.option(
     "--crop-recall",
@@ -309,7 +315,9 @@ def export(experiment: Path, weights: tuple[Path, ...], out: Path, card: Path, s
     show_default=True,
     help="Leave out settings that recall less on crops.",
 )
-def choose(model: str, index: Path, root: Path, radius_um: float, show: int, crop_recall: float) -> None:
+def choose(
+    model: str, index: Path, root: Path, radius_um: float, jpeg: int | None, show: int, crop_recall: float
+) -> None:
     """Print the cuts that do best on the full fields of the split "val", among those that recall enough on its crops.
 
     And, where nuclei are labelled, the cuts on their scores by Dice on the split "train".
@@ -326,13 +334,13 @@ def choose(model: str, index: Path, root: Path, radius_um: float, show: int, cro
     table = Table("pixel cut", "peak", "area um2", "F1", "precision", "recall", "FP per mm2", "crop recall")
     predictor = Predictor(load_bundle(find_bundle(model)), precision="fp32")  # the same on every machine
     entries = read_index(index)
-    found = search(predictor, root, entries, radius_um)
+    found = search(predictor, root, entries, radius_um, jpeg)
     for c in recalling(found, crop_recall)[:show]:
         d = c.found
         figures = (d.f1, d.precision, d.recall, d.fp_per_mm2, c.crop_recall or 0.0)
         table.add_row(f"{c.mitosis:g}", f"{c.peak:g}", f"{c.min_area_um2:g}", *(f"{v:.3f}" for v in figures))
     Console().print(table)
-    for cut, value in choose_nuclei(predictor, root, entries):
+    for cut, value in choose_nuclei(predictor, root, entries, jpeg):
         click.echo(f"nucleus cut {cut:g}: Dice {value:.3f}")
 
 
@@ -347,6 +355,7 @@ def choose(model: str, index: Path, root: Path, radius_um: float, show: int, cro
     "--split", "splits", multiple=True, default=("val", "test"), show_default=True, help="Of the index."
 )
 @_RADIUS
+@_JPEG
 @click.option("-o", "--out", type=_PATH, help="Write the figures as JSON.")
 def evaluate(
     model: str,
@@ -355,6 +364,7 @@ def evaluate(
     root: Path | None,
     splits: tuple[str, ...],
     radius_um: float,
+    jpeg: int | None,
     out: Path | None,
 ) -> None:
     """Print a model's figures: on folders of data, or on the sets of an index that choose and that report."""
@@ -371,11 +381,11 @@ def evaluate(
         raise click.UsageError("Give either folders with --data, or an index with --index and --root.")
     if folders:
         parts = [
-            evaluate_model(bundle, *import_folder(f), radius_um, ("train", "val", "test", ""))
+            evaluate_model(bundle, *import_folder(f), radius_um, ("train", "val", "test", ""), jpeg)
             for f in folders
         ]
     elif index is not None and root is not None:
-        parts = [evaluate_model(bundle, root, read_index(index), radius_um, splits)]
+        parts = [evaluate_model(bundle, root, read_index(index), radius_um, splits, jpeg)]
     else:
         raise click.UsageError("Give folders of data with --data, or an index with --index and --root.")
     figures = Figures.model_validate(parts[0].model_dump() | {"rows": [r for p in parts for r in p.rows]})

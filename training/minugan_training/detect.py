@@ -81,12 +81,12 @@ def _sides_px(e: Entry) -> tuple[int, int]:
 
 
 def scored_crops(
-    predictor: Predictor, root: Path, entries: Sequence[Entry]
+    predictor: Predictor, root: Path, entries: Sequence[Entry], jpeg: int | None = None
 ) -> Iterator[tuple[Entry, Sample, NDArray[np.uint8]]]:
     """Yield crops with their scores ``(3, h, w)``, predicted in the middle of a patch that continues them by reflection."""
     for start in range(0, len(entries), predictor.batch_size):
         part = entries[start : start + predictor.batch_size]
-        samples = [load_sample(root, e) for e in part]
+        samples = [load_sample(root, e, jpeg) for e in part]
         scores = predictor.predict(np.stack([_padded(s.image) for s in samples]))
         for entry, sample, score in zip(part, samples, scores, strict=True):
             yield entry, sample, np.ascontiguousarray(_unpadded(score, sample.image.shape))

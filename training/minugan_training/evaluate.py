@@ -79,6 +79,7 @@ class Figures(BaseModel):
     model: str
     weights_sha256: str
     radius_um: float
+    jpeg: int | None = None
     rows: list[Figure]
 
 
@@ -88,6 +89,7 @@ def evaluate_model(
     entries: Sequence[Entry],
     radius_um: float,
     splits: Sequence[str] = ("val", "test"),
+    jpeg: int | None = None,
 ) -> Figures:
     """Return a bundle's figures at the thresholds on its card.
 
@@ -103,9 +105,11 @@ def evaluate_model(
         Greatest distance of a match; 7.5 is MIDOG's, 5 ICPR's.
     splits : sequence of str
         Which of the index's splits are judged, each by itself; "" is that of images that belong to none.
+    jpeg : int, optional
+        Quality at which images are compressed first, to see what compression costs.
     """
     predictor = Predictor(bundle, precision="fp32")  # figures that do not depend on the machine
-    judge = _Judge(bundle, predictor, root, radius_um)
+    judge = _Judge(bundle, predictor, root, radius_um, jpeg)
     rows: list[Figure] = []
     for split in splits:
         part = [e for e in entries if e.split == split]
@@ -118,20 +122,24 @@ def evaluate_model(
             "There is nothing to judge: no image in these splits has known mitoses or nuclei. See: minugan-train data check"
         )
     return Figures(
-        model=bundle.card.name, weights_sha256=bundle.card.weights_sha256, radius_um=radius_um, rows=rows
-    )
+        model=bundle.card.name, weights_sha256=bundle.card.weights_sha256, radius_um=radius_um, jpeg=jpeg,
+        rows=rows,
+    )  # fmt: skip
 
 
 class _Judge:
     """Measures one model."""
 
-    def __init__(self, bundle: Bundle, predictor: Predictor, root: Path, radius_um: float) -> None:
+    def __init__(
+        self, bundle: Bundle, predictor: Predictor, root: Path, radius_um: float, jpeg: int | None
+    ) -> None:
         t = bundle.card.thresholds
         self._cut = Thresholds(t.mitosis, t.nucleus, t.boundary)
         self._card = t
         self._predictor = predictor
         self._root = root
         self._radius_um = radius_um
+        self._jpeg = jpeg
 
     def _kept(self, found: Candidates, mpp: float) -> Candidates:
         return found.kept(self._card.mitosis_min_area_um2 / mpp**2, 255 * self._card.mitosis_peak)
@@ -142,7 +150,7 @@ class _Judge:
         overlaps: list[float] = []
         ranked: list[tuple[float, bool]] = []
         for entry in entries:
-            sample = load_sample(self._root, entry)
+            sample = load_sample(self._root, entry, self._jpeg)
             scores = score_image(self._predictor, sample.image)
             truth = mitosis_truth(self._root, entry, sample)
             unknown = sample.labels[..., MITOSES] == UNKNOWN
@@ -211,7 +219,7 @@ class _Judge:
     def crops(self, entries: Sequence[Entry], split: str) -> Iterator[Figure]:
         """Yield recall on crops around mitoses, padded by reflection to a patch."""
         rows: list[tuple[Entry, Detections]] = []
-        for entry, sample, scores in scored_crops(self._predictor, self._root, entries):
+        for entry, sample, scores in scored_crops(self._predictor, self._root, entries, self._jpeg):
             found = self._kept(mitosis_candidates(scores, self._cut), sample.mpp)
             matched = match(
                 found.xy_px, mitosis_truth(self._root, entry, sample), self._radius_um / sample.mpp
@@ -226,7 +234,7 @@ class _Judge:
         overlap: list[tuple[Entry, float]] = []
         quality: list[tuple[Entry, float]] = []
         for entry in entries:
-            sample = load_sample(self._root, entry)
+            sample = load_sample(self._root, entry, self._jpeg)
             classes = class_map(score_image(self._predictor, sample.image), self._cut)
             instances = read_instances(self._root, entry)
             # A mitosis is a nucleus too, in what is found and in the truth.
@@ -316,7 +324,17 @@ def table_of(figures: Figures) -> Any:
     from rich.table import Table
 
     table = Table(
-        "data", "split", "figure", "value", "95 % interval", "images", "groups", "by", title=figures.model
+        "data",
+        "split",
+        "figure",
+        "value",
+        "95 % interval",
+        "images",
+        "groups",
+        "by",
+        title=figures.model
+        if figures.jpeg is None
+        else f"{figures.model}, images as JPEG of quality {figures.jpeg}",
     )
     for r in figures.rows:
         interval = "" if r.low is None or r.high is None else f"{r.low:.3f} to {r.high:.3f}"

@@ -18,6 +18,8 @@ from wsi_minugan.errors import DataError
 MPP_40X = 0.25
 ICPR12_MPP = {"A": 0.2456, "H": 0.2273}
 """um/px of ICPR's two scanners, by the first letter of a file's name."""
+SUBSAMPLED = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
+"""JPEG's colours at half the resolution in x and y, as most scanners store them."""
 
 _BY_FAITH = (".bmp", ".tif", ".tiff", ".png", ".jpeg", ".jpg")
 _TIFF_ERRORS = (
@@ -69,6 +71,24 @@ def image_size(path: Path) -> tuple[int, int]:
     if picture is None:
         raise DataError(f"The image {path} cannot be read. Copy it again.")
     return int(picture.shape[1]), int(picture.shape[0])
+
+
+def compressed(image: NDArray[np.uint8], quality: int, subsampling: int = SUBSAMPLED) -> NDArray[np.uint8]:
+    """Return an RGB image as it comes back from a JPEG.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (h, w, 3)
+        RGB.
+    quality : int
+        0 to 100.
+    subsampling : int
+        OpenCV's name of the colours' resolution; by default it is halved in x and y, as most scanners do.
+    """
+    # OpenCV takes blue for the first channel, and JPEG keeps the colours less well than the brightness.
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, subsampling]
+    _, data = cv2.imencode(".jpg", image[..., ::-1], options)
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:

@@ -41,7 +41,17 @@ class Augmentation(_Frozen):
     shift_px: float = Field(0.0, ge=0)
     stain: float = Field(0.0, ge=0, le=1, description="Strength of stain and colour changes.")
     blur: float = Field(0.0, ge=0, le=1, description="Share of patches blurred.")
-    jpeg: float = Field(0.0, ge=0, le=1)
+    jpeg: float = Field(0.0, ge=0, le=1, description="Share of patches compressed as they are.")
+    compressed: float = Field(
+        0.0, ge=0, le=1, description="Share of patches from images compressed before they are turned."
+    )
+    crop: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of patches cut from a crop around their place, mirrored beyond it.",
+    )
+    ground: float = Field(0.0, ge=0, le=1, description="Share of patches partly on bare ground.")
     sharpen: float = Field(0.0, ge=0, le=1)
     reduce: float = Field(0.0, ge=0, le=1, description="Share of patches reduced to 20x to 29x and enlarged.")
     style: float = Field(

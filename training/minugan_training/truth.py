@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from minugan_training.images import MPP_40X, read_mask, read_rgb
+from minugan_training.images import MPP_40X, compressed, read_mask, read_rgb
 from minugan_training.index import Entry
 from minugan_training.outlines import read_monuseg_xml, read_pixel_lists
 from minugan_training.weak import weak_outlines
@@ -48,8 +48,17 @@ class Sample:
         return np.asarray(centres[1:], np.float64)
 
 
-def load_sample(root: Path, entry: Entry) -> Sample:
+def load_sample(root: Path, entry: Entry, jpeg: int | None = None) -> Sample:
     """Read an entry's image and labels.
+
+    Parameters
+    ----------
+    root : Path
+        What the index's paths are below.
+    entry : Entry
+        The image.
+    jpeg : int, optional
+        Quality at which the image is compressed before anything else, to see what compression costs.
 
     Raises
     ------
@@ -66,6 +75,8 @@ def load_sample(root: Path, entry: Entry) -> Sample:
         labels[read_mask(root / entry.ignore)[region] > 0] = UNKNOWN
     if entry.dataset == "amibr":
         labels[image.max(axis=2) < _BLACK] = UNKNOWN  # the border of crops at the image's edge
+    if jpeg is not None:
+        image = compressed(image, jpeg)
     sample = _at_model_resolution(image, labels, entry.mpp)
     if entry.mitoses == "known" and entry.points_px:
         _outline_weakly(sample, np.array(entry.points_px) * (entry.mpp / sample.mpp))

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from minugan_training.images import SUBSAMPLED, compressed
+from minugan_training.images import SUBSAMPLED, compressed, soften_colours
 from minugan_training.settings import Augmentation
 from minugan_training.stain import STAINS, UNMIX, optical_density, rgb_of
 from minugan_training.truth import MITOSES, UNKNOWN, Sample
@@ -20,6 +20,7 @@ _SUBSAMPLINGS = (
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
 )
 """How scanners store colours, as often as training shows it."""
+_SOFTENED = 0.4
 _BLOCK_PX = 16
 _CROP_PX = 128
 """Side of the crops in which AMi-Br shows its mitoses."""
@@ -47,9 +48,7 @@ def cut_patch(
     matrix = np.hstack([turn, (shift + turn @ (window[1].start, window[0].start))[:, None]])
     source = sample.image[window]
     if change.compressed and rng.random() < change.compressed:
-        source = compressed(
-            source, int(rng.integers(50, 96)), _SUBSAMPLINGS[int(rng.integers(len(_SUBSAMPLINGS)))]
-        )
+        source = _as_stored(source, rng)
     image = cv2.warpAffine(source, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     labels = cv2.warpAffine(
         sample.labels[window],
@@ -63,6 +62,14 @@ def cut_patch(
     if change.ground and rng.random() < change.ground:
         patch = with_ground(patch, rng)
     return _degrade(patch[0], change, rng), patch[1]
+
+
+def _as_stored(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return an image as some scanner may have stored it: its colours blurred or not, then as a JPEG."""
+    if rng.random() < _SOFTENED:
+        image = soften_colours(np.ascontiguousarray(image), rng.uniform(0.5, 2.5))
+    subsampling = _SUBSAMPLINGS[int(rng.integers(len(_SUBSAMPLINGS)))]
+    return compressed(image, int(rng.integers(50, 96)), subsampling)
 
 
 def _window_around(

@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from minugan_training.colours import sharpness_of
 from minugan_training.images import read_mask, read_rgb
 from minugan_training.index import Entry
 from minugan_training.outlines import monuseg_corners, pixel_lists, within
 from wsi_minugan.errors import DataError
 
 UM2_PER_MM2 = 1e6
+_TELLING = 0.9
+"""Chance of `Sharpness` from which colours give mitoses away (decision 0019)."""
 _OVER_THE_EDGE_PX = 2
 """Annotators' outlines of nuclei at an image's edge run over it by about a pixel."""
 
@@ -23,14 +26,25 @@ def problems_of(root: Path, entries: Sequence[Entry]) -> list[str]:
     """Return a sentence for each problem.
 
     These are files that are missing, cut short or of a wrong size, truth that lies outside its image, and patients in two
-    splits. Every image is decoded. Where an image has a single entry that starts at its corner, the sizes must be equal;
-    otherwise entries are regions, which must lie in it.
+    splits; where there are none of these, sets in which colours give mitoses away. Every image is decoded. Where an image has
+    a single entry that starts at its corner, the sizes must be equal; otherwise entries are regions, which must lie in it.
     """
     of_image: dict[str, list[Entry]] = defaultdict(list)
     for e in entries:
         of_image[e.image].append(e)
     found = [p for part in of_image.values() for p in _problems_of_image(root, part)]
-    return list(dict.fromkeys(found)) + _patients_in_two_splits(entries)
+    found += _patients_in_two_splits(entries)
+    return list(dict.fromkeys(found)) or _uneven_colours(root, entries)
+
+
+def _uneven_colours(root: Path, entries: Sequence[Entry]) -> list[str]:
+    """Tell of sets in which the colours around mitoses give these away; asked only of images that can all be read."""
+    return [
+        f"{name}: colours around mitoses are sharper than elsewhere (chance to tell them apart {found.chance:.2f}), as where "
+        'images were restored; a network would learn that. Write "uneven" in the index\'s column "colours" to have them levelled.'
+        for name, found in sharpness_of(root, [e for e in entries if not e.colours]).items()
+        if found.chance > _TELLING
+    ]
 
 
 def _patients_in_two_splits(entries: Sequence[Entry]) -> list[str]:

@@ -91,6 +91,13 @@ def compressed(image: NDArray[np.uint8], quality: int, subsampling: int = SUBSAM
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
+def soften_colours(image: NDArray[np.uint8], sigma_px: float) -> NDArray[np.uint8]:
+    """Return an RGB image whose colours are blurred, by a Gaussian of `sigma_px`, and whose brightness is not."""
+    parts = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
+    parts[..., 1:] = cv2.GaussianBlur(parts[..., 1:], (0, 0), sigma_px)
+    return np.asarray(cv2.cvtColor(parts, cv2.COLOR_YCrCb2RGB), np.uint8)
+
+
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Read an image as RGB.
 

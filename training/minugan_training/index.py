@@ -34,6 +34,10 @@ class Entry(BaseModel):
     patient: str
     scanner: str = ""
     split: Literal["train", "val", "test", ""] = ""
+    colours: Literal["", "uneven"] = Field(
+        "",
+        description="uneven: some places of the file, restored around mitoses, hold sharper colours than the rest.",
+    )
     mitoses: Knowledge
     mitoses_kind: TruthKind = ""
     mitoses_truth: str = Field(

@@ -71,10 +71,11 @@ def _split_icpr12(name: str) -> str:
 
 
 def _icpr12(folder: Path) -> Iterator[Entry]:
+    # Its mitoses' surroundings come from crops with all their colours, the rest from a JPEG with a quarter of them.
     for image in sorted((folder / "images").glob("*.jpg")):
         yield Entry(
             dataset="icpr12", image=f"{folder.name}/images/{image.name}", width_px=2084, height_px=2084, mpp=ICPR12_MPP["A"],
-            patient=f"icpr12-{image.stem[1:3]}", scanner="Aperio", split=_split_icpr12(image.stem), mitoses="known",
+            patient=f"icpr12-{image.stem[1:3]}", scanner="Aperio", split=_split_icpr12(image.stem), colours="uneven", mitoses="known",
             mitoses_kind="instances", mitoses_truth=f"{folder.name}/mitoses/{image.stem}.png", nuclei="unknown",
         )  # fmt: skip
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from minugan_training.images import MPP_40X, compressed, read_mask, read_rgb
+from minugan_training.images import MPP_40X, compressed, read_mask, read_rgb, soften_colours
 from minugan_training.index import Entry
 from minugan_training.outlines import read_monuseg_xml, read_pixel_lists
 from minugan_training.weak import weak_outlines
@@ -21,6 +21,8 @@ NUCLEI, MITOSES, BOUNDARY = 0, 1, 2
 _Label = TypeVar("_Label", bound=np.generic)
 _TOLERANCE = 0.05
 _BLACK = 6
+_LEVEL_PX = 2.0
+"""Sigma that makes the colours of ICPR12's restored places like those around them (decision 0019)."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def load_sample(root: Path, entry: Entry, jpeg: int | None = None) -> Sample:
         labels[read_mask(root / entry.ignore)[region] > 0] = UNKNOWN
     if entry.dataset == "amibr":
         labels[image.max(axis=2) < _BLACK] = UNKNOWN  # the border of crops at the image's edge
+    if entry.colours == "uneven":
+        image = soften_colours(image, _LEVEL_PX)
     if jpeg is not None:
         image = compressed(image, jpeg)
     sample = _at_model_resolution(image, labels, entry.mpp)

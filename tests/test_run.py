@@ -176,15 +176,15 @@ def test_schemas_are_those_of_the_models() -> None:
         assert committed == json.loads(json.dumps(schemas.schema_of(name))), f"run: make schemas ({name})"
 
 
-def test_most_drawn_mitoses_are_found(finished: Path, drawing: Drawing) -> None:
-    # The model was trained on tissue, so some drawn nuclei are mitoses to it too, most of all at the edge of the tissue.
+def test_drawn_mitoses_are_found_and_little_else(finished: Path, drawing: Drawing) -> None:
+    # The model was trained on tissue, to which drawings are strange: it need not find them all.
     features = json.loads((finished / ID / "mitoses.geojson").read_text())["features"]
     found = [
         shapely.geometry.shape(f["geometry"]).centroid for f in features if f["geometry"]["type"] != "Point"
     ]
     near = [any(np.hypot(x - c.x, y - c.y) < 30 for c in found) for x, y in drawing.mitoses_xy_px]
-    assert sum(near) >= 10
-    assert len(found) <= 2 * len(near)
+    assert sum(near) >= 6, (sum(near), len(found))
+    assert len(found) <= 1.5 * sum(near), (sum(near), len(found))
 
 
 def test_the_manifest_names_the_arithmetic_that_all_blocks_had(finished: Path) -> None:

@@ -21,6 +21,7 @@ _SUBSAMPLINGS = (
 )
 """How scanners store colours, as often as training shows it."""
 _SOFTENED = 0.4
+"""Share of compressed patches whose colours are blurred before."""
 _BLOCK_PX = 16
 _CROP_PX = 128
 """Side of the crops in which AMi-Br shows its mitoses."""
@@ -40,28 +41,28 @@ def cut_patch(
     cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
     turn = np.array([[cos, -sin * mirror], [sin, cos * mirror]])
     shift = size_px / 2 + rng.uniform(-1, 1, 2) * change.shift_px - turn @ np.array(centre_px)
-    size = (size_px, size_px)
     reach_px = (size_px / 2 + change.shift_px) * math.sqrt(2) / scale + _BLOCK_PX
     if change.crop and rng.random() < change.crop:
         reach_px = min(reach_px, _CROP_PX / 2)
     window = _window_around(centre_px, reach_px, sample.image.shape)
     matrix = np.hstack([turn, (shift + turn @ (window[1].start, window[0].start))[:, None]])
-    source = sample.image[window]
+    image, labels = sample.image[window], sample.labels[window]
     if change.compressed and rng.random() < change.compressed:
-        source = _as_stored(source, rng)
-    image = cv2.warpAffine(source, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    labels = cv2.warpAffine(
-        sample.labels[window],
-        matrix,
-        size,
-        flags=cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(UNKNOWN,) * 3,
-    )
-    patch = np.asarray(image, np.uint8), np.asarray(labels, np.uint8)
+        image = _as_stored(image, rng)
+    patch = _turned((image, labels), matrix, size_px)
     if change.ground and rng.random() < change.ground:
         patch = with_ground(patch, rng)
     return _degrade(patch[0], change, rng), patch[1]
+
+
+def _turned(patch: Patch, matrix: NDArray[np.float64], size_px: int) -> Patch:
+    """Return a patch moved by an affine matrix; beyond its border the image is mirrored, and nothing is known."""
+    size, unknown = (size_px, size_px), (UNKNOWN,) * 3
+    image = cv2.warpAffine(patch[0], matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    labels = cv2.warpAffine(
+        patch[1], matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=unknown
+    )
+    return np.asarray(image, np.uint8), np.asarray(labels, np.uint8)
 
 
 def _as_stored(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

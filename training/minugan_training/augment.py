@@ -23,6 +23,7 @@ _SUBSAMPLINGS = (
 _SOFTENED = 0.4
 """Share of compressed patches whose colours are blurred before."""
 _BLOCK_PX = 16
+"""Side of JPEG's blocks of halved colours: what is cut off stays out of the patch."""
 _CROP_PX = 128
 """Side of the crops in which AMi-Br shows its mitoses."""
 
@@ -92,14 +93,14 @@ def with_ground(patch: Patch, rng: np.random.Generator) -> Patch:
     image, labels = patch
     coarse = rng.normal(size=(int(rng.integers(2, 6)),) * 2).astype(np.float32)
     hills = cv2.resize(coarse, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    bare = (hills < np.quantile(hills, rng.uniform(0.1, 0.6))).astype(np.float32)
-    share = cv2.GaussianBlur(bare, (0, 0), rng.uniform(0.5, 3))[..., None]
+    bare = hills < np.quantile(hills, rng.uniform(0.1, 0.6))
+    share = cv2.GaussianBlur(bare.astype(np.float32), (0, 0), rng.uniform(0.5, 3))[..., None]
     colour = rng.uniform(228, 251) + rng.uniform(-4, 4, 3).astype(np.float32)
     mixed = (1 - share) * image + share * colour
     _, pieces = cv2.connectedComponents((labels[..., MITOSES] == 1).astype(np.uint8))
     told = labels.copy()
-    told[np.isin(pieces, np.setdiff1d(pieces[bare > 0], 0)), MITOSES] = UNKNOWN
-    told[bare > 0] = 0
+    told[np.isin(pieces, np.setdiff1d(pieces[bare], 0)), MITOSES] = UNKNOWN
+    told[bare] = 0
     return np.asarray(mixed, np.uint8), told
 
 

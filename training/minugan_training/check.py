@@ -14,8 +14,8 @@ from minugan_training.images import read_mask, read_rgb
 from minugan_training.index import Entry
 from minugan_training.outlines import monuseg_corners, pixel_lists, within
 from wsi_minugan.errors import DataError
+from wsi_minugan.geometry import UM2_PER_MM2
 
-UM2_PER_MM2 = 1e6
 _TELLING = 0.9
 """Chance of `Sharpness` from which colours give mitoses away (decision 0019)."""
 _OVER_THE_EDGE_PX = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -35,6 +36,12 @@ class Sharpness(NamedTuple):
 
     at_mitoses: NDArray[np.float64]
     elsewhere: NDArray[np.float64]
+
+    @property
+    def medians(self) -> tuple[float, float]:
+        """Medians at mitoses and elsewhere; NaN where there are none."""
+        at_mitoses, elsewhere = (float(np.median(v)) if len(v) else math.nan for v in self)
+        return at_mitoses, elsewhere
 
     @property
     def chance(self) -> float:

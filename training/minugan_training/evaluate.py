@@ -323,19 +323,11 @@ def table_of(figures: Figures) -> Any:
     """Return the figures as a table for a terminal."""
     from rich.table import Table
 
+    compressed = "" if figures.jpeg is None else f", images as JPEG of quality {figures.jpeg}"
     table = Table(
-        "data",
-        "split",
-        "figure",
-        "value",
-        "95 % interval",
-        "images",
-        "groups",
-        "by",
-        title=figures.model
-        if figures.jpeg is None
-        else f"{figures.model}, images as JPEG of quality {figures.jpeg}",
-    )
+        "data", "split", "figure", "value", "95 % interval", "images", "groups", "by",
+        title=figures.model + compressed,
+    )  # fmt: skip
     for r in figures.rows:
         interval = "" if r.low is None or r.high is None else f"{r.low:.3f} to {r.high:.3f}"
         table.add_row(

@@ -60,7 +60,7 @@ def load_sample(root: Path, entry: Entry, jpeg: int | None = None) -> Sample:
     entry : Entry
         The image.
     jpeg : int, optional
-        Quality at which the image is compressed before anything else, to see what compression costs.
+        Quality at which the image, levelled if it needs that, is compressed before it is resampled.
 
     Raises
     ------

@@ -3,11 +3,15 @@
 #   jobs/slurm-on-loopback.sh start|stop
 set -euo pipefail
 etc=/etc/slurm
-stop() {
-  for name in slurmd slurmctld munged; do
+end() {
+  local name
+  for name in "$@"; do
     pkill -x "$name" || true
     while pgrep -x "$name" > /dev/null; do sleep 0.2; done
   done
+}
+stop() {
+  end slurmd slurmctld munged
 }
 start() {
   command -v slurmctld slurmd munged > /dev/null ||
@@ -17,10 +21,22 @@ start() {
   chown munge:munge /etc/munge/munge.key && chmod 400 /etc/munge/munge.key
   install -d -o munge -g munge -m 700 /var/lib/munge /var/log/munge
   pgrep -x munged > /dev/null || su -s /bin/sh munge -c /usr/sbin/munged
-  local cores
-  cores=$(env -u OMP_NUM_THREADS nproc)  # nproc obeys that variable, and the tests set it to 1
   mkdir -p "$etc" /var/spool/slurmctld /var/spool/slurmd
-  cat > "$etc/slurm.conf" << CONF
+  configuration > "$etc/slurm.conf.new"
+  cmp -s "$etc/slurm.conf.new" "$etc/slurm.conf" || end slurmd slurmctld
+  mv "$etc/slurm.conf.new" "$etc/slurm.conf"
+  pgrep -x slurmctld > /dev/null || slurmctld
+  pgrep -x slurmd > /dev/null || slurmd
+  for _ in $(seq 30); do
+    sinfo --noheader --format %t 2> /dev/null | grep -qE "idle|mix|alloc" && return
+    sleep 1
+  done
+  echo "SLURM did not start; see /var/log/slurmctld.log and /var/log/slurmd.log." >&2
+  return 1
+}
+# More processors than there are: what an aborted test left behind, for half an hour, must not keep the next one waiting.
+configuration() {
+  cat << CONF
 ClusterName=loopback
 SlurmctldHost=$(hostname -s)(127.0.0.1)
 SlurmUser=root
@@ -31,22 +47,15 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 MpiDefault=none
 ReturnToService=2
+SlurmdParameters=config_overrides
 SlurmctldPidFile=/run/slurmctld.pid
 SlurmdPidFile=/run/slurmd.pid
 SlurmdSpoolDir=/var/spool/slurmd
 StateSaveLocation=/var/spool/slurmctld
 SlurmctldLogFile=/var/log/slurmctld.log
 SlurmdLogFile=/var/log/slurmd.log
-NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$cores RealMemory=$(free -m | awk '/^Mem/ {print $2}') State=UNKNOWN
+NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=16 RealMemory=$(free -m | awk '/^Mem/ {print $2}') State=UNKNOWN
 PartitionName=cpu Nodes=$(hostname -s) Default=YES MaxTime=INFINITE State=UP
 CONF
-  pgrep -x slurmctld > /dev/null || slurmctld
-  pgrep -x slurmd > /dev/null || slurmd
-  for _ in $(seq 30); do
-    sinfo --noheader --format %t 2> /dev/null | grep -qE "idle|mix|alloc" && return
-    sleep 1
-  done
-  echo "SLURM did not start; see /var/log/slurmctld.log and /var/log/slurmd.log." >&2
-  return 1
 }
 "${1:-start}"

@@ -25,8 +25,11 @@ def slurm() -> None:
 
 def jobs(name: str) -> list[str]:
     """Return the running jobs of a name."""
-    call = ["squeue", "--noheader", "--states=R", "--format=%i", f"--name={name}"]
-    return subprocess.run(call, capture_output=True, text=True, check=True).stdout.split()
+    return queued("--noheader", "--states=R", "--format=%i", f"--name={name}").split()
+
+
+def queued(*options: str) -> str:
+    return subprocess.run(["squeue", *options], capture_output=True, text=True, check=True).stdout
 
 
 def cancel(name: str) -> None:
@@ -51,10 +54,10 @@ def test_the_end_of_a_test_cancels_only_its_own_jobs(tmp_path: Path, slurm: None
         cancel(other)
 
 
-def wait_until(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
+def wait_until(true: Callable[[], object], within_s: float = 60) -> None:
+    until = time.monotonic() + within_s
     while not true():
-        assert time.monotonic() < until
+        assert time.monotonic() < until, queued() + subprocess.getoutput("sinfo --list-reasons")
         time.sleep(0.2)
 
 
@@ -84,7 +87,7 @@ def test_a_batch_on_slurm_survives_a_cancelled_job(tmp_path: Path, slurm: None, 
     (tmp_path / "slides").mkdir()
     for k in range(6):
         write_slide(tmp_path / "slides" / f"s{k}.tiff", Drawing(1100, 900, seed=k, mitoses=4))
-    options = {"queue": "cpu", "cores": 1, "processes": 1, "memory": "1GB", "walltime": "00:30:00"}
+    options = {"queue": "cpu", "cores": 1, "processes": 1, "memory": "1GB", "walltime": "00:15:00"}
     options |= {"interface": "lo", "log_directory": str(tmp_path / "logs"), "local_directory": str(tmp_path)}
     name = f"wsi-minugan-{uuid.uuid4().hex}"
     options |= {"job_name": name}
@@ -100,11 +103,10 @@ def test_a_batch_on_slurm_survives_a_cancelled_job(tmp_path: Path, slurm: None, 
             [*map(str, call), "--cluster", str(file)], stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        while run.poll() is None and (len(jobs(name)) < 2 or blocks_done(out) < 2):
-            time.sleep(0.5)
+        wait_until(lambda: run.poll() is not None or (jobs(name) and blocks_done(out) >= 2), 300)
         cancelled = jobs(name)[0]
         subprocess.run(["scancel", cancelled], check=True)
-        assert run.wait(480) == 0, (tmp_path / "output").read_text()
+        assert run.wait(240) == 0, (tmp_path / "output").read_text()
     finally:
         run.kill()
         cancel(name)

@@ -167,19 +167,16 @@ def test_what_may_hold_a_mitosis_has_the_mean_score_of_four_mirrored_looks(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("vendor", "family", "flags", "faster"),
+    ("vendor", "flags", "faster"),
     [
-        ("GenuineIntel", 6, "avx512f avx512_bf16 amx_bf16", True),
-        ("GenuineIntel", 6, "avx512f avx512_bf16", False),
-        ("AuthenticAMD", 25, "avx512f avx512_bf16", False),
-        ("AuthenticAMD", 26, "avx512f avx512_bf16", True),
-        ("AuthenticAMD", 26, "avx2", False),
+        ("GenuineIntel", "avx512f avx512_bf16 amx_bf16", True),
+        ("GenuineIntel", "avx512f avx512_bf16", False),
+        ("AuthenticAMD", "avx512f avx512_bf16", True),
+        ("AuthenticAMD", "avx2", False),
     ],
 )
-def test_bf16_is_for_processors_known_to_be_faster_in_it(
-    vendor: str, family: int, flags: str, faster: bool
-) -> None:
-    one = f"processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: {family}\nflags\t\t: {flags}\n"
+def test_bf16_is_for_processors_known_to_be_faster_in_it(vendor: str, flags: str, faster: bool) -> None:
+    one = f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: {flags}\n"
     assert prefers_bf16(one + "\n" + one) is faster
     assert not prefers_bf16("")
 

@@ -11,6 +11,7 @@ from minugan_training.losses import (
     focal_discriminator_loss,
     focal_generator_loss,
     label_images,
+    spots_loss,
     supervised_loss,
 )
 from minugan_training.settings import Losses
@@ -130,3 +131,36 @@ def test_the_consistency_gradient_draws_each_view_towards_the_other() -> None:
     assert (inner[0] < 0).all()
     assert (inner[1] > 0).all()
     assert logits.grad[..., :EDGE_PX, :].abs().sum() == 0
+
+
+def a_patch_with(mitosis: float, spot: float, ground: float = -4.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logits and labels of a patch with a mitosis, a spot that is none, and an unknown place."""
+    logits = torch.full((1, 3, 96, 96), ground)
+    labels = torch.zeros(1, 3, 96, 96, dtype=torch.uint8)
+    logits[:, 1, 10:30, 10:30], labels[:, 1, 10:30, 10:30] = mitosis, 1
+    logits[:, 1, 60:80, 60:80] = spot
+    logits[:, 1, :20, 70:], labels[:, 1, :20, 70:] = 9.0, UNKNOWN
+    return logits, labels
+
+
+def test_the_loss_of_spots_by_hand() -> None:
+    logits, labels = a_patch_with(mitosis=1.5, spot=0.5)
+    # A score is sigmoid(2 x); within the mitosis and the spot all logits are the same.
+    expected = math.log1p(math.exp(-3.0)) + math.log1p(math.exp(1.0))
+    assert spots_loss(logits, labels).item() == pytest.approx(expected, rel=0.02)
+    nothing_there = torch.zeros_like(labels)
+    assert spots_loss(logits, nothing_there).item() == pytest.approx(math.log1p(math.exp(18.0)), rel=0.02)
+    assert spots_loss(logits, torch.full_like(labels, UNKNOWN)).item() == 0.0
+
+
+def test_the_loss_of_spots_draws_on_mitoses_and_on_the_most_suspicious_spot_alone() -> None:
+    logits, labels = a_patch_with(mitosis=1.5, spot=0.5)
+    logits.requires_grad_()
+    spots_loss(logits, labels).backward()
+    assert logits.grad is not None
+    drawn = logits.grad[0, 1]
+    assert (drawn[14:26, 14:26] < 0).all()
+    assert drawn[60:80, 60:80].sum() > 0
+    drawn[10:30, 10:30] = drawn[60:80, 60:80] = 0
+    assert drawn.abs().sum() == 0
+    assert logits.grad[0, [0, 2]].abs().sum() == 0

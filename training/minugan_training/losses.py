@@ -14,6 +14,12 @@ from minugan_training.truth import UNKNOWN
 CHANNEL_WEIGHTS = (1.5, 6.0, 1.5)
 DICE_WEIGHTS = (0.5, 1.0, 0.3)
 _DICE_SMOOTH = 50.0
+SPOT_PX = 9
+"""Side of the squares over which logits are averaged: 2.2 um, well within a mitosis."""
+_SPOT_PLACES = 64
+"""Places of such squares that make a spot: some 4 um across together."""
+_CORE = 0.9
+"""Share of a square that a mitosis must fill to be of its core."""
 EDGE_PX = 16
 """Width of the margin that has no say in the consistency: it has almost none in blending either."""
 
@@ -94,6 +100,35 @@ def supervised_loss(logits: Tensor, labels: Tensor, weights: Losses) -> Tensor:
         lacking = 1 - (2 * common + _DICE_SMOOTH) / (both + _DICE_SMOOTH)
         total = total + (lacking * lacking.new_tensor(DICE_WEIGHTS)).sum()
     return total
+
+
+def spots_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of whole mitoses and of each patch's most suspicious other spot.
+
+    The loss over pixels mostly speaks of outlines, of which every nucleus has one. This one counts as detection does: each
+    patch's mitoses by the mean logit of their cores, and the brightest spot elsewhere, both with one voice a patch.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (n, 3, h, w)
+        Before tanh.
+    labels : Tensor of uint8, shape (n, 3, h, w)
+        0, 1 or UNKNOWN.
+    """
+    local = F.avg_pool2d(2 * logits[:, 1:2].float(), SPOT_PX, stride=1)
+    truth = labels[:, 1:2]
+    share = F.avg_pool2d((truth == 1).float(), SPOT_PX, stride=1)
+    elsewhere = F.max_pool2d((truth != 0).float(), SPOT_PX, stride=1) == 0
+    core = (share >= _CORE).float()
+    held = core.sum((1, 2, 3))
+    found = F.softplus(-(local * core).sum((1, 2, 3)) / held.clamp(min=1))[held > 0]
+    brightest = local.masked_fill(~elsewhere, -torch.inf).flatten(1).topk(_SPOT_PLACES).values
+    wrong = F.softplus(brightest[torch.isfinite(brightest).all(1)].mean(1))
+    return _mean_or_zero(found) + _mean_or_zero(wrong)
+
+
+def _mean_or_zero(values: Tensor) -> Tensor:
+    return values.sum() / max(1, values.numel())
 
 
 def consistency_loss(logits: Tensor, offsets_px: Tensor) -> Tensor:

@@ -108,6 +108,9 @@ class Losses(_Frozen):
     focal: float = Field(1.0, ge=0, description="Exponent of the supervised focal term.")
     dice: bool = True
     positive_weight: float = Field(1.0, gt=0, description="Weight of mitosis pixels over others.")
+    spots: float = Field(
+        0.0, ge=0, description="Weight of the term on whole mitoses and on each patch's most suspicious spot."
+    )
     boundary_weight: float = Field(
         1.0, gt=0, description="Weight of pixels between touching nuclei over others."
     )

@@ -17,6 +17,7 @@ from minugan_training.losses import (
     focal_discriminator_loss,
     focal_generator_loss,
     label_images,
+    spots_loss,
     supervised_loss,
 )
 from minugan_training.parallel import share_buffers, share_gradients
@@ -171,6 +172,9 @@ def _backward(
     if weights.supervised:
         out["supervised"] = supervised_loss(logits, part.labels, weights)
         total = total + weights.supervised * out["supervised"]
+    if weights.spots:
+        out["spots"] = spots_loss(logits, part.labels)
+        total = total + weights.spots * out["spots"]
     if experiment.consistency is not None:
         out["consistency"] = consistency_loss(logits, part.offsets_px)
         total = total + experiment.consistency.weight * out["consistency"]

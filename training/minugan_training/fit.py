@@ -199,6 +199,7 @@ def _resume(folder: Path, experiment: Experiment, state: TrainingState, sampler:
         restore_optimizer("judge_optimizer", state.judge_optimizer, tensors, rest["judge_optimizer"])
     state.ema = {k: v.to(state.ema[k].device) for k, v in part_of("ema", tensors).items()}
     state.step, state.seconds, state.running = rest["step"], rest["seconds"], rest["running"]
+    state.noted = state.step, state.seconds
     state.best, state.best_step = rest["best"] if rest["best_step"] else -math.inf, rest["best_step"]
     sampler.hard = [(int(k), float(x), float(y)) for k, x, y in rest["hard"]]
     log.info("Going on from step %d of %s.", state.step, folder)
@@ -268,6 +269,8 @@ def _note(
         "rate": learning_rate(experiment, state.step),
     }
     add_row(folder, row | {k: round(v, 5) for k, v in state.running.items()})
+    # By the latest steps: the first ones also read images, and may label their nuclei.
+    step_s = (state.seconds - state.noted[1]) / (state.step - state.noted[0])
+    state.noted = state.step, state.seconds
     if progress is not None:
-        left_s = state.seconds / state.step * (experiment.steps - state.step)
-        progress(state.step, state.running["loss"], left_s)
+        progress(state.step, state.running["loss"], step_s * (experiment.steps - state.step))

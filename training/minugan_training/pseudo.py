@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from minugan_training.settings import Experiment
 from minugan_training.truth import BOUNDARY, MITOSES, NUCLEI, UNKNOWN, Sample
 from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 from wsi_minugan.minugan.predictor import Predictor
+
+log = logging.getLogger(__name__)
 
 SURE = 0.8
 """A pixel is taken as nucleus (or boundary) above this score, as neither below 1 - SURE; between them it stays unknown."""
@@ -36,8 +39,11 @@ class PseudoNuclei:
     """
 
     def __init__(self, bundle: str) -> None:
-        # One patch at a time: a crop is one patch, and a batch is always computed whole.
-        self._predictor = Predictor(load_bundle(find_bundle(bundle)), "cpu", batch_size=1)
+        found = load_bundle(find_bundle(bundle))
+        # Mitoses are not asked for. One patch at a time: a crop is one patch, and a batch is always computed whole.
+        looks_once = replace(found, card=found.card.model_copy(update={"second_look": None}))
+        self._predictor = Predictor(looks_once, "cpu", batch_size=1)
+        log.info("Nuclei that nobody labelled are those of %s; reading the images takes some minutes.", bundle)
 
     def fill(self, sample: Sample) -> Sample:
         """Return a sample whose unknown nucleus and boundary pixels are labelled where the model is sure.

@@ -24,7 +24,7 @@ _WIDEST = 64
 
 @dataclass
 class TrainingState:
-    """What training changes, step by step."""
+    """What training changes, step by step; `noted` are step and seconds when the journal was last written."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
@@ -38,6 +38,7 @@ class TrainingState:
     best_step: int = 0
     rank: int = 0
     world: int = 1
+    noted: tuple[int, float] = (0, 0.0)
 
 
 def build_network(experiment: Experiment) -> nn.Module:

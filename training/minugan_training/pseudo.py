@@ -43,7 +43,9 @@ class PseudoNuclei:
         # Mitoses are not asked for. One patch at a time: a crop is one patch, and a batch is always computed whole.
         looks_once = replace(found, card=found.card.model_copy(update={"second_look": None}))
         self._predictor = Predictor(looks_once, "cpu", batch_size=1)
-        log.info("Nuclei that nobody labelled are those of %s; reading the images takes some minutes.", bundle)
+        log.info(
+            "Nuclei that nobody labelled are those of %s; reading the images takes some minutes.", bundle
+        )
 
     def fill(self, sample: Sample) -> Sample:
         """Return a sample whose unknown nucleus and boundary pixels are labelled where the model is sure.

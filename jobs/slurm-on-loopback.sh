@@ -34,7 +34,7 @@ start() {
   echo "SLURM did not start; see /var/log/slurmctld.log and /var/log/slurmd.log." >&2
   return 1
 }
-# More processors than there are: what an aborted test left behind, for half an hour, must not keep the next one waiting.
+# More processors than there are: jobs that an aborted test left behind must not keep the next one waiting.
 configuration() {
   cat << CONF
 ClusterName=loopback

@@ -6,15 +6,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 from minugan_jobs.cluster import MALLOC
-
-if TYPE_CHECKING:
-    from wsi_minugan.minugan.bundle import Bundle
 
 
 def run_as_worker(main: Callable[[], None]) -> None:
@@ -22,11 +17,6 @@ def run_as_worker(main: Callable[[], None]) -> None:
     if any(os.environ.get(k) != v for k, v in MALLOC.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | MALLOC)
     main()
-
-
-def looking_once(bundle: "Bundle") -> "Bundle":
-    """Return a model that takes no second look, so that each patch is one pass."""
-    return replace(bundle, card=bundle.card.model_copy(update={"second_look": None}))
 
 
 def run_command(arguments: list[str], workers: int = 1) -> list[str]:

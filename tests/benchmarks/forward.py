@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from common import looking_once, run_as_worker
+from common import run_as_worker
 
 BATCH = 8
 
@@ -69,7 +69,7 @@ def main() -> None:
     sys.stdout.write(f"as published: {before:.1f} ms a patch\n")
     maps = {}
     for precision in ("fp32", "bf16"):
-        once = Predictor(looking_once(bundle), "cpu", precision, BATCH)
+        once = Predictor(bundle.looking_once(), "cpu", precision, BATCH)
         took = ms_a_patch(lambda p=once: p.predict(patches[:BATCH]), BATCH)
         predictor = Predictor(bundle, "cpu", precision, BATCH)
         maps[precision] = np.stack([class_map(s, cut) for s in predictor.predict(patches)])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import looking_once, run_as_worker
+from common import run_as_worker
 
 
 def seconds_a_patch(predictor: Any, patches: np.ndarray, times: int) -> float:
@@ -50,7 +50,7 @@ def main() -> None:
     bench = Bench()
     bench.setup(None)
     bundle = load_bundle(job.model)
-    alone_bundle = looking_once(bundle)
+    alone_bundle = bundle.looking_once()
     predictor = Predictor(alone_bundle, precision=precision, batch_size=settings.batch_size)
     patches = np.random.default_rng(0).integers(0, 256, (settings.batch_size, 256, 256, 3), np.uint8)
     predictor.predict(patches)

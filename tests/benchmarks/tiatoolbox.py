@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import looking_once, measured, run_command
+from common import measured, run_command
 
 THEIRS = """
 import sys
@@ -66,7 +66,7 @@ def written_looking_once(folder: Path) -> Path:
     from wsi_minugan.minugan.bundle import CARD, find_bundle, load_bundle
 
     shutil.copytree(find_bundle("default"), folder)
-    (folder / CARD).write_text(looking_once(load_bundle(folder)).card.model_dump_json(), "utf-8")
+    (folder / CARD).write_text(load_bundle(folder).looking_once().card.model_dump_json(), "utf-8")
     return folder
 
 

@@ -54,7 +54,7 @@ def test_the_end_of_a_test_cancels_only_its_own_jobs(tmp_path: Path, slurm: None
         cancel(other)
 
 
-def wait_until(true: Callable[[], object], within_s: float = 60) -> None:
+def wait_until(true: Callable[[], bool], within_s: float = 60) -> None:
     until = time.monotonic() + within_s
     while not true():
         assert time.monotonic() < until, queued() + subprocess.getoutput("sinfo --list-reasons")
@@ -103,7 +103,7 @@ def test_a_batch_on_slurm_survives_a_cancelled_job(tmp_path: Path, slurm: None, 
             [*map(str, call), "--cluster", str(file)], stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        wait_until(lambda: run.poll() is not None or (jobs(name) and blocks_done(out) >= 2), 300)
+        wait_until(lambda: run.poll() is not None or (len(jobs(name)) >= 2 and blocks_done(out) >= 2), 300)
         cancelled = jobs(name)[0]
         subprocess.run(["scancel", cancelled], check=True)
         assert run.wait(240) == 0, (tmp_path / "output").read_text()

@@ -14,7 +14,7 @@ from minugan_training.truth import UNKNOWN
 CHANNEL_WEIGHTS = (1.5, 6.0, 1.5)
 DICE_WEIGHTS = (0.5, 1.0, 0.3)
 _DICE_SMOOTH = 50.0
-SPOT_PX = 9
+_SPOT_PX = 9
 """Side of the squares over which logits are averaged: 2.2 um, well within a mitosis."""
 _SPOT_PLACES = 64
 """Places of such squares that make a spot: some 4 um across together."""
@@ -115,10 +115,10 @@ def spots_loss(logits: Tensor, labels: Tensor) -> Tensor:
     labels : Tensor of uint8, shape (n, 3, h, w)
         0, 1 or UNKNOWN.
     """
-    local = F.avg_pool2d(2 * logits[:, 1:2].float(), SPOT_PX, stride=1)
+    local = F.avg_pool2d(2 * logits[:, 1:2].float(), _SPOT_PX, stride=1)
     truth = labels[:, 1:2]
-    share = F.avg_pool2d((truth == 1).float(), SPOT_PX, stride=1)
-    elsewhere = F.max_pool2d((truth != 0).float(), SPOT_PX, stride=1) == 0
+    share = F.avg_pool2d((truth == 1).float(), _SPOT_PX, stride=1)
+    elsewhere = F.max_pool2d((truth != 0).float(), _SPOT_PX, stride=1) == 0
     core = (share >= _CORE).float()
     held = core.sum((1, 2, 3))
     found = F.softplus(-(local * core).sum((1, 2, 3)) / held.clamp(min=1))[held > 0]

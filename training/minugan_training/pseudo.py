@@ -39,10 +39,8 @@ class PseudoNuclei:
     """
 
     def __init__(self, bundle: str) -> None:
-        found = load_bundle(find_bundle(bundle))
         # Mitoses are not asked for. One patch at a time: a crop is one patch, and a batch is always computed whole.
-        looks_once = replace(found, card=found.card.model_copy(update={"second_look": None}))
-        self._predictor = Predictor(looks_once, "cpu", batch_size=1)
+        self._predictor = Predictor(load_bundle(find_bundle(bundle)).looking_once(), "cpu", batch_size=1)
         log.info(
             "Nuclei that nobody labelled are those of %s; reading the images takes some minutes.", bundle
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,6 +94,10 @@ class Bundle:
     def weights(self) -> Path:
         """The weights' file."""
         return self.path / WEIGHTS
+
+    def looking_once(self) -> Bundle:
+        """Return the same model without a second look, so that each patch is one pass."""
+        return replace(self, card=self.card.model_copy(update={"second_look": None}))
 
 
 def find_bundle(model: str) -> Path:

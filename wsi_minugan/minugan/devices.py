@@ -58,8 +58,8 @@ def _cpu_prefers_bf16() -> bool:
 def prefers_bf16(cpuinfo: str) -> bool:
     """Return whether a CPU, by Linux's account of it, is known to be faster in bf16 than in fp32.
 
-    Those that multiply matrices of it (AMX) are, and AMD's that name AVX-512's bf16 (Zen 4 and 5): two to three times as
-    fast. Another that names it was seen to take 1.6 times as long in it (docs/decisions/0012-arithmetic.md).
+    Those that multiply matrices of it (AMX) are, and AMD's that name AVX-512's bf16 (Zen 4 and 5): 1.7 times as fast or
+    more. Another that names it was seen to take 1.6 times as long in it (docs/decisions/0012-arithmetic.md).
     """
     facts: dict[str, str] = {}
     for line in cpuinfo.partition("\n\n")[0].splitlines():

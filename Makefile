@@ -5,13 +5,19 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test lint format-check types check schemas test-tiatoolbox clean
+DOCS = $(VENV)/.installed-docs
+
+.PHONY: demo test docs serve-docs spelling lint-containers build lint format-check types check schemas test-tiatoolbox clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check torch==2.13.0 -c constraints.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]' -c constraints.txt
 	touch $(STAMP)
+
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,docs,containers]' build -c constraints.txt
+	touch $(DOCS)
 
 demo: $(STAMP)
 	$(BIN)/wsi-minugan demo -o demo-output
@@ -27,6 +33,23 @@ format-check: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+docs: $(DOCS)
+	$(BIN)/mkdocs build --strict -d build/site
+	$(BIN)/python docs/scripts/links.py build/site
+
+serve-docs: $(DOCS)
+	$(BIN)/mkdocs serve
+
+spelling: $(DOCS)
+	$(BIN)/codespell
+
+lint-containers: $(DOCS)
+	$(BIN)/hadolint Dockerfile
+
+build: $(DOCS)
+	rm -rf dist
+	$(BIN)/python -m build
 
 check: lint format-check types test
 

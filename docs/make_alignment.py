@@ -13,8 +13,8 @@ import numpy as np
 import zarr
 
 from wsi_minugan.geometry import Box
-from wsi_minugan.slides.drawn import Drawing, write_slide
 from wsi_minugan.slides.opening import open_slide
+from wsi_minugan.slides.synthetic import Drawing, write_slide
 
 SIDE_PX, ENLARGED = 256, 2
 
@@ -26,7 +26,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder) / "s.tiff", Path(folder) / "out"
         write_slide(path, drawing)
-        code = "from wsi_minugan.cli.main import main; main()"
+        code = "from minugan_cli.main import main; main()"
         subprocess.run([sys.executable, "-c", code, "run", str(path), "-o", str(out), "--quiet"], check=True)
         array = zarr.open_array(out / "s" / "masks.zarr" / "labels" / "classes" / "0", mode="r")
         classes = np.asarray(array[box.y_px : box.y_end_px, box.x_px : box.x_end_px])

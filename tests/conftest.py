@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wsi_minugan.slides.drawn import Drawing, write_slide
+from wsi_minugan.slides.synthetic import Drawing, write_slide
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -71,7 +71,7 @@ def command(
     *arguments: object, timeout: float = 280, obey_rights: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
-    call = [sys.executable, "-c", "from wsi_minugan.cli.main import main; main()", *map(str, arguments)]
+    call = [sys.executable, "-c", "from minugan_cli.main import main; main()", *map(str, arguments)]
     call = [*(without_rights() if obey_rights else []), *call]
     env = os.environ | {"COLUMNS": "80", "OMP_NUM_THREADS": "1"}
     return subprocess.run(call, capture_output=True, text=True, timeout=timeout, env=env, check=False)

@@ -13,7 +13,7 @@ import tifffile
 
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.bundle import find_bundle
-from wsi_minugan.slides.drawn import Drawing, write_slide
+from wsi_minugan.slides.synthetic import Drawing, write_slide
 
 
 def write_rgb(
@@ -327,7 +327,7 @@ def test_a_bad_configuration_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_full_disk_is_no_wrong_use_and_ends_with_status_1(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, good: Path, code: str, status: int
 ) -> None:
-    from wsi_minugan.cli import main
+    from minugan_cli import main
 
     def refuse(path: Path, data: bytes) -> None:
         number = getattr(errno, code)

@@ -89,10 +89,10 @@ def test_the_doctor_names_what_does_not_load(
 ) -> None:
     import sys
 
-    from wsi_minugan.cli import looking
+    from minugan_cli import inspection
 
     monkeypatch.setitem(sys.modules, name, None)
-    assert looking.doctor() == 1
+    assert inspection.doctor() == 1
     assert f"FIX  {words}" in capsys.readouterr().out
 
 
@@ -126,7 +126,7 @@ def change_tissue(slide_folder: Path) -> None:
 def test_verify_names_a_manifest_that_was_changed(
     finished: Path, tmp_path: Path, ledger_of_before: bool
 ) -> None:
-    from minugan_jobs.look import verify_run
+    from minugan_jobs.state.status import verify_run
 
     out = tmp_path / "copy"
     shutil.copytree(finished, out)
@@ -212,7 +212,7 @@ def test_a_scheduler_that_does_not_answer_is_told(run_command, tmp_path: Path, s
 
 
 def test_slides_are_watched_until_they_have_settled(tmp_path: Path) -> None:
-    from minugan_jobs.arrivals import Arrivals
+    from minugan_jobs.watcher import Arrivals
 
     clock = [0.0]
     arrivals = Arrivals(tmp_path, 10, lambda: clock[0])
@@ -231,7 +231,7 @@ def test_slides_are_watched_until_they_have_settled(tmp_path: Path) -> None:
 
 
 def test_a_slide_of_several_files_has_settled_when_all_of_them_have(tmp_path: Path) -> None:
-    from minugan_jobs.arrivals import Arrivals
+    from minugan_jobs.watcher import Arrivals
 
     clock = [0.0]
     arrivals = Arrivals(tmp_path, 10, lambda: clock[0])
@@ -253,10 +253,10 @@ def test_a_slide_of_several_files_has_settled_when_all_of_them_have(tmp_path: Pa
 def test_one_mitosis_of_one_slide_is_told_as_one(
     run_command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from minugan_jobs.engine import Event
-    from minugan_jobs.work import Outcome
+    from minugan_cli.progress import Progress
+    from minugan_jobs.scheduler import Event
+    from minugan_jobs.worker import Outcome
 
-    from wsi_minugan.cli.progress import Progress
     from wsi_minugan.outputs.models import SlideState
 
     mark = '{"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}, "properties": {}}'

@@ -9,7 +9,7 @@ import pytest
 
 from tests.test_docs import ROOT, commands
 
-MAINS = {"wsi-minugan": "wsi_minugan.cli.main", "minugan-train": "minugan_training.cli"}
+MAINS = {"wsi-minugan": "minugan_cli.main", "minugan-train": "minugan_training.cli.main"}
 
 
 def run(line: str, folder: Path) -> None:

@@ -24,7 +24,7 @@ def test_every_training_command_names_what_there_is(tmp_path: Path) -> None:
         words = line.split()
         helped = [*words[: 3 if words[1] == "data" else 2], "--help"]
         done = subprocess.run(
-            [sys.executable, "-c", "from minugan_training.cli import main; main()", *helped[1:]],
+            [sys.executable, "-c", "from minugan_training.cli.main import main; main()", *helped[1:]],
             capture_output=True,
             text=True,
             check=False,

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from wsi_minugan.config import RunSettings
-from wsi_minugan.estimate import BEYOND_FORWARD_S, SECOND_LOOKS, seconds_per_patch
 from wsi_minugan.minugan import predictor
 from wsi_minugan.minugan.bundle import find_bundle, load_bundle
+from wsi_minugan.pipeline.estimate import BEYOND_FORWARD_S, SECOND_LOOKS, seconds_per_patch
 
 
 def test_the_expected_time_is_that_of_one_batch_after_one_to_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,7 +20,7 @@ def test_the_expected_time_is_that_of_one_batch_after_one_to_warm_up(monkeypatch
             calls.append(patches.shape)
 
     monkeypatch.setattr(predictor, "Predictor", Slow)
-    monkeypatch.setattr("wsi_minugan.estimate.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("wsi_minugan.pipeline.estimate.time.perf_counter", lambda: next(clock))
     settings = RunSettings(batch_size=64, threads=2)
     bundle = load_bundle(find_bundle("default"))
     found = seconds_per_patch(bundle, settings, "cpu")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from wsi_minugan.geometry import analysis_frame, blocks_of
-from wsi_minugan.plan import SlidePlan
+from wsi_minugan.pipeline.plan import SlidePlan
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideInfo
 from wsi_minugan.slides.tissue import TissueMask

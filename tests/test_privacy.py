@@ -16,9 +16,9 @@ import zarr
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.geometry import Box
-from wsi_minugan.plan import PLAN_FILE, open_reader, plan_slide, save_plan
-from wsi_minugan.slides.drawn import Drawing
+from wsi_minugan.pipeline.plan import PLAN_FILE, open_reader, plan_slide, save_plan
 from wsi_minugan.slides.inputs import SlideInput
+from wsi_minugan.slides.synthetic import Drawing
 
 SECRET, DATE, DAY = "Zyxomma-Petiolatum", "07/13/31", "1931:07:13 01:02:03"
 NOTES = (

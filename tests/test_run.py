@@ -18,7 +18,7 @@ from ome_zarr_models.v05.image_label import ImageLabel
 from wsi_minugan import schemas
 from wsi_minugan.minugan.bundle import BUNDLED
 from wsi_minugan.outputs.manifest import verify
-from wsi_minugan.slides.drawn import Drawing
+from wsi_minugan.slides.synthetic import Drawing
 
 ID = "drawn slide"
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from minugan_jobs.arrivals import Arrivals
+from minugan_cli import monitoring, running
+from minugan_jobs.watcher import Arrivals
 
-from wsi_minugan.cli import running, watching
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError, LockedError, MinuganError, ModelError
 
@@ -26,8 +26,8 @@ def watched(
         return outcome
 
     monkeypatch.setattr(running, "run_slides", run_slides)
-    monkeypatch.setattr(watching, "_AGAIN_S", 0.01)
-    return watching.watch(folder, folder / "out", None, {}, 0.02, once), seen
+    monkeypatch.setattr(monitoring, "_AGAIN_S", 0.01)
+    return monitoring.watch(folder, folder / "out", None, {}, 0.02, once), seen
 
 
 def test_a_slide_that_was_completed_later_is_taken_again_once_it_has_settled(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_retry_that_is_stopped_begins_no_further_part(
 
     monkeypatch.setattr(running, "run_slides", run_slides)
     groups = [('{"device": "cpu"}', []), ('{"device": "auto"}', [])]
-    monkeypatch.setattr("minugan_jobs.outfolder.unfinished", lambda out: groups)
+    monkeypatch.setattr("minugan_jobs.state.output_folder.unfinished", lambda out: groups)
     assert running.retry(tmp_path) == 143
     assert begun == ["cpu"]
 
@@ -105,7 +105,7 @@ def test_a_watch_that_ends_after_one_batch_ends_with_its_error(
 
 def test_a_watch_with_a_model_that_there_is_not_does_not_begin(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
-        watching.watch(tmp_path, tmp_path / "o", None, {"model": "none"}, 1, False)
+        monitoring.watch(tmp_path, tmp_path / "o", None, {"model": "none"}, 1, False)
 
 
 def test_a_folder_that_cannot_be_read_is_told_once_until_it_can_and_an_empty_one_is_no_trouble(
@@ -121,7 +121,7 @@ def test_a_folder_that_cannot_be_read_is_told_once_until_it_can_and_an_empty_one
 
     for times in (1, 2):
         with monkeypatch.context() as patched:
-            patched.setattr("minugan_jobs.arrivals.expand_inputs", away)
+            patched.setattr("minugan_jobs.watcher.expand_inputs", away)
             assert arrivals.settled() == arrivals.settled() == ()
         assert told == ["It cannot be read."] * times
         assert arrivals.settled() == ()

@@ -26,28 +26,28 @@ import numpy as np
 from common import run_as_worker
 
 STEPS = (
-    "wsi_minugan.pipeline:_read_strip",
-    "wsi_minugan.pipeline:coverage_of",
-    "wsi_minugan.pipeline:label_objects",
-    "wsi_minugan.pipeline:find_runs",
-    "wsi_minugan.pipeline:measure_objects",
-    "wsi_minugan.pipeline:outlines",
-    "wsi_minugan.pipeline:_numbered",
+    "wsi_minugan.pipeline.stages:_read_strip",
+    "wsi_minugan.pipeline.stages:coverage_of",
+    "wsi_minugan.pipeline.stages:label_objects",
+    "wsi_minugan.pipeline.stages:find_runs",
+    "wsi_minugan.pipeline.stages:measure_objects",
+    "wsi_minugan.pipeline.stages:outlines",
+    "wsi_minugan.pipeline.stages:_numbered",
     "wsi_minugan.segmentation.blend:Blender.add",
     "wsi_minugan.segmentation.blend:Blender.scores",
     "wsi_minugan.segmentation.classes:class_map",
     "wsi_minugan.segmentation.masks:write_block",
     "wsi_minugan.segmentation.masks:build_pyramid",
-    "wsi_minugan.scratch:Scratch.save_block",
-    "wsi_minugan.scratch:Scratch.save_patch",
-    "wsi_minugan.scratch:Scratch.load_patch",
-    "wsi_minugan.scratch:Scratch.load_classes",
-    "wsi_minugan.scratch:Scratch.load_runs",
-    "wsi_minugan.segmentation.runs:Runs.paint",
-    "wsi_minugan.scratch:Scratch.load_shapes",
-    "wsi_minugan.finish:_write_mitoses",
-    "wsi_minugan.finish:write_nuclei",
-    "wsi_minugan.finish:_draw",
+    "wsi_minugan.pipeline.scratch:Scratch.save_block",
+    "wsi_minugan.pipeline.scratch:Scratch.save_patch",
+    "wsi_minugan.pipeline.scratch:Scratch.load_patch",
+    "wsi_minugan.pipeline.scratch:Scratch.load_classes",
+    "wsi_minugan.pipeline.scratch:Scratch.load_runs",
+    "wsi_minugan.segmentation.run_lengths:Runs.paint",
+    "wsi_minugan.pipeline.scratch:Scratch.load_shapes",
+    "wsi_minugan.pipeline.results:_write_mitoses",
+    "wsi_minugan.pipeline.results:write_nuclei",
+    "wsi_minugan.pipeline.results:_draw",
 )
 
 
@@ -122,7 +122,7 @@ class Replay:
 
 def one_pass(job: Any, replay: Replay, clock: Clock) -> int:
     """Run every stage of a slide and return its number of blocks."""
-    from minugan_jobs.work import Bench
+    from minugan_jobs.worker import Bench
 
     bench = Bench()
     bench.setup(None)
@@ -139,12 +139,12 @@ def one_pass(job: Any, replay: Replay, clock: Clock) -> int:
 
 def prepared(arguments: argparse.Namespace, folder: Path) -> Any:
     """Return the job: the given slide, or a drawn one as large as a block."""
-    from minugan_jobs.work import Job
+    from minugan_jobs.worker import Job
 
     from wsi_minugan.config import RunSettings
     from wsi_minugan.minugan.bundle import find_bundle
-    from wsi_minugan.slides.drawn import Drawing, write_slide
     from wsi_minugan.slides.inputs import SlideInput
+    from wsi_minugan.slides.synthetic import Drawing, write_slide
 
     slide = arguments.slide
     if slide is None:

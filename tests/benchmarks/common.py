@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-from minugan_jobs.cluster import MALLOC
+from minugan_jobs.clusters.cluster import MALLOC
 
 
 def run_as_worker(main: Callable[[], None]) -> None:
@@ -21,13 +21,13 @@ def run_as_worker(main: Callable[[], None]) -> None:
 
 def run_command(arguments: list[str], workers: int = 1) -> list[str]:
     """Return the call of `wsi-minugan` with these arguments in this environment."""
-    code = "from wsi_minugan.cli.main import main; main()"
+    code = "from minugan_cli.main import main; main()"
     return [sys.executable, "-c", code, *arguments, "--workers", str(workers), "--quiet"]
 
 
 def drawn_slide(folder: Path, side: int, tissue: float) -> Path:
     """Draw a slide; one of 60,000 px takes minutes."""
-    from wsi_minugan.slides.drawn import Drawing, write_slide
+    from wsi_minugan.slides.synthetic import Drawing, write_slide
 
     path = folder / f"{side}.tiff"
     write_slide(path, Drawing(side, side, tissue_fraction=tissue, mitoses=50))

@@ -32,7 +32,7 @@ def ms_a_patch(run: Callable[[], object], patches: int) -> float:
 def patches_of(slide: Path, count: int) -> np.ndarray:
     """Return patches of a slide's tissue, spread over it, ``(n, 256, 256, 3)``."""
     from wsi_minugan.config import RunSettings
-    from wsi_minugan.plan import open_reader, plan_slide
+    from wsi_minugan.pipeline.plan import open_reader, plan_slide
     from wsi_minugan.slides.analysis import AnalysisView
     from wsi_minugan.slides.inputs import SlideInput
 
@@ -47,7 +47,7 @@ def patches_of(slide: Path, count: int) -> np.ndarray:
 
 def main() -> None:
     import torch
-    from minugan_training.metrics import dice
+    from minugan_training.evaluation.metrics import dice
 
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
     from wsi_minugan.minugan.generator import Generator

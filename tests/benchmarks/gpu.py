@@ -28,7 +28,7 @@ def busy_percent(stop: threading.Event, found: list[float]) -> None:
 
 
 def main() -> None:
-    from minugan_jobs.work import Bench, Job
+    from minugan_jobs.worker import Bench, Job
 
     from wsi_minugan.config import RunSettings
     from wsi_minugan.minugan.bundle import find_bundle

@@ -28,7 +28,7 @@ def seconds_a_patch(predictor: Any, patches: np.ndarray, times: int) -> float:
 
 
 def main() -> None:
-    from minugan_jobs.work import Bench, Job
+    from minugan_jobs.worker import Bench, Job
 
     from wsi_minugan.config import RunSettings
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle

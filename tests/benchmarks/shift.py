@@ -14,7 +14,7 @@ import zarr
 
 
 def classes_of(path: Path, out: Path, mpp: float, model: str) -> np.ndarray:
-    from minugan_jobs.work import Bench, Job
+    from minugan_jobs.worker import Bench, Job
 
     from wsi_minugan.config import RunSettings
     from wsi_minugan.minugan.bundle import find_bundle
@@ -31,7 +31,7 @@ def classes_of(path: Path, out: Path, mpp: float, model: str) -> np.ndarray:
 
 
 def main() -> None:
-    from minugan_training.metrics import dice
+    from minugan_training.evaluation.metrics import dice
 
     from wsi_minugan.geometry import Box
     from wsi_minugan.slides.opening import open_slide

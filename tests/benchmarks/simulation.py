@@ -22,12 +22,12 @@ from pathlib import Path
 import dask
 import psutil
 from distributed import Client, Scheduler, Worker, WorkerPlugin
-from minugan_jobs.cluster import _DASK
-from minugan_jobs.deaths import tell_begun
-from minugan_jobs.engine import Engine, Event
-from minugan_jobs.ledger import Ledger, SlideRecord
-from minugan_jobs.supply import InPlace
-from minugan_jobs.work import Bench, Job, Outcome, Planned, Stage
+from minugan_jobs.clusters.cluster import _DASK
+from minugan_jobs.clusters.worker_failures import tell_begun
+from minugan_jobs.scheduler import Engine, Event
+from minugan_jobs.staging import InPlace
+from minugan_jobs.state.ledger import Ledger, SlideRecord
+from minugan_jobs.worker import Bench, Job, Outcome, Planned, Stage
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.outputs.models import SlideState

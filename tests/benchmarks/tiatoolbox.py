@@ -85,7 +85,7 @@ def forward_ms(model: Path) -> float:
 
 
 def main() -> None:
-    from wsi_minugan.slides.drawn import Drawing, write_slide
+    from wsi_minugan.slides.synthetic import Drawing, write_slide
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=10240)

@@ -9,25 +9,25 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
-import minugan_jobs.batch
+import minugan_jobs.run
 import numpy as np
 import pytest
 from distributed import LocalCluster
-from minugan_jobs.batch import _to_do, run_batch
-from minugan_jobs.engine import Event
-from minugan_jobs.ledger import SlideRecord
-from minugan_jobs.work import Bench, Job, Stage
+from minugan_jobs.run import _to_do, run_batch
+from minugan_jobs.scheduler import Event
+from minugan_jobs.state.ledger import SlideRecord
+from minugan_jobs.worker import Bench, Job, Stage
 
-import wsi_minugan.plan
+import wsi_minugan.pipeline.plan
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import OutputError, SlideUnreadableError
 from wsi_minugan.minugan.bundle import BUNDLED
 from wsi_minugan.outputs import atomic, manifest
-from wsi_minugan.plan import fingerprint
-from wsi_minugan.slides.drawn import Drawing, write_slide
+from wsi_minugan.pipeline.plan import fingerprint
 from wsi_minugan.slides.files import file_state
 from wsi_minugan.slides.guarded import Patience
 from wsi_minugan.slides.inputs import SlideInput
+from wsi_minugan.slides.synthetic import Drawing, write_slide
 
 Run = Callable[..., "CompletedProcess[str]"]
 
@@ -156,12 +156,12 @@ def test_a_slide_changed_anywhere_has_another_fingerprint(tmp_path: Path) -> Non
 
 
 def test_a_slow_line_is_not_taken_for_one_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, read = tmp_path / "s.tiff", wsi_minugan.plan._sample
+    path, read = tmp_path / "s.tiff", wsi_minugan.pipeline.plan._sample
     path.write_bytes(bytes(100))
     before = fingerprint(path)
-    monkeypatch.setattr(wsi_minugan.plan, "_sample", lambda *a: (time.sleep(0.02), read(*a))[1])
+    monkeypatch.setattr(wsi_minugan.pipeline.plan, "_sample", lambda *a: (time.sleep(0.02), read(*a))[1])
     assert fingerprint(path, stall_s=0.8) == before  # more than that in all
-    monkeypatch.setattr(wsi_minugan.plan, "_sample", lambda *a: time.sleep(2))
+    monkeypatch.setattr(wsi_minugan.pipeline.plan, "_sample", lambda *a: time.sleep(2))
     with pytest.raises(SlideUnreadableError, match=r"did not answer for 0\.2 s"):
         fingerprint(path, stall_s=0.2)
 
@@ -201,8 +201,8 @@ def test_a_batch_that_goes_on_does_not_wait_for_its_report_and_looks_only_at_wha
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     happened: list[str] = []
-    write = minugan_jobs.batch.write_report
-    monkeypatch.setattr(minugan_jobs.batch, "write_report", lambda *a: (happened.append("report"), write(*a)))
+    write = minugan_jobs.run.write_report
+    monkeypatch.setattr(minugan_jobs.run, "write_report", lambda *a: (happened.append("report"), write(*a)))
     slides = []
     for name in "ab":
         (tmp_path / f"{name}.svs").write_text("no slide")

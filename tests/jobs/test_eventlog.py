@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from minugan_jobs.eventlog import EventLog
+from minugan_jobs.state.event_log import EventLog
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from minugan_jobs.batch import _request
-from minugan_jobs.work import Job, work_key
+from minugan_jobs.run import _request
+from minugan_jobs.worker import Job, work_key
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.minugan.bundle import BUNDLED, load_bundle

@@ -14,13 +14,13 @@ from typing import IO
 import psutil
 import pytest
 
-from wsi_minugan.slides.drawn import Drawing, write_slide
+from wsi_minugan.slides.synthetic import Drawing, write_slide
 
 KILLS = 8
 
 
 def start(slides: Path, out: Path, told: int | IO[bytes] = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-    code = "from wsi_minugan.cli.main import main; main()"
+    code = "from minugan_cli.main import main; main()"
     call = [
         sys.executable,
         "-c",

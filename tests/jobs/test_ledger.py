@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minugan_jobs.ledger import LEDGER, VERSION, Ledger
-from minugan_jobs.lock import OWNER, held, hold
-from minugan_jobs.look import status_of
+from minugan_jobs.state.ledger import LEDGER, VERSION, Ledger
+from minugan_jobs.state.lock import OWNER, held, hold
+from minugan_jobs.state.status import status_of
 
 from wsi_minugan.errors import DiskFullError, LockedError, OutputError
 from wsi_minugan.outputs.models import SlideState

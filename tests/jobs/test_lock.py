@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from minugan_jobs.lock import LOCK, OWNER, held, hold
+from minugan_jobs.state.lock import LOCK, OWNER, held, hold
 
 from wsi_minugan.errors import LockedError, MinuganError, OutputError
 
@@ -30,7 +30,7 @@ def test_a_run_that_was_refused_did_not_end_without_notice(tmp_path: Path, error
 
 def test_a_run_that_was_killed_is_told_and_its_lock_taken_over(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom minugan_jobs.lock import hold\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom minugan_jobs.state.lock import hold\n"
         "with hold(Path(sys.argv[1])):\n    os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode < 0

@@ -11,9 +11,9 @@ import threading
 from functools import partial
 from pathlib import Path
 
-import minugan_jobs.batch
-import minugan_jobs.cluster
-import minugan_jobs.space
+import minugan_jobs.clusters.cluster
+import minugan_jobs.run
+import minugan_jobs.state.disk_space
 import numpy as np
 import pytest
 import tifffile
@@ -21,18 +21,19 @@ import zarr
 from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minugan_jobs.batch import failures, run_batch
-from minugan_jobs.cluster import open_cluster, uses_gpu, worker_count
-from minugan_jobs.clusterfile import load_cluster, start_cluster
-from minugan_jobs.ledger import SlideRecord
-from minugan_jobs.space import check_space, space_warning
-from minugan_jobs.supply import Staged, open_supply
+from minugan_jobs.clusters.cluster import open_cluster, uses_gpu, worker_count
+from minugan_jobs.clusters.cluster_file import load_cluster, start_cluster
+from minugan_jobs.run import failures, run_batch
+from minugan_jobs.staging import Staged, open_supply
+from minugan_jobs.state.disk_space import check_space, space_warning
+from minugan_jobs.state.ledger import SlideRecord
+from minugan_jobs.worker import Bench
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import ClusterError, InputError, OutputError, SettingsError
-from wsi_minugan.slides.drawn import Drawing, write_slide
 from wsi_minugan.slides.guarded import Patience
 from wsi_minugan.slides.inputs import SlideInput
+from wsi_minugan.slides.synthetic import Drawing, write_slide
 
 ROOT = Path(__file__).parents[2]
 
@@ -226,7 +227,7 @@ def test_the_command_at_the_end_is_also_told_of_a_run_that_broke_off(
     def gone(*_: object) -> None:
         raise ClusterError("The Dask scheduler is gone.")
 
-    monkeypatch.setattr(minugan_jobs.batch, "open_cluster", gone)
+    monkeypatch.setattr(minugan_jobs.run, "open_cluster", gone)
     out, told = tmp_path / "o", tmp_path / "told"
     code = f"import os, pathlib; pathlib.Path({str(told)!r}).write_text(os.environ['WSI_MINUGAN_STATUS'])"
     settings = RunSettings(on_finish=shlex.join([sys.executable, "-c", code]))
@@ -240,13 +241,13 @@ def test_the_command_at_the_end_is_also_told_of_a_run_that_broke_off(
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with (
         pytest.raises(InputError, match="no address"),
-        open_cluster(RunSettings(scheduler=address)),
+        open_cluster(RunSettings(scheduler=address), Bench()),
     ):
         pass
 
 
 def test_one_process_has_the_gpu_that_auto_finds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(minugan_jobs.cluster, "has_gpu", lambda: True)
+    monkeypatch.setattr(minugan_jobs.clusters.cluster, "has_gpu", lambda: True)
     assert worker_count(RunSettings()) == 1
     assert worker_count(RunSettings(workers=3)) == 3
     assert worker_count(RunSettings(device="cpu")) >= 1
@@ -265,7 +266,7 @@ def test_a_disk_that_fills_up_fails_the_slides_and_the_ledger_says_so(
 ) -> None:
     path = tmp_path / "s.tiff"
     write_slide(path, Drawing(300, 300, mitoses=1))
-    monkeypatch.setattr(minugan_jobs.space, "KEPT_FREE_BYTES", 10**18)
+    monkeypatch.setattr(minugan_jobs.state.disk_space, "KEPT_FREE_BYTES", 10**18)
     with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster, Client(cluster):
         run = RunSettings(scheduler=cluster.scheduler_address)
         result = run_batch([SlideInput("s", path)], tmp_path / "my results", run, lambda event: None)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minugan_jobs.ledger import Ledger
-from minugan_jobs.outfolder import KEY_FILE, name_slides, prepare_folder, slides_of, unnamed
+from minugan_jobs.state.ledger import Ledger
+from minugan_jobs.state.output_folder import KEY_FILE, name_slides, prepare_folder, slides_of, unnamed
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import OutputError

@@ -12,10 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 from distributed import Client, LocalCluster
-from minugan_jobs.cluster import open_cluster
+from minugan_jobs.clusters.cluster import open_cluster
+from minugan_jobs.worker import Bench
 
 from wsi_minugan.config import RunSettings
-from wsi_minugan.slides.drawn import Drawing, write_slide
+from wsi_minugan.slides.synthetic import Drawing, write_slide
 
 
 class Outside:
@@ -45,7 +46,7 @@ class Outside:
 
     def run(self, slides: Path, out: Path, *options: str) -> subprocess.Popen[str]:
         """Start a run of the command line on this scheduler."""
-        code = "from wsi_minugan.cli.main import main; main()"
+        code = "from minugan_cli.main import main; main()"
         call = [sys.executable, "-c", code, "run", slides, "-o", out, "--scheduler", self.address, "--quiet"]
         return subprocess.Popen(
             [*map(str, call), "--block", "512", *options],
@@ -100,8 +101,8 @@ def test_a_scheduler_that_goes_on_keeps_no_bench_of_a_run_and_that_of_another_st
                 n for n in worker.plugins if "run" in n
             }
 
-        with open_cluster(settings, "run 1"):
-            with open_cluster(settings, "run 2"):
+        with open_cluster(settings, Bench("run 1")):
+            with open_cluster(settings, Bench("run 2")):
                 assert benches() == ({"run 1", "run 2"}, {"run 1", "run 2"})
             assert benches() == ({"run 1"}, {"run 1"})
         assert benches() == (set(), set())

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from minugan_jobs.ledger import Ledger
+from minugan_jobs.state.ledger import Ledger
 
 from wsi_minugan.errors import OutputError
-from wsi_minugan.slides.drawn import Drawing, write_slide
+from wsi_minugan.slides.synthetic import Drawing, write_slide
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,7 +96,7 @@ def test_a_batch_on_slurm_survives_a_cancelled_job(tmp_path: Path, slurm: None, 
         yaml.safe_dump({"kind": "slurm", "workers": {"minimum": 2, "maximum": 2}, "options": options})
     )
     out = tmp_path / "o"
-    code = "from wsi_minugan.cli.main import main; main()"
+    code = "from minugan_cli.main import main; main()"
     call = [sys.executable, "-c", code, "run", tmp_path / "slides", "-o", out, "--block", "512"]
     with (tmp_path / "output").open("w") as output:
         run = subprocess.Popen(

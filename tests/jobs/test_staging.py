@@ -4,21 +4,21 @@ import contextlib
 import time
 from pathlib import Path
 
-import minugan_jobs.supply
+import minugan_jobs.staging
 import pytest
 from distributed import LocalCluster
-from minugan_jobs.batch import failures, run_batch
-from minugan_jobs.engine import Event
-from minugan_jobs.ledger import SlideRecord
-from minugan_jobs.space import KEPT_FREE_BYTES
-from minugan_jobs.supply import Supplied, Supply, open_supply
-from minugan_jobs.work import Bench, Job
+from minugan_jobs.run import failures, run_batch
+from minugan_jobs.scheduler import Event
+from minugan_jobs.staging import Supplied, Supply, open_supply
+from minugan_jobs.state.disk_space import KEPT_FREE_BYTES
+from minugan_jobs.state.ledger import SlideRecord
+from minugan_jobs.worker import Bench, Job
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import OutputError, SlideError
 from wsi_minugan.minugan.bundle import BUNDLED
-from wsi_minugan.slides.drawn import Drawing, write_slide
 from wsi_minugan.slides.inputs import SlideInput
+from wsi_minugan.slides.synthetic import Drawing, write_slide
 
 
 def record(path: Path, status: str = "pending", size: int = 100) -> SlideRecord:
@@ -59,7 +59,7 @@ def test_a_local_slide_may_be_named_as_it_likes(tmp_path: Path) -> None:
 
 
 def test_no_more_is_copied_than_the_disk_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(minugan_jobs.supply, "_emptied", lambda folder: KEPT_FREE_BYTES + 150)
+    monkeypatch.setattr(minugan_jobs.staging, "_emptied", lambda folder: KEPT_FREE_BYTES + 150)
     batch = [record(tmp_path / f"s{k}.svs") for k in range(2)]
     with open_supply(batch, tmp_path / "copies", "run", 200) as supply:
         first = taken(supply)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from minugan_jobs.ledger import SlideRecord
-from minugan_jobs.supply import Supplied, Supply, open_supply
+from minugan_jobs.staging import Supplied, Supply, open_supply
+from minugan_jobs.state.ledger import SlideRecord
 
 from wsi_minugan.slides.inputs import SlideInput
 

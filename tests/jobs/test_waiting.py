@@ -8,17 +8,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import minugan_jobs.engine
-import minugan_jobs.submission
-import minugan_jobs.waiting
+import minugan_jobs.clusters.slurm
+import minugan_jobs.clusters.worker_wait
+import minugan_jobs.scheduler
 import pytest
 import yaml
 from distributed import Client, LocalCluster
-from minugan_jobs.clusterfile import load_cluster, start_cluster
-from minugan_jobs.engine import Engine
-from minugan_jobs.ledger import Ledger, SlideRecord
-from minugan_jobs.supply import InPlace
-from minugan_jobs.work import Job
+from minugan_jobs.clusters.cluster_file import load_cluster, start_cluster
+from minugan_jobs.scheduler import Engine
+from minugan_jobs.staging import InPlace
+from minugan_jobs.state.ledger import Ledger, SlideRecord
+from minugan_jobs.worker import Job
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.slides.inputs import SlideInput
@@ -70,7 +70,7 @@ def test_a_cluster_whose_jobs_are_all_refused_ends_the_run_with_the_cause(
 def test_a_job_that_is_refused_after_others_were_taken_is_told_and_asked_for_again(
     slurm: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(minugan_jobs.submission, "_AGAIN_S", 0.2)
+    monkeypatch.setattr(minugan_jobs.clusters.slurm, "_AGAIN_S", 0.2)
     door = slurm.parent / "commands" / "open"
     door.touch()
     cluster = start_cluster(load_cluster(slurm), {})
@@ -91,9 +91,9 @@ def test_a_job_that_is_refused_after_others_were_taken_is_told_and_asked_for_aga
 def test_work_without_a_worker_is_told_again_and_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, outside: bool
 ) -> None:
-    monkeypatch.setattr(minugan_jobs.waiting, "_FIRST_S", 0.2)
-    monkeypatch.setattr(minugan_jobs.waiting, "_AGAIN_S", 0.2)
-    monkeypatch.setattr(minugan_jobs.engine, "_COUNT_WORKERS_S", 0.05)
+    monkeypatch.setattr(minugan_jobs.clusters.worker_wait, "_FIRST_S", 0.2)
+    monkeypatch.setattr(minugan_jobs.clusters.worker_wait, "_AGAIN_S", 0.2)
+    monkeypatch.setattr(minugan_jobs.scheduler, "_COUNT_WORKERS_S", 0.05)
     ledger = Ledger(tmp_path)
     ledger.add_slides([SlideInput("s", Path("/s.svs"))])
     told = threading.Event()

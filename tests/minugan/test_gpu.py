@@ -9,7 +9,7 @@ import torch
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 from wsi_minugan.minugan.predictor import Predictor
-from wsi_minugan.pipeline import _rows, _strips
+from wsi_minugan.pipeline.stages import _rows, _strips
 from wsi_minugan.segmentation.grid import PatchGrid
 from wsi_minugan.slides.analysis import AnalysisView
 from wsi_minugan.slides.opening import open_slide

@@ -18,7 +18,7 @@ from wsi_minugan.minugan.generator import Generator, load_ordered
 from wsi_minugan.minugan.ink import ink_in
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.minugan.scoring import by_squares, from_squares
-from wsi_minugan.slides.drawn import Drawing
+from wsi_minugan.slides.synthetic import Drawing
 
 THRESHOLDS = {
     "mitosis": 0.5,

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from minugan_jobs.space import check_space
+from minugan_jobs.state.disk_space import check_space
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import RETRY, OutputError
 from wsi_minugan.geometry import Box
 from wsi_minugan.outputs.atomic import write_text
-from wsi_minugan.pipeline import prepare_store
-from wsi_minugan.plan import SlidePlan, open_reader, plan_slide, save_plan
-from wsi_minugan.scratch import WORK, Scratch
+from wsi_minugan.pipeline.plan import SlidePlan, open_reader, plan_slide, save_plan
+from wsi_minugan.pipeline.scratch import WORK, Scratch
+from wsi_minugan.pipeline.stages import prepare_store
 from wsi_minugan.segmentation import masks
 from wsi_minugan.slides.inputs import SlideInput
 

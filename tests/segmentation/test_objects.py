@@ -13,7 +13,7 @@ from skimage.measure import label, regionprops
 from wsi_minugan.geometry import Box
 from wsi_minugan.segmentation.objects import SlideObjects, label_objects, measure_objects, merge_objects
 from wsi_minugan.segmentation.outlines import outlines, to_level0
-from wsi_minugan.segmentation.runs import find_runs, joined
+from wsi_minugan.segmentation.run_lengths import find_runs, joined
 
 masks = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(
     lambda s: arrays(np.bool_, s, elements=st.booleans(), fill=st.booleans())

@@ -8,10 +8,10 @@ import pytest
 
 from wsi_minugan.errors import SlideUnreadableError
 from wsi_minugan.geometry import Box
-from wsi_minugan.slides.drawn import Drawing
 from wsi_minugan.slides.inputs import expand_inputs
 from wsi_minugan.slides.opening import open_slide
 from wsi_minugan.slides.reader import resolve_mpp
+from wsi_minugan.slides.synthetic import Drawing
 
 pydicom = pytest.importorskip("pydicom", reason="needs pydicom, of the extra [dev]")
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError, SlideUnreadableError
-from wsi_minugan.plan import open_reader
+from wsi_minugan.pipeline.plan import open_reader
 from wsi_minugan.slides.guarded import Patience
 from wsi_minugan.slides.inputs import expand_inputs, safe_name
 

@@ -19,10 +19,10 @@ from wsi_minugan.errors import (
 )
 from wsi_minugan.geometry import Box, analysis_frame
 from wsi_minugan.slides.analysis import AnalysisView, reduced
-from wsi_minugan.slides.drawn import Drawing, write_slide
 from wsi_minugan.slides.opening import open_slide
 from wsi_minugan.slides.openslide_reader import OpenSlideReader
 from wsi_minugan.slides.reader import SlideInfo, resolve_mpp
+from wsi_minugan.slides.synthetic import Drawing, write_slide
 from wsi_minugan.slides.tiff_reader import TiffReader
 from wsi_minugan.slides.tissue import TissueMask, find_tissue, is_dark_field, tissue_of
 
@@ -276,7 +276,7 @@ def test_opening_a_file_that_does_not_answer_is_given_up(tmp_path: Path) -> None
     import os
 
     from wsi_minugan.config import RunSettings
-    from wsi_minugan.plan import open_reader
+    from wsi_minugan.pipeline.plan import open_reader
 
     path = tmp_path / "stalled.svs"
     os.mkfifo(path)  # opening it waits for a writer that never comes

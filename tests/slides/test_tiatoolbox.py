@@ -11,9 +11,9 @@ import zarr
 
 from wsi_minugan.errors import MppError, NotBrightfieldError, SlideUnreadableError
 from wsi_minugan.geometry import Box
-from wsi_minugan.slides.drawn import Drawing
 from wsi_minugan.slides.opening import open_slide
 from wsi_minugan.slides.reader import resolve_mpp
+from wsi_minugan.slides.synthetic import Drawing
 
 pytestmark = pytest.mark.tiatoolbox
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from minugan_training.fit import fit
-from minugan_training.sampling import Batch, Sampler
+from minugan_training.fitting.fit import fit
+from minugan_training.fitting.state import TrainingState, start
+from minugan_training.fitting.step import train_step
+from minugan_training.sampling.sampler import Batch, Sampler
 from minugan_training.settings import Experiment
-from minugan_training.state import TrainingState, start
-from minugan_training.step import train_step
 
 from tests.training.test_data import pool
 from tests.training.test_fit import settings

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from minugan_training.check import problems_of
-from minugan_training.index import Entry
+from minugan_training.data.check import problems_of
+from minugan_training.data.index import Entry
 
 from tests.training.test_data import write
 

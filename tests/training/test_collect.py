@@ -8,12 +8,12 @@ import jsonschema
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from minugan_training.check import problems_of
-from minugan_training.cli import app
-from minugan_training.collect import import_set
-from minugan_training.index import Entry, read_index
-from minugan_training.schema import index_schema
-from minugan_training.truth import load_sample
+from minugan_training.cli.main import app
+from minugan_training.data.check import problems_of
+from minugan_training.data.index import Entry, read_index
+from minugan_training.data.index_schema import index_schema
+from minugan_training.data.labels import load_sample
+from minugan_training.importing.collect import import_set
 
 from tests.training.test_data import published, write
 from tests.training.test_importers import shared

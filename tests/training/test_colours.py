@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from minugan_training.check import problems_of
-from minugan_training.cli import app
-from minugan_training.colours import sharpness_of
-from minugan_training.images import soften_colours
-from minugan_training.index import Entry, points_text, write_index
-from minugan_training.truth import load_sample
+from minugan_training.cli.main import app
+from minugan_training.data.check import problems_of
+from minugan_training.data.colours import sharpness_of
+from minugan_training.data.images import soften_colours
+from minugan_training.data.index import Entry, points_text, write_index
+from minugan_training.data.labels import load_sample
 
 from tests.training.test_data import write
 

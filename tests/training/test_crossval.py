@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minugan_training.charts import draw_charts
-from minugan_training.crossval import crossvalidate, folds_of
-from minugan_training.index import Entry
-from minugan_training.paper import load_results, summary_rows
-from minugan_training.pictures import draw_pictures
-from minugan_training.sampling import Pool
+from minugan_training.data.index import Entry
+from minugan_training.paper.charts import draw_charts
+from minugan_training.paper.cross_validation import crossvalidate, folds_of
+from minugan_training.paper.pictures import draw_pictures
+from minugan_training.paper.tables import load_results, summary_rows
+from minugan_training.sampling.sampler import Pool
 from minugan_training.settings import Experiment, Losses
 
 from tests.training.test_data import experiment, pool

@@ -7,20 +7,20 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from minugan_training.check import problems_of
-from minugan_training.importers import IMPORTERS, import_data
-from minugan_training.index import Entry, read_index, write_index
-from minugan_training.layouts import import_folder
-from minugan_training.metrics import dice
-from minugan_training.sampling import Pool, Sampler, dark_places
+from minugan_training.data.check import problems_of
+from minugan_training.data.index import Entry, read_index, write_index
+from minugan_training.data.labels import BOUNDARY, MITOSES, NUCLEI, UNKNOWN, load_sample, mitosis_truth
+from minugan_training.data.weak_labels import weak_outlines
+from minugan_training.evaluation.metrics import dice
+from minugan_training.evaluation.weak_scores import outline_scores
+from minugan_training.importing.importers import IMPORTERS, import_data
+from minugan_training.importing.layouts import import_folder
+from minugan_training.sampling.sampler import Pool, Sampler, dark_places
 from minugan_training.settings import Augmentation, Experiment, Source
-from minugan_training.truth import BOUNDARY, MITOSES, NUCLEI, UNKNOWN, load_sample, mitosis_truth
-from minugan_training.weak import weak_outlines
-from minugan_training.weakscore import outline_scores
 
 from wsi_minugan.errors import DataError
 from wsi_minugan.geometry import Box
-from wsi_minugan.slides.drawn import Drawing
+from wsi_minugan.slides.synthetic import Drawing
 
 DRAWING = Drawing(320, 320, seed=4, mitoses=2, tissue_fraction=0.75)
 

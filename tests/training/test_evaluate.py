@@ -9,20 +9,20 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from minugan_training.choose import NUCLEUS_CUTS, choose, choose_nuclei
-from minugan_training.cli import app
-from minugan_training.detect import crops_of, full_fields, patches_among
-from minugan_training.evaluate import Figure, evaluate_model
-from minugan_training.importers import import_data
-from minugan_training.index import Entry, points_text
-from minugan_training.truth import load_sample, mitosis_truth
+from minugan_training.cli.main import app
+from minugan_training.data.index import Entry, points_text
+from minugan_training.data.labels import load_sample, mitosis_truth
+from minugan_training.evaluation.detect import crops_of, full_fields, patches_among
+from minugan_training.evaluation.evaluate import Figure, evaluate_model
+from minugan_training.evaluation.thresholds import NUCLEUS_CUTS, choose, choose_nuclei
+from minugan_training.importing.importers import import_data
 
 from tests.training.test_data import pool, write
 from wsi_minugan.errors import DataError
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 from wsi_minugan.minugan.predictor import Predictor
-from wsi_minugan.slides.drawn import Drawing
+from wsi_minugan.slides.synthetic import Drawing
 
 SIDE_PX = 640
 

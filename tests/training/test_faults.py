@@ -8,25 +8,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
-import minugan_training.fit
-import minugan_training.step
+import minugan_training.fitting.fit
+import minugan_training.fitting.step
 import numpy as np
 import pytest
 import tifffile
 import torch
 from click.testing import CliRunner
-from minugan_training.checkpoint import save_weights
-from minugan_training.choose import Choice, recalling
-from minugan_training.cli import app, main
-from minugan_training.curves import draw_curves
-from minugan_training.fit import fit
-from minugan_training.index import write_index
-from minugan_training.journal import read_metrics
-from minugan_training.metrics import Detections
-from minugan_training.parallel import local_device
-from minugan_training.sampling import Pool
+from minugan_training.cli.main import app, main
+from minugan_training.data.index import write_index
+from minugan_training.data.labels import load_sample
+from minugan_training.evaluation.metrics import Detections
+from minugan_training.evaluation.thresholds import Choice, recalling
+from minugan_training.fitting.checkpoint import save_weights
+from minugan_training.fitting.metrics_log import draw_curves
+from minugan_training.fitting.distributed import local_device
+from minugan_training.fitting.fit import fit
+from minugan_training.fitting.metrics_log import read_metrics
+from minugan_training.sampling.sampler import Pool
 from minugan_training.settings import Experiment
-from minugan_training.truth import load_sample
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -42,9 +42,9 @@ STARVED = """
 import resource, sys
 from pathlib import Path
 import torch
-from minugan_training.fit import fit
-from minugan_training.index import read_index
-from minugan_training.sampling import Pool
+from minugan_training.fitting.fit import fit
+from minugan_training.data.index import read_index
+from minugan_training.sampling.sampler import Pool
 from minugan_training.settings import Experiment
 from wsi_minugan.errors import TrainingError
 torch.set_num_threads(1)
@@ -79,7 +79,11 @@ def test_a_gradient_that_is_no_number_stops_with_the_checkpoint_kept(
     fit(s, p, tmp_path / "a", until_step=2)
     files = {f: f.read_bytes() for f in (tmp_path / "a").iterdir()}
     with monkeypatch.context() as patch:
-        patch.setattr(minugan_training.step, loss, without_a_gradient(getattr(minugan_training.step, loss)))
+        patch.setattr(
+            minugan_training.fitting.step,
+            loss,
+            without_a_gradient(getattr(minugan_training.fitting.step, loss)),
+        )
         with pytest.raises(TrainingError, match="gradient of step 3 is not a number"):
             fit(s, p, tmp_path / "a")
     assert {f: f.read_bytes() for f in (tmp_path / "a").iterdir()} == files
@@ -117,7 +121,7 @@ def test_memory_that_runs_out_anywhere_ends_in_the_same_sentence(
     s = settings(
         "supervised", mining={"every_steps": 1}, validation={"every_steps": 1, "patches": 1}, steps=2
     )
-    monkeypatch.setattr(minugan_training.fit, place, fail)
+    monkeypatch.setattr(minugan_training.fitting.fit, place, fail)
     with pytest.raises(TrainingError, match="Memory ran out"):
         fit(s, both, tmp_path / "a")
 
@@ -128,7 +132,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
     def fail(*_: object) -> None:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(minugan_training.fit, "train_step", fail)
+    monkeypatch.setattr(minugan_training.fitting.fit, "train_step", fail)
     with pytest.raises(RuntimeError, match="shapes"):
         fit(settings("supervised"), pool(tmp_path), tmp_path / "a")
 

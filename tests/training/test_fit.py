@@ -7,19 +7,19 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from minugan_training.checkpoint import load_checkpoint, save_checkpoint
-from minugan_training.cli import app
-from minugan_training.curves import draw_curves
+from minugan_training.cli.main import app
+from minugan_training.data.index import write_index
+from minugan_training.data.labels import MITOSES
 from minugan_training.export import export_bundle
-from minugan_training.fit import fit
-from minugan_training.index import write_index
-from minugan_training.journal import read_metrics
-from minugan_training.mining import mine
-from minugan_training.sampling import Pool
+from minugan_training.fitting.checkpoint import load_checkpoint, save_checkpoint
+from minugan_training.fitting.metrics_log import draw_curves
+from minugan_training.fitting.fit import fit
+from minugan_training.fitting.metrics_log import read_metrics
+from minugan_training.fitting.mining import mine
+from minugan_training.fitting.state import build_network
+from minugan_training.fitting.step import learning_rate
+from minugan_training.sampling.sampler import Pool
 from minugan_training.settings import Experiment, load_experiment
-from minugan_training.state import build_network
-from minugan_training.step import learning_rate
-from minugan_training.truth import MITOSES
 from safetensors.torch import load_file
 
 from tests.training.test_data import experiment, pool

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from minugan_training import faults
-from minugan_training.fit import _data_of, _resume, fit
-from minugan_training.journal import read_metrics
-from minugan_training.sampling import Sampler
-from minugan_training.state import start
+from minugan_training.fitting import faults
+from minugan_training.fitting.fit import _data_of, _resume, fit
+from minugan_training.fitting.metrics_log import read_metrics
+from minugan_training.fitting.state import start
+from minugan_training.sampling.sampler import Sampler
 
 from tests.training.test_data import pool
 from tests.training.test_fit import settings

@@ -9,13 +9,13 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from minugan_training.cli import app
+from minugan_training.cli.main import app
 
 from tests.test_docs import ROOT, commands
 from tests.training.test_data import published, write
 from tests.training.test_importers import tissue
 from wsi_minugan.geometry import Box
-from wsi_minugan.slides.drawn import Drawing
+from wsi_minugan.slides.synthetic import Drawing
 
 
 def drawn(seed: int, side: int, mitoses: int) -> tuple[np.ndarray, np.ndarray]:

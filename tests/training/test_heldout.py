@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-import minugan_training.pictures
+import minugan_training.paper.pictures
 import pytest
 import torch
-from minugan_training.charts import draw_charts
-from minugan_training.heldout import score_held_out
-from minugan_training.index import Entry
-from minugan_training.paper import load_results, table_3
-from minugan_training.patchscore import PatchScore
-from minugan_training.pictures import draw_pictures
-from minugan_training.sampling import Pool
+from minugan_training.data.index import Entry
+from minugan_training.evaluation.patches import PatchScore
+from minugan_training.paper.charts import draw_charts
+from minugan_training.paper.held_out import score_held_out
+from minugan_training.paper.pictures import draw_pictures
+from minugan_training.paper.tables import load_results, table_3
+from minugan_training.sampling.sampler import Pool
 from minugan_training.settings import Experiment, Losses, Source, Validation
 
 from tests.training.test_data import experiment, pool
@@ -56,8 +56,8 @@ def test_a_region_is_drawn_as_itself_and_not_as_its_images_last(
     done = score_held_out(small(), p, tmp_path / "r" / "t", ("other",), ("test",))
     assert {s.region_px for s in done.patches} == {(told["x_px"], told["y_px"])}
     asked = []
-    drawn = minugan_training.pictures._patch
-    monkeypatch.setattr(minugan_training.pictures, "_patch", lambda *a: asked.append(a[1]) or drawn(*a))
+    drawn = minugan_training.paper.pictures._patch
+    monkeypatch.setattr(minugan_training.paper.pictures, "_patch", lambda *a: asked.append(a[1]) or drawn(*a))
     draw_pictures(load_results(tmp_path / "r"), p, tmp_path / "r", 1)
     assert asked == [1]
 

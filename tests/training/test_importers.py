@@ -6,12 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from minugan_training.check import problems_of
-from minugan_training.importers import import_data
-from minugan_training.index import read_index, write_index
-from minugan_training.layouts import import_folder
-from minugan_training.metrics import dice
-from minugan_training.truth import NUCLEI, UNKNOWN, load_sample, mitosis_truth, read_instances
+from minugan_training.data.check import problems_of
+from minugan_training.data.index import read_index, write_index
+from minugan_training.data.labels import NUCLEI, UNKNOWN, load_sample, mitosis_truth, read_instances
+from minugan_training.evaluation.metrics import dice
+from minugan_training.importing.importers import import_data
+from minugan_training.importing.layouts import import_folder
 
 from tests.training.test_data import drawn, published, write
 from wsi_minugan.errors import DataError

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from minugan_training.losses import (
+from minugan_training.data.labels import UNKNOWN
+from minugan_training.fitting.losses import (
     EDGE_PX,
     consistency_loss,
     feature_matching_loss,
@@ -14,9 +15,8 @@ from minugan_training.losses import (
     spots_loss,
     supervised_loss,
 )
+from minugan_training.fitting.unet import UNet
 from minugan_training.settings import Losses
-from minugan_training.truth import UNKNOWN
-from minugan_training.unet import UNet
 
 from wsi_minugan.minugan.discriminator import MultiscaleDiscriminator
 

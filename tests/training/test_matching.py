@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from minugan_training.matching import match
-from minugan_training.metrics import (
+from minugan_training.evaluation.matching import match
+from minugan_training.evaluation.metrics import (
     Detections,
     average_precision,
     bootstrap_interval,

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from minugan_training import patchscore
-from minugan_training.crossval import patches_of
-from minugan_training.importers import import_data
-from minugan_training.index import Entry
-from minugan_training.paper import table_3
-from minugan_training.patchscore import score_patches
-from minugan_training.placing import WHOLE_PX
-from minugan_training.sampling import Pool
-from minugan_training.truth import MITOSES, NUCLEI
+from minugan_training.data.index import Entry
+from minugan_training.data.labels import MITOSES, NUCLEI
+from minugan_training.evaluation import patches
+from minugan_training.evaluation.patches import score_patches
+from minugan_training.importing.importers import import_data
+from minugan_training.paper.cross_validation import patches_of
+from minugan_training.paper.tables import table_3
+from minugan_training.sampling.placing import WHOLE_PX
+from minugan_training.sampling.sampler import Pool
 
 from tests.training.test_data import DRAWING, experiment, pool, published
 
@@ -27,10 +27,10 @@ def perfect(monkeypatch: pytest.MonkeyPatch, p: Pool, index: int, place: tuple[f
     part = np.s_[top : top + SIZE_PX, left : left + SIZE_PX]
     mitosis, nucleus = (sample.labels[part][..., c] == 1 for c in (MITOSES, NUCLEI))
     classes = np.where(mitosis, 2, nucleus).astype(np.uint8)
-    monkeypatch.setattr(patchscore, "classes_of", lambda *_: classes)
+    monkeypatch.setattr(patches, "classes_of", lambda *_: classes)
 
 
-def scored(p: Pool, place: tuple[float, float]) -> patchscore.PatchScore:
+def scored(p: Pool, place: tuple[float, float]) -> patches.PatchScore:
     settings = experiment(patch_px=SIZE_PX)
     return score_patches(torch.nn.Identity(), settings, p, [(0, *place)], 0)[0]
 
@@ -64,7 +64,7 @@ def test_the_f1_of_painting_everything_stands_beside_that_of_the_network(
 ) -> None:
     p = pool(tmp_path)
     p._centres[0] = np.array([[100.0, 100.0]])
-    monkeypatch.setattr(patchscore, "classes_of", lambda *_: np.zeros((SIZE_PX, SIZE_PX), np.uint8))
+    monkeypatch.setattr(patches, "classes_of", lambda *_: np.zeros((SIZE_PX, SIZE_PX), np.uint8))
     middle, aside = scored(p, (100.0, 100.0)), scored(p, (100.0, 140.0))
     assert (middle.tp, middle.painted_tp) == (0, 1)
     assert (aside.tp, aside.painted_tp) == (0, 0)
@@ -80,7 +80,7 @@ def test_a_mitosis_in_two_pieces_is_one(tmp_path: Path, monkeypatch: pytest.Monk
     assert p.mitosis_centres(0).tolist() == [[104.5, 100.5]]
     whole = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
     whole[60:70, 60:72] = 2
-    monkeypatch.setattr(patchscore, "classes_of", lambda *_: whole)
+    monkeypatch.setattr(patches, "classes_of", lambda *_: whole)
     row = scored(p, (104.0, 100.0))
     assert (row.tp, row.fp, row.fn) == (1, 0, 0)
 
@@ -94,7 +94,7 @@ def test_a_mitosis_whose_centre_lies_outside_is_neither_missed_nor_false(
     at_the_edge = nothing.copy()
     at_the_edge[60:70, 118:128] = 2
     for classes, expected in ((nothing, (0, 0, 1)), (at_the_edge, (0, 0, 1))):
-        monkeypatch.setattr(patchscore, "classes_of", lambda *_, c=classes: c)
+        monkeypatch.setattr(patches, "classes_of", lambda *_, c=classes: c)
         row = scored(p, (100.0, 100.0))
         assert (row.tp, row.fp, row.fn) == expected
 
@@ -109,7 +109,7 @@ def test_patches_to_score_hold_their_mitosis_whole_but_not_in_their_middle() -> 
     ]  # fmt: skip
     p = Pool(Path(), entries)
     blank = np.zeros((2000, 2000, 3), np.uint8)
-    p._samples.update({k: patchscore.Sample(blank, blank, 0.25) for k in range(40)})
+    p._samples.update({k: patches.Sample(blank, blank, 0.25) for k in range(40)})
     settings = experiment(patch_px=256)
     places = patches_of(p, settings, settings.sources)
     away = np.abs(np.array([(x, y) for _, x, y in places]) - 999.5)

@@ -2,20 +2,20 @@
 
 from pathlib import Path
 
-import minugan_training.fit
-import minugan_training.patchscore
+import minugan_training.evaluation.patches
+import minugan_training.fitting.fit
 import numpy as np
 import pytest
 import torch
-from minugan_training.cli import app
-from minugan_training.crossval import crossvalidate, patches_of
-from minugan_training.fit import fit
-from minugan_training.index import write_index
-from minugan_training.journal import read_metrics
-from minugan_training.sampling import Pool
+from minugan_training.cli.main import app
+from minugan_training.data.index import write_index
+from minugan_training.fitting.fit import fit
+from minugan_training.fitting.metrics_log import read_metrics
+from minugan_training.fitting.state import build_network
+from minugan_training.fitting.validation import validation_figure, validation_places
+from minugan_training.paper.cross_validation import crossvalidate, patches_of
+from minugan_training.sampling.sampler import Pool
 from minugan_training.settings import Experiment, Source
-from minugan_training.state import build_network
-from minugan_training.validation import validation_figure, validation_places
 
 from tests.training.test_data import pool
 from tests.training.test_fit import settings
@@ -78,7 +78,7 @@ def test_a_validation_is_not_won_by_painting_everything(
     middle = {(x, y) for _, x, y in p.mitoses_on([1])}
     assert not middle & {(x, y) for _, x, y in places}
     painted = np.full((256, 256), MITOSIS, np.uint8)
-    monkeypatch.setattr(minugan_training.patchscore, "classes_of", lambda *_: painted)
+    monkeypatch.setattr(minugan_training.evaluation.patches, "classes_of", lambda *_: painted)
     network = build_network(s)
     assert s.validation is not None
     figure = validation_figure(s, s.validation, network, network.state_dict(), p, places)
@@ -111,7 +111,7 @@ def test_crossval_hands_its_device_to_every_fold(tmp_path: Path, monkeypatch: py
     write_index(tmp_path / "i.csv", pool(tmp_path).entries)
     (tmp_path / "e.yaml").write_text(stopping(validation=None, steps=1).model_dump_json())
     asked = []
-    monkeypatch.setattr(minugan_training.fit, "local_device", lambda d: asked.append(d) or "cpu")
+    monkeypatch.setattr(minugan_training.fitting.fit, "local_device", lambda d: asked.append(d) or "cpu")
     call = ["crossval", "e.yaml", "--index", "i.csv", "--root", ".", "-o", "out", "--folds", "2"]
     monkeypatch.chdir(tmp_path)
     app.main([*call, "--device", "auto"], standalone_mode=False)

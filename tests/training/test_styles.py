@@ -5,12 +5,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from minugan_training.augment import Patch, cut_patch
-from minugan_training.sampling import Sampler
+from minugan_training.data.labels import MITOSES, UNKNOWN, Sample
+from minugan_training.data.stain import STAINS, UNMIX
+from minugan_training.sampling.augmentation import Patch, cut_patch
+from minugan_training.sampling.sampler import Sampler
+from minugan_training.sampling.stain_transfer import Style, restained, style_of
 from minugan_training.settings import Augmentation, load_experiment
-from minugan_training.stain import STAINS, UNMIX
-from minugan_training.styles import Style, restained, style_of
-from minugan_training.truth import MITOSES, UNKNOWN, Sample
 
 from tests.training.test_data import drawn, experiment, pool
 from wsi_minugan.errors import SettingsError

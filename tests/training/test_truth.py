@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from minugan_training.images import read_rgb
-from minugan_training.index import Entry, TruthKind
-from minugan_training.outlines import read_monuseg_xml, read_pixel_lists
-from minugan_training.truth import (
+from minugan_training.data.images import read_rgb
+from minugan_training.data.index import Entry, TruthKind
+from minugan_training.data.labels import (
     MITOSES,
     NUCLEI,
     UNKNOWN,
@@ -17,7 +16,8 @@ from minugan_training.truth import (
     mitosis_truth,
     read_instances,
 )
-from minugan_training.weak import FALLBACK_PX
+from minugan_training.data.outlines import read_monuseg_xml, read_pixel_lists
+from minugan_training.data.weak_labels import FALLBACK_PX
 
 from tests.training.test_data import write
 from wsi_minugan.errors import DataError

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from minugan_training.fit import BEST, fit
-from minugan_training.index import write_index
-from minugan_training.journal import read_metrics
-from minugan_training.pseudo import PseudoNuclei, pool_for
-from minugan_training.sampling import Pool, Sampler
+from minugan_training.data.index import write_index
+from minugan_training.data.labels import MITOSES, NUCLEI, UNKNOWN
+from minugan_training.fitting.fit import BEST, fit
+from minugan_training.fitting.metrics_log import read_metrics
+from minugan_training.fitting.pseudo_labels import PseudoNuclei, pool_for
+from minugan_training.sampling.sampler import Pool, Sampler
 from minugan_training.settings import Experiment
-from minugan_training.truth import MITOSES, NUCLEI, UNKNOWN
 from safetensors.torch import load_file
 
 from tests.training.test_data import experiment, pool, write
@@ -22,9 +22,9 @@ RUN = """
 import sys
 from pathlib import Path
 import torch
-from minugan_training.fit import fit
-from minugan_training.index import read_index
-from minugan_training.sampling import Pool
+from minugan_training.fitting.fit import fit
+from minugan_training.data.index import read_index
+from minugan_training.sampling.sampler import Pool
 from minugan_training.settings import Experiment
 torch.set_num_threads(1)
 root = Path(sys.argv[1])

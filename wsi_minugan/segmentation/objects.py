@@ -18,7 +18,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from wsi_minugan.geometry import Box
-from wsi_minugan.segmentation.runs import Runs, spread
+from wsi_minugan.segmentation.run_lengths import Runs, spread
 
 _COLUMNS = (
     "area_px",

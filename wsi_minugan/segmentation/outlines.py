@@ -10,7 +10,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from wsi_minugan.segmentation.runs import Runs, spread
+from wsi_minugan.segmentation.run_lengths import Runs, spread
 
 TOLERANCE_PX = 0.5
 """How far an outline may run from its pixels' edges, so that it needs a third of the points."""

@@ -1,0 +1,186 @@
+"""`wsi-minugan`: the commands, their arguments and exit statuses."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from minugan_cli.options import setting_options
+from wsi_minugan import __version__
+from wsi_minugan.errors import MinuganError
+from wsi_minugan.logs import hush_libraries
+
+# Whether a path may be read is told by whoever reads it, with what to do; click's own words give no advice.
+_PATH = click.Path(path_type=Path, readable=False)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="wsi-minugan")
+def app() -> None:
+    """Mitoses and nuclei on whole H&E slides: masks, polygons for QuPath, hot-spot counts."""
+
+
+@app.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SLIDE...")
+@click.option("-o", "--out", type=_PATH, required=True, help="Folder for the results.")
+@click.option("--config", type=_PATH, help="YAML file of settings; flags win.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@click.option("--retry", is_flag=True, help="Take slides that failed before again.")
+@setting_options
+def run(
+    sources: tuple[str, ...], out: Path, config: Path | None, dry_run: bool, retry: bool, **flags: Any
+) -> None:
+    """Analyse slides: files, folders, globs, or a CSV with columns path, slide_id, mpp."""
+    from minugan_cli import running
+
+    sys.exit(running.run(sources, out, config, flags, dry_run, retry))
+
+
+@app.command()
+@click.argument("out", type=_PATH)
+def retry(out: Path) -> None:
+    """Take the failed slides of a run again, with its settings."""
+    from minugan_cli import running
+
+    sys.exit(running.retry(out))
+
+
+@app.command()
+@click.argument("out", type=_PATH)
+@click.option("--json", "as_json", is_flag=True, help="For programs; schema in schemas/status.schema.json.")
+@click.option("--watch", is_flag=True, help="Again every two seconds, until the run ends.")
+def status(out: Path, as_json: bool, watch: bool) -> None:
+    """Show the state of a run, also while it runs."""
+    from minugan_cli import monitoring
+
+    sys.exit(monitoring.status(out, as_json, watch))
+
+
+@app.command()
+@click.argument("out", type=_PATH)
+def verify(out: Path) -> None:
+    """Check every file of a run's finished slides against its digest."""
+    from minugan_cli import monitoring
+
+    sys.exit(monitoring.verify(out))
+
+
+@app.command()
+@click.argument("folder", type=_PATH)
+@click.option("-o", "--out", type=_PATH, required=True, help="Folder for the results.")
+@click.option("--config", type=_PATH, help="YAML file of settings; flags win.")
+@click.option(
+    "--settle-s", type=click.FloatRange(0.1), default=60.0, show_default=True, help="Size unchanged so long."
+)
+@click.option("--once", is_flag=True, help="End after the first batch.")
+@setting_options
+def watch(folder: Path, out: Path, config: Path | None, settle_s: float, once: bool, **flags: Any) -> None:
+    """Take slides as they arrive in a folder."""
+    from minugan_cli import monitoring
+
+    sys.exit(monitoring.watch(folder, out, config, flags, settle_s, once))
+
+
+@app.command()
+@click.argument("slide", type=_PATH)
+@click.option("--mpp", type=float, help="um/px of level 0, if the slide does not say.")
+@click.option("--reader", type=click.Choice(["auto", "openslide", "tiatoolbox"]), default="auto")
+@click.option("--png", type=_PATH, help="Write a picture of the tissue found.")
+def inspect(slide: Path, mpp: float | None, reader: str, png: Path | None) -> None:
+    """Show what a run would see of one slide."""
+    from minugan_cli import inspection
+
+    inspection.inspect(slide, mpp, reader, png)
+
+
+@app.command()
+def doctor() -> None:
+    """Check the installation and say what to do."""
+    from minugan_cli import inspection
+
+    sys.exit(inspection.doctor())
+
+
+@app.group()
+def models() -> None:
+    """List, show and verify model bundles."""
+
+
+@models.command("list")
+def models_list() -> None:
+    """List the bundled models."""
+    from minugan_cli import inspection
+
+    inspection.list_models()
+
+
+@models.command("show")
+@click.argument("model", default="default")
+def models_show(model: str) -> None:
+    """Print a model's card."""
+    from minugan_cli import inspection
+
+    inspection.show_model(model)
+
+
+@models.command("verify")
+@click.argument("model", default="default")
+def models_verify(model: str) -> None:
+    """Check a model's card, weights and digest."""
+    from minugan_cli import inspection
+
+    inspection.verify_model(model)
+
+
+@app.command()
+@click.argument("source", type=_PATH)
+@click.option("--mpp", type=float, help="um/px of the coordinates; needed for a GeoJSON.")
+@click.option("--shape", type=click.Choice(["circle"]), default="circle", help="Shape of the hot spot.")
+@click.option("--area-mm2", type=float, help="Area of the hot spot; default ten fields.")
+@click.option("--hpf-diameter-mm", type=float, default=0.5, show_default=True)
+@click.option("-o", "--out", type=_PATH, help="Write count.json here; default print it.")
+def count(
+    source: Path,
+    mpp: float | None,
+    shape: str,
+    area_mm2: float | None,
+    hpf_diameter_mm: float,
+    out: Path | None,
+) -> None:
+    """Count again, without the network: a slide's result folder, or a GeoJSON of mitoses."""
+    from minugan_cli import recounting
+
+    recounting.recount(source, mpp, area_mm2, hpf_diameter_mm, out)
+
+
+@app.command()
+@click.option("-o", "--out", type=_PATH, default=Path("demo-output"), show_default=True)
+@click.option("--seed", type=int, default=7, show_default=True, help="Seed of the drawing.")
+def demo(out: Path, seed: int) -> None:
+    """Draw a small H&E-like slide with known mitoses and run the whole job on it."""
+    from minugan_cli import running
+
+    sys.exit(running.demo(out, seed))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in a sentence, not a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    hush_libraries()
+    for handler in logging.getLogger().handlers:
+        # Dask tells of every connection; what matters of it reaches the user as a slide's failure.
+        handler.addFilter(lambda record: not record.name.startswith("distributed"))
+    try:
+        app.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(2)
+    except MinuganError as e:
+        click.echo(f"Error: {e}", err=True)
+        sys.exit(e.exit_status)

@@ -1,0 +1,1 @@
+"""A batch's state on disk: ledger, output folder, lock, event log."""

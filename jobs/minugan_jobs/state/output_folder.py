@@ -1,0 +1,238 @@
+"""The output folder: whose it is, and which name each slide's results have in it, the same in every run."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from minugan_jobs.state.ledger import LEDGER, Ledger
+from wsi_minugan.errors import OutputError
+from wsi_minugan.outputs.atomic import not_written, write_text
+from wsi_minugan.slides.inputs import SlideInput, hashed_id, slide_of
+from wsi_minugan.words import counted
+
+KEY_FILE = "pseudonyms.csv"
+_DIGEST = 64
+"""Length of the digest of settings that a slide's request begins with."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What earlier runs left in an output folder.
+
+    Attributes
+    ----------
+    names : mapping of str to str
+        By a slide's source, the name of its results.
+    pseudonyms : bool or None
+        Whether names are numbers; None where there is no slide yet.
+    """
+
+    names: Mapping[str, str]
+    pseudonyms: bool | None
+
+
+def known_in(out: Path) -> Known:
+    """Return the slides of the runs in an output folder.
+
+    Raises
+    ------
+    OutputError
+        If the ledger or the key to the numbers cannot be read.
+    """
+    if not (out / LEDGER).exists():
+        return Known({}, None)
+    ledger = Ledger(out)
+    try:
+        slides = [r.slide for r in ledger.slides()]
+        pseudonyms = bool(json.loads(ledger.fact("settings") or "{}").get("pseudonyms"))
+    finally:
+        ledger.close()
+    if not slides:
+        return Known({}, None)
+    if pseudonyms:
+        return Known({source: name for name, source in _read_key(out).items()}, True)
+    return Known({s.source: s.slide_id for s in slides}, False)
+
+
+def prepare_folder(out: Path, slides: Sequence[SlideInput], overwrite: bool) -> None:
+    """Make the output folder, or check that it is this batch's.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be read or written, is a file, or is another batch's.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        next(out.iterdir(), None)
+        probe = out / f".probe.{os.getpid()}"
+        probe.write_bytes(b"wsi-minugan")
+        probe.unlink()
+    except OSError as e:
+        if e.errno == errno.ENOSPC:
+            raise not_written(out, e) from e
+        raise OutputError(
+            f"The output folder {out} cannot be used: {e.strerror or e}. Choose a folder you may read and write, on a disk with space."
+        ) from e
+    if overwrite:
+        return
+    known = known_in(out).names
+    if known and not {s.source for s in slides} & set(known):
+        raise OutputError(
+            f"{out} holds the results of another run ({counted(len(known), 'slide')}, none of these). "
+            "Choose another folder, or replace them with --overwrite."
+        )
+
+
+def remove_results(out: Path) -> None:
+    """Remove a run's ledger and key, and the folders of the slides it names."""
+    if not (out / LEDGER).exists():
+        return
+    ledger = Ledger(out)
+    folders = [out / r.slide.slide_id for r in ledger.slides()]
+    ledger.close()
+    for folder in folders:
+        if folder.parent == out:
+            shutil.rmtree(folder, ignore_errors=True)
+    for name in (LEDGER, f"{LEDGER}-wal", f"{LEDGER}-shm", KEY_FILE):
+        (out / name).unlink(missing_ok=True)
+
+
+def name_slides(out: Path, slides: Sequence[SlideInput], pseudonyms: bool) -> tuple[SlideInput, ...]:
+    """Return a batch's slides with the names that their results have in this folder.
+
+    A slide keeps the name that an earlier run gave it, and no slide gets that of another one: results are
+    never replaced by those of another slide, and a number always means the same patient.
+
+    Parameters
+    ----------
+    out : Path
+        Output folder.
+    slides : sequence of SlideInput
+        The batch.
+    pseudonyms : bool
+        Whether to name by number; the key then goes to `KEY_FILE`.
+
+    Raises
+    ------
+    OutputError
+        If earlier runs named the other way, or a folder of that name is not of a run.
+    """
+    known = known_in(out)
+    if known.pseudonyms is not None and known.pseudonyms != pseudonyms:
+        how = "by number" if known.pseudonyms else "by their files"
+        raise OutputError(
+            f"The results in {out} are named {how}. Run with{'' if known.pseudonyms else 'out'} --pseudonyms, "
+            "or choose another folder."
+        )
+    named = _numbered(out, slides, known.names) if pseudonyms else _kept(slides, known.names)
+    ours = {name.casefold() for name in known.names.values()}
+    for slide in named:
+        if slide.slide_id.casefold() not in ours and (out / slide.slide_id).exists():
+            raise OutputError(
+                f"{out / slide.slide_id} is not of a run of this program. Choose an empty folder, or move it away."
+            )
+    return named
+
+
+def slides_of(out: Path) -> tuple[SlideInput, ...]:
+    """Return the slides of the runs in an output folder, for taking them again.
+
+    Raises
+    ------
+    OutputError
+        If there is no run, or its key is not there.
+    """
+    ledger = Ledger(out, read_only=True)
+    try:
+        mpps = {r.slide.slide_id: r.slide.mpp for r in ledger.slides()}
+    finally:
+        ledger.close()
+    sources = {name: source for source, name in known_in(out).names.items()}
+    return tuple(slide_of(name, sources[name], mpp) for name, mpp in mpps.items() if name in sources)
+
+
+def unfinished(out: Path) -> list[tuple[str, list[SlideInput]]]:
+    """Return the slides of an output folder that are not done, by the settings (JSON) they were last begun with.
+
+    Raises
+    ------
+    OutputError
+        If there is no run, or its key is not there.
+    """
+    slides = {s.slide_id: s for s in slides_of(out)}
+    ledger = Ledger(out, read_only=True)
+    groups: dict[str, list[SlideInput]] = {}
+    try:
+        last = ledger.fact("settings") or "{}"
+        for record in ledger.slides():
+            if record.status != "done" and record.slide.slide_id in slides:
+                text = ledger.fact(f"settings {record.request[:_DIGEST]}") or last
+                groups.setdefault(text, []).append(slides[record.slide.slide_id])
+    finally:
+        ledger.close()
+    return list(groups.items())
+
+
+def unnamed(text: str, slide: SlideInput) -> str:
+    """Return a text for others' eyes: without the slide's path, file name and stem."""
+    path = str(slide.path)
+    for name in (slide.source, path, repr(path)[1:-1], f"{slide.path.parent}/", slide.path.name):
+        text = text.replace(name, slide.slide_id) if len(name) > 1 else text
+    if len(slide.path.stem) < 3:
+        return text  # no name, and perhaps a word of the sentence
+    return re.sub(rf"(?<!\w){re.escape(slide.path.stem)}(?!\w)", slide.slide_id, text)
+
+
+def _numbered(out: Path, slides: Sequence[SlideInput], known: Mapping[str, str]) -> tuple[SlideInput, ...]:
+    names = dict(known)
+    last = max((int(n.rpartition("-")[2]) for n in names.values()), default=0)
+    for slide in slides:
+        if slide.source not in names:
+            last += 1
+            names[slide.source] = f"slide-{last:04d}"
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["slide_id", "path"])
+    writer.writerows((name, source) for source, name in names.items())
+    write_text(out / KEY_FILE, text.getvalue())
+    return tuple(replace(s, slide_id=names[s.source]) for s in slides)
+
+
+def _read_key(out: Path) -> dict[str, str]:
+    try:
+        with (out / KEY_FILE).open(newline="", encoding="utf-8") as f:
+            names = {row["slide_id"]: row["path"] for row in csv.DictReader(f)}
+        if all(re.fullmatch(r"slide-\d+", name) for name in names):
+            return names
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError) as e:
+        raise OutputError(
+            f"The results in {out} are named by number, and the key {KEY_FILE} cannot be read ({e}). "
+            "Put it back as it was, or choose another folder."
+        ) from e
+    raise OutputError(f"{out / KEY_FILE} was changed. Put it back as it was, or choose another folder.")
+
+
+def _kept(slides: Sequence[SlideInput], known: Mapping[str, str]) -> tuple[SlideInput, ...]:
+    owners = {name.casefold(): source for source, name in known.items()}
+    return tuple(_kept_name(s, known.get(s.source), owners) for s in slides)
+
+
+def _kept_name(slide: SlideInput, before: str | None, owners: Mapping[str, str]) -> SlideInput:
+    # A namesake that comes, or is not named this time, does not change a slide's name.
+    if before is not None and (
+        slide.slide_id == hashed_id(before, slide.source) or before == hashed_id(slide.slide_id, slide.source)
+    ):
+        return replace(slide, slide_id=before)
+    if owners.get(slide.slide_id.casefold(), slide.source) != slide.source:
+        return replace(slide, slide_id=hashed_id(slide.slide_id, slide.source))
+    return slide

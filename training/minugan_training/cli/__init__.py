@@ -1,0 +1,1 @@
+"""`minugan-train`: parses, calls, prints."""

@@ -1,0 +1,333 @@
+"""`minugan-train`: data, training, evaluation, export."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from minugan_training.cli.data import data
+from wsi_minugan.errors import MinuganError
+
+if TYPE_CHECKING:
+    from minugan_training.sampling.sampler import Pool
+    from minugan_training.settings import Experiment
+
+_PATH = click.Path(path_type=Path)
+_DEVICE = click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda", "auto"]),
+    default="cpu",
+    show_default=True,
+    help="Where to train; auto takes a GPU if there is one.",
+)
+
+_RADIUS = click.option(
+    "--radius-um",
+    type=click.FloatRange(0, min_open=True),
+    default=7.5,
+    show_default=True,
+    help="Greatest distance of a match; 7.5 is MIDOG's, 5 ICPR's.",
+)
+_JPEG = click.option(
+    "--jpeg",
+    type=click.IntRange(1, 100),
+    help="Compress images at this quality first, colours halved, to see what it costs.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def app() -> None:
+    """Train and evaluate MiNuGAN; the experiments of the paper are files in training/experiments."""
+
+
+app.add_command(data)
+
+
+@app.command()
+@click.argument("experiment", type=_PATH)
+@click.option("--index", type=_PATH, required=True, help="Index of the data.")
+@click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
+@click.option("-o", "--out", type=_PATH, required=True, help="Folder of the run; one that is there goes on.")
+@_DEVICE
+@click.option("--start-from", type=_PATH, help="Weights to start from.")
+def fit(experiment: Path, index: Path, root: Path, out: Path, device: str, start_from: Path | None) -> None:
+    """Train an EXPERIMENT file, from its last checkpoint if there is one."""
+    from minugan_training.data.index import read_index
+    from minugan_training.fitting.fit import fit as train
+    from minugan_training.fitting.metrics_log import draw_curves
+    from minugan_training.fitting.pseudo_labels import pool_for
+    from minugan_training.settings import load_experiment
+
+    settings = load_experiment(experiment)
+    if start_from is not None:
+        settings = settings.model_copy(update={"start_from": str(start_from)})
+    _settle_threads(device)
+    try:
+        train(settings, pool_for(settings, root, read_index(index)), out, _progress, device=device)
+    finally:  # the curves of a run that failed tell why
+        draw_curves(out)
+    click.echo(f"Done. Weights: {out / 'weights.safetensors'}; curves: {out / 'curves.png'}")
+
+
+def _settle_threads(device: str) -> None:
+    """Give torch one thread on a CPU, of which several processes make better use; beside a GPU, what it takes by itself."""
+    import torch
+
+    from wsi_minugan.minugan.devices import choose_device
+
+    if choose_device(device) == "cpu":
+        torch.set_num_threads(1)
+
+
+def _progress(step: int, loss: float, left_s: float) -> None:
+    click.echo(f"step {step}  loss {loss:.4f}  {int(left_s // 3600)}:{int(left_s % 3600 // 60):02d} left")
+
+
+def _of_the_paper(command: Callable[..., None]) -> Callable[..., None]:
+    """Add what the commands take that run the paper's experiments, at its scale or at a CPU's."""
+    for add in (
+        _DEVICE,
+        click.option("--steps", type=int, help="Another number of steps, for a CPU."),
+        click.option("--patch-px", type=int, help="Another patch size, for a CPU."),
+        click.option("--ngf", type=int, help="Another width, for a CPU."),
+        click.option("--dataset", "datasets", multiple=True, help="Instead of the experiment's data sets."),
+        click.option(
+            "-o", "--out", type=_PATH, required=True, help="Gets a folder for each experiment; goes on."
+        ),
+        click.option("--root", type=_PATH, required=True, help="What the index's paths are below."),
+        click.option("--index", type=_PATH, required=True, help="Index of the data."),
+        click.argument("experiments", type=_PATH, nargs=-1, required=True),
+    ):
+        command = add(command)
+    return command
+
+
+def _experiments(
+    paths: Sequence[Path], index: Path, root: Path, datasets: Sequence[str], smaller: Mapping[str, int | None]
+) -> Iterator[tuple[Experiment, Pool]]:
+    """Yield each experiment with its pool of samples."""
+    from minugan_training.data.index import read_index
+    from minugan_training.fitting.pseudo_labels import pool_for
+    from minugan_training.settings import load_experiment, scaled
+
+    entries = read_index(index)
+    for path in paths:
+        experiment = scaled(
+            load_experiment(path), datasets, {k: v for k, v in smaller.items() if v is not None}
+        )
+        yield experiment, pool_for(experiment, root, entries)
+
+
+@app.command()
+@_of_the_paper
+@click.option("--folds", type=click.IntRange(2), default=5, show_default=True)
+@click.option("--by", type=click.Choice(["patch", "patient"]), default="patch", show_default=True)
+def crossval(
+    experiments: tuple[Path, ...],
+    index: Path,
+    root: Path,
+    out: Path,
+    folds: int,
+    by: Any,
+    datasets: tuple[str, ...],
+    device: str,
+    **smaller: int | None,
+) -> None:
+    """Cross-validate EXPERIMENT files, as the paper's Table 2 does."""
+    from minugan_training.fitting.faults import memory_errors
+    from minugan_training.paper.cross_validation import crossvalidate
+
+    _settle_threads(device)
+    for experiment, pool in _experiments(experiments, index, root, datasets, smaller):
+        click.echo(f"{experiment.name}: {folds} folds by {by}")
+        with memory_errors():
+            crossvalidate(experiment, pool, out / experiment.name, folds, by, _progress, device)
+
+
+@app.command()
+@_of_the_paper
+@click.option("--test-dataset", "test_datasets", multiple=True, required=True, help="Data sets held out.")
+@click.option("--test-split", "test_splits", multiple=True, default=("test",), show_default=True)
+def heldout(
+    experiments: tuple[Path, ...],
+    index: Path,
+    root: Path,
+    out: Path,
+    test_datasets: tuple[str, ...],
+    test_splits: tuple[str, ...],
+    datasets: tuple[str, ...],
+    device: str,
+    **smaller: int | None,
+) -> None:
+    """Train EXPERIMENT files on all their patches and score sets held out, as the paper's Table 3 and Figure 5 do."""
+    from minugan_training.fitting.faults import memory_errors
+    from minugan_training.paper.held_out import score_held_out
+
+    _settle_threads(device)
+    for experiment, pool in _experiments(experiments, index, root, datasets, smaller):
+        click.echo(f"{experiment.name}: held out are {', '.join(test_datasets)}")
+        with memory_errors():
+            score_held_out(
+                experiment, pool, out / experiment.name, test_datasets, test_splits, _progress, device
+            )
+
+
+@app.command()
+@click.argument("results", type=_PATH)
+@click.option("--index", type=_PATH, required=True)
+@click.option("--root", type=_PATH, required=True)
+@click.option(
+    "--pictures", type=click.IntRange(1), default=4, show_default=True, help="Patches in Figures 6, 9 and 10."
+)
+def reproduce(results: Path, index: Path, root: Path, pictures: int) -> None:
+    """Print the paper's Tables 2 and 3, and draw its figures, from the folder that `crossval` and `heldout` filled."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from minugan_training.data.index import read_index
+    from minugan_training.paper.charts import draw_charts
+    from minugan_training.paper.pictures import draw_pictures
+    from minugan_training.paper.tables import load_results, summary_rows, table_3
+    from minugan_training.sampling.sampler import Pool
+
+    found = load_results(results)
+    by_set = [{"experiment": k} | r for k, h in found.heldout.items() for r in table_3(h.patches)]
+    for title, part in (("Table 2, Figures 4 and 8", summary_rows(found.crossval)), ("Table 3", by_set)):
+        if part:
+            table = Table(*part[0], title=title)
+            for row in part:
+                table.add_row(*("" if v is None else str(v) for v in row.values()))
+            Console(width=150).print(table)
+    pool = Pool(root, read_index(index))
+    for path in draw_charts(found, results) + draw_pictures(found, pool, results, pictures):
+        click.echo(f"Drawn: {path}")
+
+
+@app.command()
+@click.argument("experiment", type=_PATH)
+@click.argument("weights", type=_PATH, nargs=-1, required=True)
+@click.option("-o", "--out", type=_PATH, required=True, help="The bundle's folder.")
+@click.option(
+    "--card", type=_PATH, required=True, help="YAML with name, version, training_data, licence, thresholds."
+)
+@click.option("--scores", type=_PATH, help="JSON that `evaluate -o` wrote.")
+def export(experiment: Path, weights: tuple[Path, ...], out: Path, card: Path, scores: Path | None) -> None:
+    """Write a bundle for `wsi-minugan run --model`; several WEIGHTS, of runs that went on from each other, are averaged."""
+    from minugan_training.export import export_bundle
+    from minugan_training.settings import load_experiment
+
+    bundle = export_bundle(load_experiment(experiment), weights, card, scores, out)
+    click.echo(f"{bundle.path}: {bundle.card.name} {bundle.card.version}, digest {bundle.digest[:16]}…")
+
+
+@app.command()
+@click.option("--model", default="default", show_default=True, help="Bundle whose thresholds are sought.")
+@click.option("--index", type=_PATH, required=True)
+@click.option("--root", type=_PATH, required=True)
+@_RADIUS
+@_JPEG
+@click.option("--show", type=int, default=15, show_default=True, help="How many settings to print.")
+@click.option(
+    "--crop-recall",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Leave out settings that recall less on crops.",
+)
+def choose(
+    model: str, index: Path, root: Path, radius_um: float, jpeg: int | None, show: int, crop_recall: float
+) -> None:
+    """Print the cuts that do best on the full fields of the split "val", among those that recall enough on its crops.
+
+    And, where nuclei are labelled, the cuts on their scores by Dice on the split "train".
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from minugan_training.data.index import read_index
+    from minugan_training.evaluation.thresholds import choose as search
+    from minugan_training.evaluation.thresholds import choose_nuclei, recalling
+    from wsi_minugan.minugan.bundle import find_bundle, load_bundle
+    from wsi_minugan.minugan.predictor import Predictor
+
+    table = Table("pixel cut", "peak", "area um2", "F1", "precision", "recall", "FP per mm2", "crop recall")
+    predictor = Predictor(load_bundle(find_bundle(model)), precision="fp32")  # the same on every machine
+    entries = read_index(index)
+    found = search(predictor, root, entries, radius_um, jpeg)
+    for c in recalling(found, crop_recall)[:show]:
+        d = c.found
+        figures = (d.f1, d.precision, d.recall, d.fp_per_mm2, c.crop_recall or 0.0)
+        table.add_row(f"{c.mitosis:g}", f"{c.peak:g}", f"{c.min_area_um2:g}", *(f"{v:.3f}" for v in figures))
+    Console().print(table)
+    for cut, value in choose_nuclei(predictor, root, entries, jpeg):
+        click.echo(f"nucleus cut {cut:g}: Dice {value:.3f}")
+
+
+@app.command()
+@click.option("--model", default="default", show_default=True, help="Bundle to evaluate.")
+@click.option(
+    "--data", "folders", type=_PATH, multiple=True, help="Folder in a known layout; all its images."
+)
+@click.option("--index", type=_PATH, help="Index of data.")
+@click.option("--root", type=_PATH, help="What the index's paths are below.")
+@click.option(
+    "--split", "splits", multiple=True, default=("val", "test"), show_default=True, help="Of the index."
+)
+@_RADIUS
+@_JPEG
+@click.option("-o", "--out", type=_PATH, help="Write the figures as JSON.")
+def evaluate(
+    model: str,
+    folders: tuple[Path, ...],
+    index: Path | None,
+    root: Path | None,
+    splits: tuple[str, ...],
+    radius_um: float,
+    jpeg: int | None,
+    out: Path | None,
+) -> None:
+    """Print a model's figures: on folders of data, or on the sets of an index that choose and that report."""
+    from rich.console import Console
+
+    from minugan_training.data.index import read_index
+    from minugan_training.evaluation.evaluate import Figures, evaluate_model, table_of
+    from minugan_training.importing.layouts import import_folder
+    from wsi_minugan.minugan.bundle import find_bundle, load_bundle
+    from wsi_minugan.outputs.atomic import write_text
+
+    bundle = load_bundle(find_bundle(model))
+    if folders and (index is not None or root is not None):
+        raise click.UsageError("Give either folders with --data, or an index with --index and --root.")
+    if folders:
+        parts = [
+            evaluate_model(bundle, *import_folder(f), radius_um, ("train", "val", "test", ""), jpeg)
+            for f in folders
+        ]
+    elif index is not None and root is not None:
+        parts = [evaluate_model(bundle, root, read_index(index), radius_um, splits, jpeg)]
+    else:
+        raise click.UsageError("Give folders of data with --data, or an index with --index and --root.")
+    figures = Figures.model_validate(parts[0].model_dump() | {"rows": [r for p in parts for r in p.rows]})
+    Console(width=110).print(table_of(figures))
+    if out is not None:
+        write_text(out, figures.model_dump_json(indent=2) + "\n", parents=True)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in a sentence."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        app.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(2)
+    except MinuganError as e:
+        click.echo(f"Error: {e}", err=True)
+        sys.exit(2)

@@ -1,0 +1,1 @@
+"""Data sets as the network sees them: index, images, labels, and checks of both."""

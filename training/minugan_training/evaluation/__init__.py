@@ -1,0 +1,1 @@
+"""A model's figures and thresholds."""

@@ -1,0 +1,148 @@
+"""A model on images that are not slides: the same grid, blending and objects as on slides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minugan_training.data.index import Entry
+from minugan_training.data.labels import Sample, enlargement, load_sample
+from wsi_minugan.config import PATCH_PX
+from wsi_minugan.geometry import Box
+from wsi_minugan.minugan.predictor import Predictor
+from wsi_minugan.segmentation.blend import Blender
+from wsi_minugan.segmentation.classes import Thresholds, class_map
+from wsi_minugan.segmentation.grid import PatchGrid
+from wsi_minugan.segmentation.objects import centroids_of, measure_objects
+from wsi_minugan.segmentation.run_lengths import find_runs
+
+
+def score_image(predictor: Predictor, image: NDArray[np.uint8], stride_px: int = 192) -> NDArray[np.uint8]:
+    """Return the blended scores of an image at the model's resolution.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model.
+    image : ndarray of uint8, shape (h, w, 3)
+        RGB; white around it, as around a slide.
+    stride_px : int
+        Distance of patches.
+
+    Returns
+    -------
+    ndarray of uint8, shape (3, h, w)
+        255 times the scores of nucleus, mitosis, boundary.
+    """
+    h, w = image.shape[:2]
+    grid = PatchGrid(h, w, stride_px)
+    frame = Box(0, 0, h, w)
+    blender = Blender(frame, grid)
+    places = grid.patches_for(frame)
+    for start in range(0, len(places), predictor.batch_size):
+        part = places[start : start + predictor.batch_size]
+        patches = np.stack([_cut(image, grid.box(*ij)) for ij in part])
+        for ij, scores in zip(part, predictor.predict(patches), strict=True):
+            blender.add(*ij, scores)
+    return blender.scores()
+
+
+def full_fields(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the images where every mitosis, and so every negative, is known, and that are larger than a patch."""
+    return [e for e in entries if _is_field(e)]
+
+
+def patches_among(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the images with known mitoses that are neither crops nor full fields, such as the paper's patches of 256 px."""
+    return [e for e in entries if e.mitoses != "unknown" and not (_is_field(e) or _is_crop(e))]
+
+
+def crops_of(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the images smaller than a patch, with known mitoses."""
+    return [e for e in entries if _is_crop(e)]
+
+
+def _is_field(e: Entry) -> bool:
+    return e.mitoses != "unknown" and min(_sides_px(e)) >= 2 * PATCH_PX
+
+
+def _is_crop(e: Entry) -> bool:
+    return e.mitoses == "known" and max(_sides_px(e)) < PATCH_PX
+
+
+def _sides_px(e: Entry) -> tuple[int, int]:
+    """Return width and height at the model's resolution, at which patches are cut."""
+    factor = enlargement(e.mpp)
+    return round(e.width_px * factor), round(e.height_px * factor)
+
+
+def scored_crops(
+    predictor: Predictor, root: Path, entries: Sequence[Entry], jpeg: int | None = None
+) -> Iterator[tuple[Entry, Sample, NDArray[np.uint8]]]:
+    """Yield crops with their scores ``(3, h, w)``, predicted in the middle of a patch that continues them by reflection."""
+    for start in range(0, len(entries), predictor.batch_size):
+        part = entries[start : start + predictor.batch_size]
+        samples = [load_sample(root, e, jpeg) for e in part]
+        scores = predictor.predict(np.stack([_padded(s.image) for s in samples]))
+        for entry, sample, score in zip(part, samples, scores, strict=True):
+            yield entry, sample, np.ascontiguousarray(_unpadded(score, sample.image.shape))
+
+
+def _padded(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    h, w = image.shape[:2]
+    top, left = (PATCH_PX - h) // 2, (PATCH_PX - w) // 2
+    return np.pad(image, ((top, PATCH_PX - h - top), (left, PATCH_PX - w - left), (0, 0)), mode="symmetric")
+
+
+def _unpadded(scores: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    top, left = (PATCH_PX - shape[0]) // 2, (PATCH_PX - shape[1]) // 2
+    return scores[:, top : top + shape[0], left : left + shape[1]]
+
+
+def _cut(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+    out = np.full((PATCH_PX, PATCH_PX, 3), 255, np.uint8)
+    part = box.clipped(Box(0, 0, *image.shape[:2]))
+    out[part.slices_within(box)] = image[part.slices_within(Box(0, 0, *image.shape[:2]))]
+    return out
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Objects that a pixel threshold yields, before the cuts on area and peak.
+
+    Attributes
+    ----------
+    xy_px : ndarray of float, shape (n, 2)
+        Centroids; the centre of pixel 0 is at 0.5.
+    area_px, peak : ndarray, shape (n,)
+        Area, and largest score (0 to 255).
+    """
+
+    xy_px: NDArray[np.float64]
+    area_px: NDArray[np.int64]
+    peak: NDArray[np.int64]
+
+    def kept(self, min_area_px: float, min_peak: float) -> Candidates:
+        """Return those that pass the cuts."""
+        good = (self.area_px >= min_area_px) & (self.peak >= min_peak)
+        return self._chosen(good)
+
+    def where_known(self, unknown: NDArray[np.bool_]) -> Candidates:
+        """Return those whose centroids do not lie where nothing is known, by a mask ``(h, w)``."""
+        (h, w), at = unknown.shape, self.xy_px.astype(int)
+        return self._chosen(~unknown[np.clip(at[:, 1], 0, h - 1), np.clip(at[:, 0], 0, w - 1)])
+
+    def _chosen(self, good: NDArray[np.bool_]) -> Candidates:
+        return Candidates(self.xy_px[good], self.area_px[good], self.peak[good])
+
+
+def mitosis_candidates(scores: NDArray[np.uint8], cut: Thresholds) -> Candidates:
+    """Return the mitoses of an image's scores; as on slides."""
+    classes = class_map(scores, cut)
+    box = Box(0, 0, *classes.shape)
+    table = measure_objects(find_runs(classes == 2), scores[1], box).table
+    return Candidates(centroids_of(table), table["area_px"], table["peak"])

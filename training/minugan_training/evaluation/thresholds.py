@@ -1,0 +1,184 @@
+"""Choosing a model's thresholds on the choosing sets: full fields with all their negatives rule."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minugan_training.data.index import Entry
+from minugan_training.data.labels import (
+    BOUNDARY,
+    MITOSES,
+    NUCLEI,
+    UNKNOWN,
+    Sample,
+    load_sample,
+    mitosis_truth,
+)
+from minugan_training.evaluation.detect import (
+    Candidates,
+    crops_of,
+    full_fields,
+    mitosis_candidates,
+    score_image,
+    scored_crops,
+)
+from minugan_training.evaluation.matching import match
+from minugan_training.evaluation.metrics import Detections, dice, pooled
+from wsi_minugan.errors import DataError
+from wsi_minugan.geometry import UM2_PER_MM2
+from wsi_minugan.minugan.predictor import Predictor
+from wsi_minugan.segmentation.classes import Thresholds, class_map
+
+PIXEL_CUTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.87, 0.9, 0.92, 0.94, 0.96)
+PEAKS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98)
+NUCLEUS_CUTS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+AREAS_UM2 = (8.0, 10.0, 12.0, 14.0, 16.0, 20.0, 24.0, 28.0, 32.0, 40.0)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One setting of the cuts and what it does on the choosing fields.
+
+    Attributes
+    ----------
+    mitosis, peak, min_area_um2 : float
+        Cut on pixels, on an object's peak, and on its area.
+    found : Detections
+        Pooled counts on full fields.
+    crop_recall : float or None
+        Recall on the crops, from other laboratories; None where there are none.
+    """
+
+    mitosis: float
+    peak: float
+    min_area_um2: float
+    found: Detections
+    crop_recall: float | None = None
+
+
+@dataclass(frozen=True)
+class _Field:
+    scores: NDArray[np.uint8]
+    truth: NDArray[np.float64]
+    unknown: NDArray[np.bool_]
+    mpp: float
+    area_mm2: float
+
+
+def choose(
+    predictor: Predictor, root: Path, entries: Sequence[Entry], radius_um: float, jpeg: int | None = None
+) -> list[Choice]:
+    """Return every setting tried, best F1 first; of equals the one with fewer false positives.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model.
+    root : Path
+        What the index's paths are below.
+    entries : sequence of Entry
+        Full fields of the "val" split are used, no others.
+    radius_um : float
+        Greatest distance of a match.
+    jpeg : int, optional
+        Quality at which images are compressed first.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    part = [e for e in entries if e.split == "val"]
+    wanted = full_fields(part)
+    if not wanted:
+        raise DataError("The index has no full fields in the split 'val' to choose on.")
+    fields = [_field(predictor, root, e, jpeg) for e in wanted]
+    crops = [_crop(root, *c) for c in scored_crops(predictor, root, crops_of(part), jpeg)]
+    choices = []
+    for cut in PIXEL_CUTS:
+        on_fields, on_crops = ([(f, _candidates(f, cut)) for f in images] for images in (fields, crops))
+        for peak, area in itertools.product((p for p in PEAKS if p >= cut), AREAS_UM2):
+            counts, recalled = (
+                pooled([_count(f, c, peak, area, radius_um) for f, c in pairs])
+                for pairs in (on_fields, on_crops)
+            )
+            choices.append(Choice(cut, peak, area, counts, recalled.recall if crops else None))
+    return sorted(choices, key=lambda c: (-c.found.f1, c.found.fp))
+
+
+def recalling(choices: Sequence[Choice], least: float) -> list[Choice]:
+    """Return the settings that recall enough of the crops, in order.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    found = [c for c in choices if (c.crop_recall or 0.0) >= least]
+    if not found:
+        best = max((c.crop_recall or 0.0 for c in choices), default=0.0)
+        raise DataError(
+            f"No setting recalls {least:g} of the crops; the highest is {best:.3f}. Ask for less with --crop-recall."
+        )
+    return found
+
+
+def choose_nuclei(
+    predictor: Predictor, root: Path, entries: Sequence[Entry], jpeg: int | None = None
+) -> list[tuple[float, float]]:
+    """Return every cut on the nuclei's scores with the mean Dice it reaches, best first.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model.
+    root : Path
+        What the index's paths are below.
+    entries : sequence of Entry
+        Images with labelled nuclei of the "train" split are used, no others: no set of nuclei is there to choose on alone.
+    jpeg : int, optional
+        Quality at which images are compressed first.
+    """
+    wanted = [e for e in entries if e.split == "train" and e.nuclei == "known"]
+    found = defaultdict(list)
+    for sample in (load_sample(root, e, jpeg) for e in wanted):
+        scores = score_image(predictor, sample.image)
+        # A boundary parts two nuclei, and belongs to both.
+        truth = (sample.labels[..., NUCLEI] == 1) | (sample.labels[..., BOUNDARY] == 1)
+        for cut in NUCLEUS_CUTS:
+            found[cut].append(dice(class_map(scores, Thresholds(1.0, cut, 0.5)) > 0, truth))
+    means = [(cut, float(np.mean(values))) for cut, values in found.items()]
+    return sorted(means, key=lambda m: -m[1])
+
+
+def _candidates(field: _Field, cut: float) -> Candidates:
+    return mitosis_candidates(field.scores, Thresholds(cut, 0.5, 0.5))
+
+
+def _crop(root: Path, entry: Entry, sample: Sample, scores: NDArray[np.uint8]) -> _Field:
+    unknown = np.zeros(sample.image.shape[:2], bool)
+    return _Field(scores, mitosis_truth(root, entry, sample), unknown, sample.mpp, 0.0)
+
+
+def _field(predictor: Predictor, root: Path, entry: Entry, jpeg: int | None) -> _Field:
+    sample = load_sample(root, entry, jpeg)
+    unknown = sample.labels[..., MITOSES] == UNKNOWN
+    area = float((~unknown).sum()) * sample.mpp**2 / UM2_PER_MM2
+    return _Field(
+        score_image(predictor, sample.image), mitosis_truth(root, entry, sample), unknown, sample.mpp, area
+    )
+
+
+def _count(
+    field: _Field, found: Candidates, peak: float, min_area_um2: float, radius_um: float
+) -> Detections:
+    kept = found.kept(min_area_um2 / field.mpp**2, 255 * peak).where_known(field.unknown)
+    m = match(kept.xy_px, field.truth, radius_um / field.mpp)
+    return Detections(len(m.pairs), len(m.false_positives), len(m.false_negatives), field.area_mm2)

@@ -1,0 +1,1 @@
+"""Training: the loop, its step, losses, state and checkpoints."""

@@ -1,0 +1,155 @@
+"""The state of a training run: networks, optimisers, moving averages."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from minugan_training.fitting.checkpoint import read_weights
+from minugan_training.fitting.faults import all_finite
+from minugan_training.fitting.unet import UNet
+from minugan_training.settings import Experiment
+from wsi_minugan.errors import TrainingError
+from wsi_minugan.minugan.discriminator import MultiscaleDiscriminator
+from wsi_minugan.minugan.generator import Generator
+
+_MOMENTUM = 0.05
+_WIDEST = 64
+"""Channels of the discriminators' first layer: pix2pixHD's number, whatever the generator's; fewer where that is very narrow."""
+
+
+@dataclass
+class TrainingState:
+    """What training changes, step by step; `noted` are step and seconds when the journal was last written."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    judge: nn.Module | None
+    judge_optimizer: torch.optim.Optimizer | None
+    ema: dict[str, Tensor]
+    step: int = 0
+    seconds: float = 0.0
+    running: dict[str, float] = field(default_factory=dict)
+    best: float = -math.inf
+    best_step: int = 0
+    rank: int = 0
+    world: int = 1
+    noted: tuple[int, float] = (0, 0.0)
+
+
+def build_network(experiment: Experiment) -> nn.Module:
+    """Return an untrained network of an experiment; seeded."""
+    torch.manual_seed(experiment.seed)
+    if experiment.network == "unet":
+        return UNet(2 * experiment.ngf)
+    return Generator(experiment.ngf, experiment.norm)
+
+
+def start(experiment: Experiment, device: torch.device) -> TrainingState:
+    """Return the state before the first step.
+
+    Raises
+    ------
+    TrainingError
+        If the weights to start from are missing, cannot be read or do not fit, or there is no loss.
+    """
+    if not (experiment.losses.adversarial or experiment.losses.supervised):
+        raise TrainingError(
+            f"{experiment.name} learns nothing: set losses.supervised or losses.adversarial above 0."
+        )
+    if experiment.fixed_norms and not experiment.start_from:
+        raise TrainingError(
+            f"{experiment.name} keeps the statistics of other weights (fixed_norms): name these with --start-from."
+        )
+    network = build_network(experiment)
+    if experiment.start_from:
+        _load_start(network, experiment)
+    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = _MOMENTUM
+    judge = (
+        MultiscaleDiscriminator(experiment.losses.discriminators, min(_WIDEST, 8 * experiment.ngf)).to(device)
+        if experiment.losses.adversarial
+        else None
+    )
+    for trained in (network, judge):
+        _straighten_gradients(trained)
+    return TrainingState(
+        network,
+        optimizer_of(network, experiment),
+        judge,
+        optimizer_of(judge, experiment) if judge is not None else None,
+        {k: v.detach().clone().float() for k, v in network.state_dict().items()} if experiment.ema else {},
+    )
+
+
+def _load_start(network: nn.Module, experiment: Experiment) -> None:
+    """Load the weights to start from; what a norm would keep may be missing, as in those of a network with other norms."""
+    given = read_weights(Path(experiment.start_from))
+    of_norms = {
+        f"{n}.{k}"
+        for n, m in network.named_modules()
+        if isinstance(m, nn.BatchNorm2d)
+        for k in m.state_dict()
+    }
+    own = network.state_dict()
+    missing = own.keys() - given.keys() - of_norms
+    others = [k for k, v in given.items() if k in own and v.shape != own[k].shape]
+    if missing or others:
+        raise TrainingError(
+            f"The weights {experiment.start_from} are of another network than that of {experiment.name} "
+            f"({experiment.network}, ngf {experiment.ngf}): {len(missing)} layers are missing, {len(others)} have another "
+            "shape. Start from weights of the same network and ngf."
+        )
+    if not all_finite(v for k, v in given.items() if k in own):
+        raise TrainingError(
+            f"The weights {experiment.start_from} are not all numbers, and no training mends a norm's statistics. "
+            "Start from other weights."
+        )
+    network.load_state_dict(given, strict=False)
+
+
+def _straighten_gradients(network: nn.Module | None) -> None:
+    """Lay out the gradients that reach instance norms as the norms' inputs are.
+
+    Of a batch of one, torch (2.13, on CPUs) reads a gradient that is laid out channels last as if it were not, and what flows on is
+    wrong; behind the last norm of each residual block it is.
+    """
+    for module in network.modules() if network is not None else ():
+        if isinstance(module, nn.InstanceNorm2d):
+            module.register_full_backward_pre_hook(_contiguous)
+
+
+def _contiguous(_: nn.Module, gradients: tuple[Tensor, ...] | Tensor) -> tuple[Tensor, ...]:
+    return tuple(g.contiguous() for g in gradients)
+
+
+def optimizer_of(module: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
+    """Return the optimiser of a network or of its discriminators."""
+    return torch.optim.AdamW(
+        module.parameters(), experiment.learning_rate, experiment.betas, weight_decay=experiment.weight_decay
+    )
+
+
+def weights_to_use(state: TrainingState) -> dict[str, Tensor]:
+    """Return the weights that are saved: moving averages, if there are any."""
+    found = state.ema or state.network.state_dict()
+    return {k: v.detach().cpu().clone() for k, v in found.items()}
+
+
+@torch.no_grad()
+def average(experiment: Experiment, state: TrainingState) -> None:
+    """Bring the moving averages of the weights up to date, in place."""
+    if not experiment.ema:
+        return
+    keep = min(experiment.ema, (1 + state.step) / (10 + state.step))
+    for name, value in state.network.state_dict().items():
+        if value.is_floating_point():
+            state.ema[name].mul_(keep).add_(value.float(), alpha=1 - keep)
+        else:
+            state.ema[name] = value.clone().float()

@@ -1,0 +1,1 @@
+"""From published layouts of data sets to the index."""

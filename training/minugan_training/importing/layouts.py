@@ -1,0 +1,69 @@
+"""Which layout a folder of data has, told by what lies in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from minugan_training.data.index import Entry
+from minugan_training.importing.importers import (
+    IMPORTERS,
+    icpr12_images,
+    icpr14_images,
+    import_data,
+    monuseg_pairs,
+    tupac16_images,
+)
+from minugan_training.importing.shared_data import SHARED
+from wsi_minugan.errors import DataError
+
+_PARTS_OF_SHARED = {
+    "amibr": "crops.csv",
+    "icpr12": "mitoses.csv",
+    "icpr12_unmarked": "fields.csv",
+    "monuseg": "images.csv",
+}
+"""The table by which each folder of ``../shared/data`` is known, whatever its name."""
+
+_LAYOUTS: dict[str, Callable[[Path], bool]] = {
+    "shared": lambda f: all((f / name).is_dir() for name in SHARED),
+    "midog": lambda f: any(f.glob("*.json")),
+    "icpr14": lambda f: bool(icpr14_images(f)),
+    "rgb": lambda f: (f / "images").is_dir() and (f / "labels").is_dir(),
+    "monuseg": lambda f: bool(monuseg_pairs(f)),
+    "icpr12": lambda f: bool(icpr12_images(f)),
+    "tupac16": lambda f: bool(tupac16_images(f)),
+}
+"""Tells of a layout; images are sought where the importers seek them."""
+
+
+def import_folder(folder: Path) -> tuple[Path, list[Entry]]:
+    """Import a folder in whatever known layout it has.
+
+    Parameters
+    ----------
+    folder : Path
+        A published data set, ``../shared/data``, or one of its folders.
+
+    Returns
+    -------
+    root : Path
+        What the entries' paths are below.
+    entries : list of Entry
+        The images.
+
+    Raises
+    ------
+    DataError
+        If it has none of them.
+    """
+    folder = folder.absolute()
+    for name, table in _PARTS_OF_SHARED.items():
+        if (folder / table).is_file() and (folder / "images").is_dir():
+            return folder.parent, list(SHARED[name](folder))
+    for name, fits in _LAYOUTS.items():
+        if fits(folder):
+            return folder, import_data(name, folder)
+    raise DataError(
+        f"{folder} has no known layout ({', '.join(IMPORTERS)}). Import it with: minugan-train data import"
+    )

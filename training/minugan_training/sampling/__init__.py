@@ -1,0 +1,1 @@
+"""Patches for training: where they lie, and how they are changed."""

@@ -1,0 +1,265 @@
+"""Which patches a batch is made of; a step's batch depends on the seed and the step alone, so training resumes exactly."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from minugan_training.data.index import Entry
+from minugan_training.data.labels import MITOSES, Sample, load_sample, mitosis_truth
+from minugan_training.sampling.augmentation import Patch, change_stains, cut_patch
+from minugan_training.sampling.stain_transfer import Style, restained, style_of
+from minugan_training.settings import Experiment, Source
+from wsi_minugan.errors import DataError
+
+CACHE_BYTES = 6 * 2**30
+STYLE_IMAGES = 12
+"""Images of a slide that tell its style."""
+Place = tuple[int, float, float]
+"""Index of an entry, and x, y in its sample's pixels."""
+
+
+class Pool:
+    """Samples of an index, read when needed and kept within bounds.
+
+    Parameters
+    ----------
+    root : Path
+        What the index's paths are below.
+    entries : sequence of Entry
+        The index.
+    complete : callable, optional
+        Fills in labels of images whose nuclei are unknown; see `pseudo.PseudoNuclei`.
+    """
+
+    def __init__(
+        self, root: Path, entries: Sequence[Entry], complete: Callable[[Sample], Sample] | None = None
+    ) -> None:
+        self.root = root
+        self._complete = complete
+        self.entries = tuple(entries)
+        self._samples: OrderedDict[int, Sample] = OrderedDict()
+        self._centres: dict[int, NDArray[np.float64]] = {}
+        self._slides: dict[tuple[str, str, str], list[int]] = {}
+        for k, e in enumerate(self.entries):
+            self._slides.setdefault(_slide(e), []).append(k)
+        self._styles: dict[tuple[str, str, str], Style | None] = {}
+        self._only: tuple[Place, ...] | None = None
+        self._hidden: frozenset[str] = frozenset()
+
+    def only(self, places: Sequence[Place], hidden: Collection[str] = ()) -> Pool:
+        """Return a pool whose mitoses are these places and no others, without the patients `hidden`; for cross-validation."""
+        part = Pool(self.root, self.entries, self._complete)
+        part._hidden = frozenset(hidden)
+        part._samples, part._centres, part._only = self._samples, self._centres, tuple(places)
+        return part
+
+    def sample(self, index: int) -> Sample:
+        """Return an entry's image and labels."""
+        if index not in self._samples:
+            loaded = load_sample(self.root, self.entries[index])
+            if self._complete is not None and self.entries[index].nuclei == "unknown":
+                loaded = self._complete(loaded)
+            self._samples[index] = loaded
+            while self._cached_bytes() > CACHE_BYTES and len(self._samples) > 1:
+                self._samples.popitem(last=False)
+        self._samples.move_to_end(index)
+        return self._samples[index]
+
+    def _cached_bytes(self) -> int:
+        # Derived, because the pools of a cross-validation's folds share one cache.
+        return sum(s.image.nbytes + s.labels.nbytes for s in self._samples.values())
+
+    def style(self, index: int) -> Style | None:
+        """Return the style of the slide that an entry is of; None if no tissue is seen on it."""
+        slide = _slide(self.entries[index])
+        if slide not in self._styles:
+            self._styles[slide] = style_of(self.sample(k) for k in self._slides[slide][:STYLE_IMAGES])
+        return self._styles[slide]
+
+    def slides_among(self, indices: Iterable[int]) -> list[int]:
+        """Return one entry of each slide that entries are of."""
+        firsts = {_slide(self.entries[k]): k for k in sorted(set(indices), reverse=True)}
+        return sorted(firsts.values())
+
+    def matching(self, datasets: Sequence[str], splits: Sequence[str]) -> list[int]:
+        """Return the entries of data sets in splits; "" is the split of images that are in none."""
+        return [
+            k
+            for k, e in enumerate(self.entries)
+            if e.dataset in datasets and e.split in splits and e.patient not in self._hidden
+        ]
+
+    def of(self, source: Source) -> list[int]:
+        """Return the entries a source draws from.
+
+        Raises
+        ------
+        DataError
+            If there are none.
+        """
+        found = self.matching(source.datasets, source.splits)
+        if not found:
+            raise DataError(f"The index has no images of {_in_words(source)}. Import them first.")
+        return found
+
+    def mitosis_centres(self, index: int) -> NDArray[np.float64]:
+        """Return x, y of an entry's mitoses in its sample's pixels, shape ``(n, 2)``; one each, in however many pieces."""
+        if index not in self._centres:
+            truth = mitosis_truth(self.root, self.entries[index], self.sample(index))
+            self._centres[index] = truth - 0.5  # from edges of pixels to their middles, as patches are cut
+        return self._centres[index]
+
+    def mitoses_on(self, indices: Iterable[int]) -> list[Place]:
+        """Return the places of the labelled mitoses on entries, whatever `only` left."""
+        return [(k, float(x), float(y)) for k in indices for x, y in self.mitosis_centres(k)]
+
+    def mitoses_of(self, source: Source) -> list[Place]:
+        """Return the places of the labelled mitoses that a source draws from."""
+        if self._only is not None:
+            wanted = set(self.of(source))
+            return [p for p in self._only if p[0] in wanted]
+        places = self.mitoses_on(self.of(source))
+        if not places:
+            raise DataError(f"The images of {_in_words(source)} hold no mitoses.")
+        return places
+
+
+def _slide(entry: Entry) -> tuple[str, str, str]:
+    return entry.dataset, entry.patient, entry.scanner
+
+
+def _in_words(source: Source) -> str:
+    splits = " or ".join(f"the split '{s}'" if s else "no split" for s in source.splits)
+    return f"{', '.join(source.datasets)} in {splits}"
+
+
+def dark_places(pool: Pool, source: Source, per_image: int) -> list[Place]:
+    """Return the darkest nuclei of images whose negatives are known: the first hard negatives."""
+    places: list[Place] = []
+    for k in pool.of(source):
+        sample = pool.sample(k)
+        grey = cv2.GaussianBlur(sample.image.astype(np.float32).mean(axis=2), (0, 0), 4)
+        lowest = cv2.erode(grey, np.ones((25, 25), np.uint8))
+        forbidden = cv2.dilate(
+            (sample.labels[..., MITOSES] != 0).astype(np.uint8), np.ones((15, 15), np.uint8)
+        )
+        ys, xs = np.nonzero((grey == lowest) & (forbidden == 0))
+        for at in np.argsort(grey[ys, xs])[:per_image]:
+            places.append((k, float(xs[at]), float(ys[at])))
+    return places
+
+
+class Batch(NamedTuple):
+    """What one step is shown.
+
+    Attributes
+    ----------
+    images : ndarray of float32, shape (n, 3, h, w)
+        RGB / 127.5 - 1.
+    labels : ndarray of uint8, shape (n, 3, h, w)
+        Nuclei, mitoses, boundary: 0, 1 or UNKNOWN.
+    offsets_px : ndarray of int64, shape (n, 2)
+        y, x of each patch in its scene; the second half of a batch shows the scenes of the first half again.
+    """
+
+    images: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    offsets_px: NDArray[np.int64]
+
+
+class Sampler:
+    """Makes batches.
+
+    Parameters
+    ----------
+    pool : Pool
+        Samples.
+    experiment : Experiment
+        Sources and augmentation.
+    """
+
+    def __init__(self, pool: Pool, experiment: Experiment) -> None:
+        self._pool = pool
+        self._experiment = experiment
+        self._mitoses = {k: pool.mitoses_of(s) for k, s in enumerate(experiment.sources) if s.at == "mitoses"}
+        self._images = {k: pool.of(s) for k, s in enumerate(experiment.sources)}
+        self._slides = pool.slides_among(k for images in self._images.values() for k in images)
+        self.hard: list[Place] = []
+
+    def batch(self, step: int, part: int = 0) -> Batch:
+        """Return a step's patches; with `consistency` set, a first view of each and then a second view of each.
+
+        Parameters
+        ----------
+        step : int
+            The step.
+        part : int
+            Which of the step's batches (accumulation, processes).
+
+        """
+        rng = np.random.default_rng([self._experiment.seed, step, part])
+        wanted = self._experiment.consistency
+        shift = wanted.shift_px if wanted else 0
+        size = self._experiment.patch_px
+        scenes = [
+            self._mosaic(k, source, size + shift, rng)
+            if source.mosaic and rng.random() < source.mosaic
+            else self._one(k, source, size + shift, rng)
+            for k, source in enumerate(self._experiment.sources)
+            for _ in range(source.per_batch)
+        ]
+        offsets = rng.integers(0, shift + 1, (len(scenes) * (2 if wanted else 1), 2))
+        views = [
+            tuple(a[y : y + size, x : x + size] for a in scenes[k % len(scenes)])
+            for k, (y, x) in enumerate(offsets.tolist())
+        ]
+        images, labels = (np.stack([v[n] for v in views]) for n in (0, 1))
+        strength = self._experiment.augmentation.stain if rng.random() < 0.9 else 0.0
+        scaled = change_stains(images, strength, rng) / np.float32(127.5) - np.float32(1)
+        return Batch(
+            np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)),
+            np.ascontiguousarray(labels.transpose(0, 3, 1, 2)),
+            offsets,
+        )
+
+    def _one(self, k: int, source: Source, size_px: int, rng: np.random.Generator) -> Patch:
+        i, x, y = self._place(k, source, rng)
+        change = self._experiment.augmentation
+        image, labels = cut_patch(self._pool.sample(i), (x, y), size_px, change, rng)
+        if change.style and rng.random() < change.style:
+            image = self._in_other_style(image, i, rng)
+        return image, labels
+
+    def _in_other_style(
+        self, image: NDArray[np.uint8], index: int, rng: np.random.Generator
+    ) -> NDArray[np.uint8]:
+        other = self._slides[int(rng.integers(len(self._slides)))]
+        own, wanted = self._pool.style(index), self._pool.style(other)
+        return image if own is None or wanted is None else restained(image, own, wanted)
+
+    def _mosaic(self, k: int, source: Source, size_px: int, rng: np.random.Generator) -> Patch:
+        """Return a patch of four of half its side: small crops fill it, where one alone would leave most of it unknown."""
+        parts = [self._one(k, source, (size_px + 1) // 2, rng) for _ in range(4)]
+        images, labels = ([p[n] for p in parts] for n in (0, 1))
+        return tuple(  # type: ignore[return-value]
+            np.vstack([np.hstack(v[:2]), np.hstack(v[2:])])[:size_px, :size_px] for v in (images, labels)
+        )
+
+    def _place(self, k: int, source: Source, rng: np.random.Generator) -> Place:
+        if source.at == "mitoses":
+            places = self._mitoses[k]
+            return places[int(rng.integers(len(places)))]
+        if source.at == "hard" and self.hard:
+            return self.hard[int(rng.integers(len(self.hard)))]
+        index = self._images[k][int(rng.integers(len(self._images[k])))]
+        h, w = self._pool.sample(index).image.shape[:2]
+        margin = self._experiment.patch_px * 0.55
+        x, y = (rng.uniform(min(margin, v / 2), max(v - margin, v / 2)) for v in (w, h))
+        return index, float(x), float(y)

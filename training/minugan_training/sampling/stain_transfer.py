@@ -1,0 +1,61 @@
+"""Styles: a patch in the stain densities of another patient's slide, so that no colour tells which laboratory holds the mitoses.
+
+True negatives come from few slides here, mitoses from many: without this, a network can learn the scanner instead of the nucleus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minugan_training.data.labels import UNKNOWN, Sample
+from minugan_training.data.stain import STAINS, UNMIX, optical_density, rgb_of
+
+_TISSUE = 0.3
+"""Least sum of a pixel's optical densities in R, G and B: below it, it is the slide's ground."""
+_EVERY_PX = 5
+_LEAST_SPREAD = 0.02
+_RATIO = (0.5, 2.0)
+
+
+class Style(NamedTuple):
+    """How densely tissue is stained.
+
+    Attributes
+    ----------
+    mean, spread : ndarray of float32, shape (3,)
+        Of the densities of haematoxylin, eosin and the rest over tissue.
+    """
+
+    mean: NDArray[np.float32]
+    spread: NDArray[np.float32]
+
+
+def style_of(samples: Iterable[Sample]) -> Style | None:
+    """Return the style of samples, without pixels of which nothing is known (paint, borders); None without tissue."""
+    found = [_tissue_of(s) for s in samples]
+    density = np.concatenate(found) if found else np.zeros((0, 3), np.float32)
+    if not len(density):
+        return None
+    return Style(density.mean(axis=0), np.maximum(density.std(axis=0), _LEAST_SPREAD))
+
+
+def _tissue_of(sample: Sample) -> NDArray[np.float32]:
+    every = (slice(None, None, _EVERY_PX),) * 2
+    optical = optical_density(sample.image[every].astype(np.float32))
+    known = (sample.labels[every] != UNKNOWN).any(axis=2)
+    return np.asarray(optical[(optical.sum(axis=2) > _TISSUE) & known] @ UNMIX, np.float32)
+
+
+def restained(image: NDArray[np.uint8], own: Style, wanted: Style) -> NDArray[np.uint8]:
+    """Return an RGB image with its tissue's densities moved from one style to another; the slide's ground stays as it is."""
+    optical = optical_density(image.astype(np.float32))
+    ratio = np.clip(wanted.spread / own.spread, *_RATIO)
+    moved = ((optical @ UNMIX - own.mean) * ratio + wanted.mean) @ STAINS
+    # By degrees, so that no line is drawn where the tissue ends.
+    share = np.clip(optical.sum(axis=2, keepdims=True) / _TISSUE, 0, 1)
+    mixed = share * moved + (1 - share) * optical
+    return np.asarray(np.clip(rgb_of(mixed), 0, 255), np.uint8)

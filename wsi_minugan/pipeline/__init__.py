@@ -1,0 +1,1 @@
+"""One slide from start to end: plan, stages, results."""

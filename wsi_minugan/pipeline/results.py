@@ -1,0 +1,287 @@
+"""The last stage of a slide: polygons, nuclei, count, overview and pyramid from its finished masks; the manifest last."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import shapely
+from numpy.typing import NDArray
+
+from wsi_minugan.config import RunSettings
+from wsi_minugan.counting.count import Count, count_mitoses
+from wsi_minugan.counting.hotspot import TissueFraction
+from wsi_minugan.errors import RETRY, OutputError
+from wsi_minugan.minugan.bundle import Bundle
+from wsi_minugan.outputs import geojson, manifest
+from wsi_minugan.outputs.atomic import remove_partial, write_text
+from wsi_minugan.outputs.models import Manifest, SlideFacts, SlideState
+from wsi_minugan.outputs.nuclei import write_nuclei
+from wsi_minugan.outputs.overview import LONGEST_PX as OVERVIEW_PX
+from wsi_minugan.outputs.overview import Findings, draw_overview
+from wsi_minugan.pipeline.plan import SlidePlan
+from wsi_minugan.pipeline.scratch import WORK, Scratch
+from wsi_minugan.segmentation import masks
+from wsi_minugan.segmentation.objects import SlideObjects
+from wsi_minugan.segmentation.outlines import outlines, scaled, to_level0
+from wsi_minugan.segmentation.run_lengths import joined
+from wsi_minugan.slides.analysis import thumbnail
+from wsi_minugan.slides.inputs import SlideInput
+from wsi_minugan.slides.reader import SlideReader
+from wsi_minugan.slides.tissue import TissueMask
+from wsi_minugan.words import counted
+
+_PACKAGES = ("wsi-minugan", "torch", "numpy", "zarr", "openslide-python", "shapely", "opencv-python-headless")
+_PART_NUCLEI = 20_000
+
+
+@dataclass(frozen=True)
+class SlideWork:
+    """What the last stage needs besides the plan.
+
+    Attributes
+    ----------
+    settings : RunSettings
+        The run's settings.
+    bundle : Bundle
+        The model.
+    fingerprint : str
+        The slide's; ids are made from it.
+    """
+
+    settings: RunSettings
+    bundle: Bundle
+    fingerprint: str
+
+
+def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: Path) -> SlideState:
+    """Write all that is left of a slide's results, remove its scratch, seal it, and return its row of slides.csv."""
+    scratch = Scratch(folder / WORK, plan.key)
+    mitoses = scratch.load_merged("mitoses")
+    count = _count(plan, mitoses, work.settings)
+    write_text(folder / "count.json", count.model_dump_json(indent=2) + "\n")
+    _write_mitoses(plan, scratch, mitoses, count, work, folder)
+    if work.settings.nuclei:
+        _write_nuclei(plan, scratch, folder)
+    _draw(plan, reader, mitoses, count, folder)
+    masks.build_pyramid(folder / "masks.zarr", plan.frame)
+    remove_partial(folder)
+    scratch.check()
+    manifest.write_manifest(folder, _manifest(plan, work, count.warnings, folder))
+    # Scratch goes last: a slide killed before its manifest goes on from it.
+    shutil.rmtree(folder / WORK)
+    return slide_state(plan.slide, folder)
+
+
+def slide_state(slide: SlideInput, folder: Path) -> SlideState:
+    """Return the row of slides.csv of a finished slide, from its files.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds no finished result.
+    """
+    sealed = manifest.read_manifest(folder)
+    try:
+        count = Count.model_validate_json((folder / "count.json").read_bytes())
+        nuclei = (
+            pq.read_metadata(folder / "nuclei.parquet").num_rows if "nuclei.parquet" in sealed.files else None
+        )
+    except (OSError, ValueError) as e:
+        raise OutputError(
+            f"The results in {folder} cannot be read: {e}. Remove this folder, then take the slides that are not done again "
+            f"with: {RETRY}"
+        ) from e
+    return SlideState(
+        slide_id=slide.slide_id,
+        path=str(slide.path),
+        status="done",
+        mpp=sealed.slide.mpp,
+        tissue_mm2=round(sealed.tissue_mm2, 4),
+        nuclei=nuclei,
+        mitoses=count.mitoses,
+        mitoses_per_mm2=None if count.mitoses_per_mm2 is None else round(count.mitoses_per_mm2, 4),
+        hotspot_mitoses=count.hotspot.mitoses,
+        hotspot_area_mm2=round(count.hotspot.area_mm2, 4),
+        nottingham_score=count.scores.nottingham,
+        hotspot_tissue_fraction=count.hotspot.tissue_fraction,
+        tupac16_score=count.scores.tupac16,
+    )
+
+
+def _count(plan: SlidePlan, mitoses: SlideObjects, settings: RunSettings) -> Count:
+    scale = plan.frame.scale
+    return count_mitoses(
+        mitoses.centroids() * scale,
+        plan.frame.level0_mpp,
+        settings.hotspot_area_mm2,
+        settings.hpf_diameter_mm,
+        plan.tissue_mm2,
+        tissue_fraction_of(plan.tissue, scale),
+    )
+
+
+def tissue_fraction_of(tissue: TissueMask, scale: float) -> TissueFraction:
+    """Return the function that says which share of a circle (level-0 px) is tissue, by the centres of mask cells."""
+    side = tissue.px_per_cell * scale
+
+    def fraction(x_px: float, y_px: float, radius_px: float) -> float:
+        reach = int(np.ceil(radius_px / side)) + 1
+        row, column = int(y_px / side), int(x_px / side)
+        rows, columns = np.arange(row - reach, row + reach + 1), np.arange(column - reach, column + reach + 1)
+        dy, dx = (rows + 0.5) * side - y_px, (columns + 0.5) * side - x_px
+        inside = dy[:, None] ** 2 + dx[None, :] ** 2 <= radius_px**2
+        h, w = tissue.mask.shape
+        known_rows, known_columns = (rows >= 0) & (rows < h), (columns >= 0) & (columns < w)
+        mask = np.zeros(inside.shape, bool)
+        mask[np.ix_(known_rows, known_columns)] = tissue.mask[
+            np.ix_(rows[known_rows], columns[known_columns])
+        ]
+        return round(float((mask & inside).sum() / max(1, inside.sum())), 6)
+
+    return fraction
+
+
+def _write_mitoses(
+    plan: SlidePlan, scratch: Scratch, mitoses: SlideObjects, count: Count, work: SlideWork, folder: Path
+) -> None:
+    shapes = [s for _, part in _shapes(plan, scratch, mitoses, "mitoses") for s in part]
+    table, spot = mitoses.table, count.hotspot
+    measurements: dict[str, NDArray[Any]] = {
+        "Area um2": table["area_px"] * plan.frame.mpp**2,
+        "Peak score": table["peak"] / 255,
+        "Mean score": table["sum_score"] / np.maximum(1, table["area_px"]) / 255,
+    }
+    polygons = to_level0(np.array(shapes, object), plan.frame.scale)
+    circle = None
+    if spot.center_x_px is not None and spot.center_y_px is not None:
+        circle = geojson.circle(spot.center_x_px, spot.center_y_px, spot.radius_px)
+    words = f"Hot spot: {counted(spot.mitoses, 'mitosis', 'mitoses')} in {spot.area_mm2:.2f} mm2"
+    origin = plan.info.bounds_px if work.settings.bounds_offset else None
+    first_px = np.stack([table["first_x"], table["first_y"]], axis=1)
+    found = geojson.Mitoses(polygons, measurements, first_px, work.fingerprint, origin)
+    geojson.write_geojson(folder / "mitoses.geojson", found, circle, words)
+
+
+def _write_nuclei(plan: SlidePlan, scratch: Scratch, folder: Path) -> None:
+    nuclei = scratch.load_merged("nuclei")
+    write_nuclei(folder / "nuclei.parquet", _nuclei_batches(plan, scratch, nuclei))
+
+
+def _nuclei_batches(plan: SlidePlan, scratch: Scratch, nuclei: SlideObjects) -> Iterator[dict[str, Any]]:
+    centroids, um2 = nuclei.centroids() * plan.frame.scale, plan.frame.mpp**2
+    for start, shapes in _shapes(plan, scratch, nuclei, "nuclei"):
+        for a in range(0, len(shapes), _PART_NUCLEI):
+            part = shapes[a : a + _PART_NUCLEI]
+            rows = slice(start + a, start + a + len(part))
+            yield {
+                "nucleus": np.arange(rows.start + 1, rows.stop + 1, dtype=np.uint32),
+                "centroid_x_px": centroids[rows, 0],
+                "centroid_y_px": centroids[rows, 1],
+                "area_um2": nuclei.table["area_px"][rows] * um2,
+                "geometry": shapely.to_wkb(scaled(part, plan.frame.scale)),
+            }
+
+
+def _shapes(
+    plan: SlidePlan, scratch: Scratch, found: SlideObjects, name: str
+) -> Iterator[tuple[int, NDArray[np.object_]]]:
+    """Yield, for each row of blocks, the first object's index and the outlines of the objects that begin there.
+
+    Objects are numbered by their first pixel, so each row of blocks holds one range of numbers.
+    """
+    rows = sorted({b.y_px for b in plan.blocks})
+    for top in rows:
+        bounds = np.searchsorted(found.table["first_y"], [top, top + plan.block_px])
+        shapes = np.full(int(bounds[1] - bounds[0]), None, object)
+        for k, box in enumerate(plan.blocks):
+            if box.y_px == top:
+                labels, inner = scratch.load_shapes(k, name)
+                numbers = scratch.load_numbers(name, k)[labels].astype(np.int64)
+                shapes[numbers[numbers > 0] - 1 - bounds[0]] = inner[numbers > 0]
+        crossing = np.flatnonzero([s is None for s in shapes])
+        if len(crossing):
+            shapes[crossing] = _joined_outlines(plan, scratch, found, name, crossing + bounds[0])
+        yield int(bounds[0]), shapes
+
+
+def _joined_outlines(
+    plan: SlidePlan, scratch: Scratch, found: SlideObjects, name: str, which: NDArray[np.int64]
+) -> NDArray[np.object_]:
+    """Outline objects that cross borders, by their ascending indices, from their runs in all blocks that they reach."""
+    top, bottom = found.table["top"][which].min(), found.table["bottom"][which].max()
+    parts = []
+    for k, box in enumerate(plan.blocks):
+        if box.y_px < bottom and box.y_end_px > top:
+            runs = scratch.load_runs(k, name, box)
+            owner = scratch.load_numbers(name, k)[runs.labels].astype(np.int64) - 1
+            place = np.minimum(np.searchsorted(which, owner), len(which) - 1)
+            own = which[place] == owner
+            parts.append((box, replace(runs.of(own), labels=(place[own] + 1).astype(np.int32))))
+    return outlines(joined(parts), np.ones(len(which), bool), (0, 0))
+
+
+def _draw(plan: SlidePlan, reader: SlideReader, mitoses: SlideObjects, count: Count, folder: Path) -> None:
+    spot = count.hotspot
+    placed = spot.center_x_px is not None and spot.center_y_px is not None
+    found = Findings(
+        mitoses.centroids() * plan.frame.scale,
+        (spot.center_x_px or 0.0, spot.center_y_px or 0.0, spot.radius_px) if placed else None,
+        plan.frame.level0_mpp,
+    )
+    draw_overview(folder / "overview.png", thumbnail(reader, OVERVIEW_PX), plan.info.width_px, found)
+
+
+def _manifest(plan: SlidePlan, work: SlideWork, warnings: tuple[str, ...], folder: Path) -> Manifest:
+    info, frame = plan.info, plan.frame
+    return Manifest(
+        slide=SlideFacts(
+            slide_id=plan.slide.slide_id,
+            file_name=None if work.settings.pseudonyms else plan.slide.path.name,
+            fingerprint=work.fingerprint,
+            width_px=info.width_px,
+            height_px=info.height_px,
+            levels=len(info.levels),
+            mpp=frame.level0_mpp,
+            mpp_source=plan.mpp_source,
+            vendor=info.vendor,
+            objective=info.objective,
+            bounds_x_px=info.bounds_px[0],
+            bounds_y_px=info.bounds_px[1],
+        ),
+        model=model_facts(work.bundle),
+        settings=work.settings.results_key(),
+        versions=versions(),
+        analysis_mpp=frame.mpp,
+        analysis_width_px=frame.width_px,
+        analysis_height_px=frame.height_px,
+        tissue_mm2=round(plan.tissue_mm2, 6),
+        patches=len(plan.patches_of(frame.box)),
+        tiles_not_analysed=plan.broken_tiles,
+        geojson_origin_px=info.bounds_px if work.settings.bounds_offset else (0, 0),
+        warnings=[*plan.warnings, *warnings],
+        files=manifest.digests(folder),
+    )
+
+
+def model_facts(bundle: Bundle) -> dict[str, str]:
+    """Return what outputs say of the model."""
+    return {
+        "name": bundle.card.name,
+        "version": bundle.card.version,
+        "digest": bundle.digest,
+        "weights_sha256": bundle.card.weights_sha256,
+        "licence": bundle.card.licence,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that shape the results."""
+    return {"python": platform.python_version()} | {p: metadata.version(p) for p in _PACKAGES}

@@ -1,0 +1,185 @@
+"""A slide's scratch folder: what stages hand each other, and the scores of patches that several blocks need.
+
+Nothing here is a result. Files appear whole or not at all, so a stage that was killed is simply done again. What was made under
+another key is never seen: a block of a run that was stopped may end after the next run, with other settings, has begun.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from wsi_minugan.config import PATCH_PX
+from wsi_minugan.errors import RETRY, OutputError
+from wsi_minugan.geometry import Box
+from wsi_minugan.outputs.atomic import write_bytes
+from wsi_minugan.outputs.manifest import SCRATCH
+from wsi_minugan.segmentation.objects import BlockObjects, SlideObjects
+from wsi_minugan.segmentation.run_lengths import Runs
+
+WORK = SCRATCH
+_PATCH_SHAPE = (3, PATCH_PX, PATCH_PX)
+
+
+@dataclass(frozen=True)
+class ClassObjects:
+    """A block's objects of one class, and the outlines of those that lie wholly inside.
+
+    Attributes
+    ----------
+    objects : BlockObjects
+        Table and borders.
+    shapes : ndarray of shapely geometries, shape (n,)
+        Outlines in analysis px; None for objects that touch the block's border.
+    """
+
+    objects: BlockObjects
+    shapes: NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Scratch files of one slide.
+
+    Attributes
+    ----------
+    folder : Path
+        ``OUT/SLIDE_ID/.work``.
+    key : str
+        Digest of the work that it belongs to.
+    """
+
+    folder: Path
+    key: str = ""
+
+    @property
+    def place(self) -> Path:
+        """Where the files of this work lie."""
+        return self.folder / self.key[:16]
+
+    def check(self) -> None:
+        """Check, before results are written, that they still are wanted.
+
+        Raises
+        ------
+        OutputError
+            If another run began this slide anew, or its folder was removed.
+        """
+        if not self.place.is_dir():
+            raise OutputError(
+                f"{self.place} is gone: another run began this slide anew, or its folder was removed."
+            )
+
+    def save_block(self, index: int, runs: Mapping[str, Runs], found: Mapping[str, ClassObjects]) -> None:
+        """Write what a block found; `runs` and `found` map "mitoses" and "nuclei" to their pixels and objects."""
+        arrays: dict[str, NDArray[Any]] = {f"{name}.runs": _packed_runs(part) for name, part in runs.items()}
+        for name, part in found.items():
+            arrays |= {f"{name}.table.{k}": v for k, v in part.objects.table.items()}
+            arrays |= {f"{name}.border.{k}": v for k, v in part.objects.borders.items()}
+            arrays |= _packed_shapes(name, part.shapes)
+        self._save(f"objects-{index:06d}.npz", arrays)
+
+    def load_runs(self, index: int, name: str, box: Box) -> Runs:
+        """Return a block's pixels of one class as they were before small objects were dropped."""
+        with self._open(f"objects-{index:06d}.npz") as data:
+            raw = imagecodecs.zstd_decode(data[f"{name}.runs"].tobytes())
+        return Runs((box.height_px, box.width_px), *np.frombuffer(raw, np.int32).reshape(4, -1))
+
+    def load_objects(self, index: int, box: Box, name: str) -> BlockObjects:
+        """Return a block's table and borders of one class."""
+        with self._open(f"objects-{index:06d}.npz") as data:
+            parts: dict[str, dict[str, Any]] = {"table": {}, "border": {}}
+            for key in data.files:
+                head, _, rest = key.partition(".")
+                kind, _, column = rest.partition(".")
+                if head == name and kind in parts:
+                    parts[kind][column] = data[key]
+        return BlockObjects(box, parts["table"], parts["border"])
+
+    def load_shapes(self, index: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
+        """Return the labels and the outlines of a block's inner objects of one class."""
+        with self._open(f"objects-{index:06d}.npz") as data:
+            labels, ends, wkb = data[f"{name}.labels"], data[f"{name}.ends"], data[f"{name}.wkb"].tobytes()
+        starts = np.concatenate([[0], ends])[: len(ends)].astype(np.int64)
+        return labels, shapely.from_wkb([wkb[a:b] for a, b in zip(starts, ends, strict=True)])
+
+    def save_merged(self, name: str, merged: SlideObjects) -> None:
+        """Write the objects of the slide."""
+        arrays: dict[str, NDArray[Any]] = {f"table.{k}": v for k, v in merged.table.items()}
+        arrays |= {f"numbers.{k}": v for k, v in enumerate(merged.numbers)}
+        self._save(f"merged-{name}.npz", arrays)
+
+    def load_merged(self, name: str) -> SlideObjects:
+        """Read the objects of the slide, without the blocks' numbers."""
+        with self._open(f"merged-{name}.npz") as data:
+            return SlideObjects({k[6:]: data[k] for k in data.files if k.startswith("table.")}, ())
+
+    def load_numbers(self, name: str, index: int) -> NDArray[np.uint32]:
+        """Read the number of each label of one block; 0 where the object was dropped."""
+        with self._open(f"merged-{name}.npz") as data:
+            numbers: NDArray[np.uint32] = data[f"numbers.{index}"]
+        return numbers
+
+    def save_patch(self, i: int, j: int, scores: NDArray[np.uint8]) -> None:
+        """Keep a patch's scores for the neighbouring blocks; not synced, for a lost one is only computed again."""
+        path = self._patch(i, j)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            temporary.write_bytes(imagecodecs.zstd_encode(scores.tobytes(), level=1))
+            temporary.replace(path)
+        except OSError as e:
+            raise OutputError(
+                f"{path} cannot be written: {e.strerror or e}. Check the folder and its disk."
+            ) from e
+
+    def load_patch(self, i: int, j: int) -> NDArray[np.uint8] | None:
+        """Return a patch's scores if another block already made them, uint8 ``(3, 256, 256)``."""
+        try:
+            raw = imagecodecs.zstd_decode(self._patch(i, j).read_bytes())
+            return np.frombuffer(raw, np.uint8).reshape(_PATCH_SHAPE)
+        except (OSError, imagecodecs.ZstdError, ValueError):
+            return None
+
+    def _patch(self, i: int, j: int) -> Path:
+        return self.place / "patches" / f"{i:05d}-{j:05d}.zst"
+
+    def _save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        data = io.BytesIO()
+        np.savez(data, **dict[str, Any](arrays))
+        write_bytes(self.place / name, data.getvalue())
+
+    def _open(self, name: str) -> Any:
+        try:
+            return np.load(self.place / name, allow_pickle=False)
+        except (OSError, ValueError, zipfile.BadZipFile) as e:
+            raise OutputError(
+                f"{self.place / name} cannot be read: {e}. Remove the folder {self.folder.parent}, then take the slides that "
+                f"are not done again with: {RETRY}"
+            ) from e
+
+
+def _packed_runs(runs: Runs) -> NDArray[np.uint8]:
+    columns = np.stack([runs.rows, runs.starts, runs.ends, runs.labels])
+    return np.frombuffer(imagecodecs.zstd_encode(columns.tobytes(), level=1), np.uint8)
+
+
+def _packed_shapes(name: str, shapes: NDArray[np.object_]) -> dict[str, NDArray[Any]]:
+    there = np.flatnonzero([s is not None for s in shapes])
+    packed: Iterable[bytes] = shapely.to_wkb(shapes[there]) if len(there) else []
+    packed = list(packed)
+    return {
+        f"{name}.labels": there + 1,
+        f"{name}.ends": np.cumsum([len(p) for p in packed], dtype=np.int64),
+        f"{name}.wkb": np.frombuffer(b"".join(packed), np.uint8),
+    }

@@ -1,0 +1,324 @@
+"""The stages of one slide: analyse its blocks, merge their objects, write its masks.
+
+Each stage is a function of small picklable values and of files, so that it can run anywhere. Pixels never travel: they
+are read, and masks are written, where a stage runs. What a stage yields depends on the slide, the settings and the model
+alone, never on how blocks are cut or in which order they run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_minugan.config import PATCH_PX, RunSettings
+from wsi_minugan.geometry import UM2_PER_MM2, Box
+from wsi_minugan.minugan.bundle import Bundle
+from wsi_minugan.outputs.atomic import not_written
+from wsi_minugan.pipeline.plan import SlidePlan
+from wsi_minugan.pipeline.scratch import WORK, ClassObjects, Scratch
+from wsi_minugan.segmentation import classes, masks
+from wsi_minugan.segmentation.blend import Blender
+from wsi_minugan.segmentation.grid import PatchGrid
+from wsi_minugan.segmentation.objects import measure_objects, merge_objects
+from wsi_minugan.segmentation.outlines import outlines
+from wsi_minugan.segmentation.run_lengths import Runs, find_runs
+from wsi_minugan.slides.analysis import AnalysisView
+from wsi_minugan.slides.reader import SlideReader
+from wsi_minugan.slides.tissue import TissueMask
+
+if TYPE_CHECKING:  # torch takes a second to load, and whoever hands out work never needs it
+    from wsi_minugan.minugan.predictor import Predictor
+
+_STRIPS_AHEAD = 3
+CLASS_OF = {"mitoses": classes.MITOSIS, "nuclei": classes.NUCLEUS}
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Thresholds of scores and of objects, from the model's card and the user.
+
+    Attributes
+    ----------
+    classes : Thresholds
+        Cuts on the scores of pixels.
+    min_area_um2 : dict of str to float
+        Least area of "mitoses" and "nuclei".
+    mitosis_peak : float
+        Least peak of a mitosis, 0 to 1.
+    """
+
+    classes: classes.Thresholds
+    min_area_um2: dict[str, float]
+    mitosis_peak: float
+
+    def of(self, name: str, mpp: float) -> tuple[float, int]:
+        """Return the least area (px) and the least peak (0 to 255) of a class's objects."""
+        return self.min_area_um2[name] / mpp**2, round(255 * self.mitosis_peak) if name == "mitoses" else 0
+
+
+def cuts_of(bundle: Bundle, settings: RunSettings) -> Cuts:
+    """Return the card's thresholds; a user's mitosis threshold takes the place of the pixel cut and of the peak."""
+    card = bundle.card.thresholds
+    return Cuts(
+        classes.Thresholds(settings.mitosis_threshold or card.mitosis, card.nucleus, card.boundary),
+        {"mitoses": card.mitosis_min_area_um2, "nuclei": card.nucleus_min_area_um2},
+        settings.mitosis_threshold or card.mitosis_peak,
+    )
+
+
+@dataclass(frozen=True)
+class BlockReport:
+    """What one block took.
+
+    Attributes
+    ----------
+    patches, reused : int
+        Patches that went through the network, and those that a neighbouring block had already put through.
+    tissue_mm2 : float
+        Area analysed.
+    forward_s, seconds : float
+        Time in the network, and in all.
+    """
+
+    patches: int
+    reused: int
+    tissue_mm2: float
+    forward_s: float
+    seconds: float
+
+
+def prepare_store(plan: SlidePlan, folder: Path, nuclei: bool) -> None:
+    """Make the slide's folder, with one for scratch, and its empty masks.
+
+    Nothing else makes a slide's folder, and nothing makes the run's: when the user removes it while slides are on their way, it stays away.
+
+    Raises
+    ------
+    OutputError
+        If the folder that it lies in is gone, or cannot be written.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+        (folder / WORK).mkdir(exist_ok=True)
+        Scratch(folder / WORK, plan.key).place.mkdir(exist_ok=True)
+    except OSError as e:
+        raise not_written(folder, e) from e
+    masks.create_store(folder / "masks.zarr", plan.frame, plan.block_px, nuclei)
+
+
+def analyse_block(
+    plan: SlidePlan,
+    index: int,
+    reader: SlideReader,
+    predictor: Predictor,
+    cuts: Cuts,
+    folder: Path,
+    nuclei: bool = True,
+) -> BlockReport:
+    """Run the network over a block; write its mitosis score and coverage, and its objects to scratch.
+
+    Parameters
+    ----------
+    plan : SlidePlan
+        The slide.
+    index : int
+        Which of the plan's blocks.
+    reader : SlideReader
+        The open slide.
+    predictor : Predictor
+        The model.
+    cuts : Cuts
+        Thresholds.
+    folder : Path
+        The slide's result folder.
+    nuclei : bool
+        Whether nuclei are wanted as objects.
+    """
+    start = time.perf_counter()
+    box, scratch, store = plan.blocks[index], Scratch(folder / WORK, plan.key), folder / "masks.zarr"
+    outer = box.grown(classes.REACH_PX)
+    wanted = plan.patches_of(outer)
+    blender = Blender(outer, plan.grid)
+    fresh = _reuse(blender, plan, box, wanted, scratch)
+    forward_s = _predict_into(blender, plan, fresh, AnalysisView(reader, plan.frame), predictor, box, scratch)
+    scores = blender.scores()
+    inner = box.slices_within(outer)
+    coverage = coverage_of(plan.tissue, box)
+    found_classes = classes.class_map(scores, cuts.classes)[inner] * coverage
+    score = np.ascontiguousarray(scores[1][inner]) * coverage
+    scratch.check()
+    with ThreadPoolExecutor(1, "write") as writer:
+        written = [
+            writer.submit(masks.write_block, store, name, box, pixels)
+            for name, pixels in (("mitosis_score", score), ("coverage", coverage))
+        ]
+        runs = {n: find_runs(found_classes == value) for n, value in CLASS_OF.items()}
+        names = CLASS_OF if nuclei else ("mitoses",)
+        found = {n: _objects_of(runs[n], score, plan, index, n, cuts) for n in names}
+        for part in written:
+            part.result()
+    scratch.save_block(index, runs, found)
+    area = float(np.count_nonzero(coverage)) * plan.frame.mpp**2 / UM2_PER_MM2
+    return BlockReport(len(fresh), len(wanted) - len(fresh), area, forward_s, time.perf_counter() - start)
+
+
+def _objects_of(
+    found: Runs, score: NDArray[np.uint8], plan: SlidePlan, index: int, name: str, cuts: Cuts
+) -> ClassObjects:
+    box = plan.blocks[index]
+    objects = measure_objects(found, score, box)
+    least_px, peak = cuts.of(name, plan.frame.mpp)
+    # Outlines of what will be dropped, or is not whole, would be drawn in vain.
+    kept = (objects.table["area_px"] >= least_px) & (objects.table["peak"] >= peak)
+    return ClassObjects(objects, outlines(found, kept & ~objects.crossing, (box.y_px, box.x_px)))
+
+
+def _shared(plan: SlidePlan, box: Box, patch: tuple[int, int]) -> bool:
+    """Return whether a patch also reaches another block."""
+    reach = plan.grid.box(*patch).grown(classes.REACH_PX).clipped(plan.frame.box)
+    return reach.clipped(box) != reach
+
+
+def _reuse(
+    blender: Blender, plan: SlidePlan, box: Box, wanted: list[tuple[int, int]], scratch: Scratch
+) -> list[tuple[int, int]]:
+    """Blend the patches that neighbouring blocks left behind, and return those still to be predicted.
+
+    A patch's scores are the same whoever makes them, so it does not matter which block comes first.
+    """
+    fresh = []
+    for patch in wanted:
+        scores = scratch.load_patch(*patch) if _shared(plan, box, patch) else None
+        if scores is None:
+            fresh.append(patch)
+        else:
+            blender.add(*patch, scores)
+    return fresh
+
+
+def _predict_into(
+    blender: Blender,
+    plan: SlidePlan,
+    wanted: list[tuple[int, int]],
+    view: AnalysisView,
+    predictor: Predictor,
+    box: Box,
+    scratch: Scratch,
+) -> float:
+    """Predict the wanted patches, batch by batch, and return the seconds spent in the network.
+
+    Reading goes ahead of the network, and blending follows it, each in a thread: neither a GPU nor, where another core is
+    idle, a CPU's one thread waits for them.
+    """
+    forward_s = 0.0
+
+    def keep(places: list[tuple[int, int]], scores: NDArray[np.uint8]) -> None:
+        for ij, patch_scores in zip(places, scores, strict=True):
+            blender.add(*ij, patch_scores)
+            if _shared(plan, box, ij):
+                scratch.save_patch(*ij, patch_scores)
+
+    ahead = _STRIPS_AHEAD if predictor.device.type == "cuda" else 1
+    with ThreadPoolExecutor(1, "blend") as follower:
+        blended: Future[None] | None = None
+        patches = _patches(plan.grid, wanted, view, ahead)
+        while batch := list(islice(patches, predictor.batch_size)):
+            begin = time.perf_counter()
+            scores = predictor.predict([pixels for _, pixels in batch])
+            forward_s += time.perf_counter() - begin
+            if blended is not None:
+                blended.result()  # one batch waits at most, and what failed is told
+            blended = follower.submit(keep, [ij for ij, _ in batch], scores)
+        if blended is not None:
+            blended.result()
+    return forward_s
+
+
+def _patches(
+    grid: PatchGrid, wanted: list[tuple[int, int]], view: AnalysisView, ahead: int
+) -> Iterator[tuple[tuple[int, int], NDArray[np.uint8]]]:
+    """Yield patches with their pixels, row by row."""
+    for row, (strip_box, strip) in _strips(grid, _rows(wanted), view, ahead):
+        for ij in row:
+            yield ij, strip[grid.box(*ij).slices_within(strip_box)]
+
+
+def _rows(patches: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Group patches into runs of neighbours in one row, so that a run is read at once."""
+    runs: list[list[tuple[int, int]]] = []
+    for ij in sorted(patches):
+        if runs and runs[-1][-1] == (ij[0], ij[1] - 1):
+            runs[-1].append(ij)
+        else:
+            runs.append([ij])
+    return runs
+
+
+def _strips(
+    grid: PatchGrid, rows: list[list[tuple[int, int]]], view: AnalysisView, ahead: int
+) -> Iterator[tuple[list[tuple[int, int]], tuple[Box, NDArray[np.uint8]]]]:
+    """Yield each row of patches with its pixels; up to `ahead` rows are read in a thread meanwhile, in order."""
+    with ThreadPoolExecutor(1, "decode") as decoder:
+        coming = deque(decoder.submit(_read_strip, grid, row, view) for row in rows[:ahead])
+        for k, row in enumerate(rows):
+            if k + ahead < len(rows):
+                coming.append(decoder.submit(_read_strip, grid, rows[k + ahead], view))
+            yield row, coming.popleft().result()
+
+
+def _read_strip(
+    grid: PatchGrid, row: list[tuple[int, int]], view: AnalysisView
+) -> tuple[Box, NDArray[np.uint8]]:
+    first, last = grid.box(*row[0]), grid.box(*row[-1])
+    box = Box(first.y_px, first.x_px, PATCH_PX, last.x_end_px - first.x_px)
+    return box, view.read(box)
+
+
+def coverage_of(tissue: TissueMask, box: Box) -> NDArray[np.uint8]:
+    """Return 1 where a block's pixels are analysed, else 0; shape ``(h, w)``."""
+    cell = tissue.px_per_cell
+    rows = np.arange(box.y_px, box.y_end_px) // cell
+    columns = np.arange(box.x_px, box.x_end_px) // cell
+    # Rows first: they are copied whole, several times as fast as pixel by pixel.
+    part: NDArray[np.uint8] = tissue.mask.astype(np.uint8)[:, columns][rows]
+    return part
+
+
+def merge_blocks(plan: SlidePlan, cuts: Cuts, folder: Path, nuclei: bool = True) -> dict[str, int]:
+    """Join the blocks' objects into the slide's, write these to scratch, and return how many there are of each class."""
+    scratch = Scratch(folder / WORK, plan.key)
+    counts = {}
+    for name in ("mitoses", "nuclei") if nuclei else ("mitoses",):
+        objects = [scratch.load_objects(k, box, name) for k, box in enumerate(plan.blocks)]
+        merged = merge_objects(objects, *cuts.of(name, plan.frame.mpp))
+        scratch.save_merged(name, merged)
+        counts[name] = merged.count
+    return counts
+
+
+def write_block(plan: SlidePlan, index: int, folder: Path, nuclei: bool = True) -> None:
+    """Write a block's final class map and instance numbers; dropped objects become background in both."""
+    scratch, store, box = Scratch(folder / WORK, plan.key), folder / "masks.zarr", plan.blocks[index]
+    shape = box.height_px, box.width_px
+    found = np.full(shape, classes.BACKGROUND, np.uint8)
+    for name, value in CLASS_OF.items():
+        runs = scratch.load_runs(index, name, box)
+        if name == "mitoses" or nuclei:
+            numbers = scratch.load_numbers(name, index)[runs.labels]
+            runs, numbers = runs.of(numbers > 0), numbers[numbers > 0]
+            scratch.check()
+            if len(numbers):  # most blocks hold no mitosis, and an empty shard leaves no file
+                image = np.zeros(shape, np.uint32)
+                runs.paint(image, numbers)
+                masks.write_block(store, name, box, image)
+        runs.paint(found, value)
+    masks.write_block(store, "classes", box, found)

@@ -1,5 +1,6 @@
 """Fixtures that several rooms share: drawn slides, the bundled model, the command line."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -11,6 +12,16 @@ import pytest
 from wsi_minugan.slides.synthetic import Drawing, write_slide
 
 SHARED = Path(__file__).parents[2] / "shared"
+PACKAGES = ("wsi_minugan", "minugan_cli", "minugan_jobs", "minugan_training")
+
+
+def pytest_configure() -> None:
+    """Say what to do where the packages changed since they were installed in this environment."""
+    lacking = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if lacking:
+        pytest.exit(
+            f"Not installed here: {', '.join(lacking)}. Run: pip install --no-deps -e .", returncode=4
+        )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,11 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
         if item.get_closest_marker("slurm") and not (shutil.which("slurmctld") and os.geteuid() == 0):
             item.add_marker(pytest.mark.skip(reason="needs SLURM and root: jobs/slurm-on-loopback.sh start"))
-        if item.get_closest_marker("tiatoolbox"):
-            import importlib.util
-
-            if importlib.util.find_spec("tiatoolbox") is None:
-                item.add_marker(pytest.mark.skip(reason="needs the extra [tiatoolbox]: make test-tiatoolbox"))
+        if item.get_closest_marker("tiatoolbox") and importlib.util.find_spec("tiatoolbox") is None:
+            item.add_marker(pytest.mark.skip(reason="needs the extra [tiatoolbox]: make test-tiatoolbox"))
 
 
 @pytest.fixture(scope="session")

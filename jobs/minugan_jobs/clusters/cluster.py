@@ -79,10 +79,20 @@ def open_cluster(settings: RunSettings, plugin: WorkerPlugin) -> Iterator[Client
             client = stack.enter_context(_connected(settings.scheduler))
             stack.callback(_remove_plugin, client, plugin.name)
         else:
-            cluster = stack.enter_context(_started(settings, stack))
+            cluster = stack.enter_context(_ending(_started(settings, stack)))
             client = stack.enter_context(Client(cluster, set_as_default=False))
         _register_plugin(client, plugin)
         yield client
+
+
+@contextmanager
+def _ending(cluster: Cluster) -> Iterator[Cluster]:
+    """Yield a cluster and close it after the block; a worker that ends late on a busy machine is no failure of the run."""
+    try:
+        yield cluster
+    finally:
+        with suppress(TimeoutError):
+            cluster.close()
 
 
 def _register_plugin(client: Client, plugin: WorkerPlugin) -> None:

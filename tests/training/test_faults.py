@@ -21,10 +21,9 @@ from minugan_training.data.labels import load_sample
 from minugan_training.evaluation.metrics import Detections
 from minugan_training.evaluation.thresholds import Choice, recalling
 from minugan_training.fitting.checkpoint import save_weights
-from minugan_training.fitting.metrics_log import draw_curves
 from minugan_training.fitting.distributed import local_device
 from minugan_training.fitting.fit import fit
-from minugan_training.fitting.metrics_log import read_metrics
+from minugan_training.fitting.metrics_log import draw_curves, read_metrics
 from minugan_training.sampling.sampler import Pool
 from minugan_training.settings import Experiment
 from safetensors.torch import load_file

@@ -12,9 +12,8 @@ from minugan_training.data.index import write_index
 from minugan_training.data.labels import MITOSES
 from minugan_training.export import export_bundle
 from minugan_training.fitting.checkpoint import load_checkpoint, save_checkpoint
-from minugan_training.fitting.metrics_log import draw_curves
 from minugan_training.fitting.fit import fit
-from minugan_training.fitting.metrics_log import read_metrics
+from minugan_training.fitting.metrics_log import draw_curves, read_metrics
 from minugan_training.fitting.mining import mine
 from minugan_training.fitting.state import build_network
 from minugan_training.fitting.step import learning_rate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,29 @@ from wsi_minugan.minugan.bundle import Bundle, ModelCard, save_bundle
 from wsi_minugan.minugan.generator import Generator
 
 
+@dataclass(frozen=True)
+class SecondStageFiles:
+    """Files of the second stage.
+
+    Attributes
+    ----------
+    classifiers : sequence of Path
+        Weights that `minugan-train classify` wrote, one file for each member of the ensemble; none: no second stage.
+    calibration : Path, optional
+        What `minugan-train calibrate` wrote; its operating points and figures by patient go onto the card, too.
+    """
+
+    classifiers: Sequence[Path] = ()
+    calibration: Path | None = None
+
+
 def export_bundle(
-    experiment: Experiment, weights: Sequence[Path], card: Path, scores: Path | None, out: Path
+    experiment: Experiment,
+    weights: Sequence[Path],
+    card: Path,
+    scores: Path | None,
+    out: Path,
+    second_stage: SecondStageFiles = SecondStageFiles(),
 ) -> Bundle:
     """Write a bundle.
 
@@ -37,6 +59,8 @@ def export_bundle(
         What `evaluate` measured.
     out : Path
         The bundle's folder.
+    second_stage : SecondStageFiles
+        The second stage, if there is one.
 
     Raises
     ------
@@ -47,17 +71,25 @@ def export_bundle(
         raise TrainingError("Only MiNuGAN generators become bundles; a U-Net is a baseline to compare with.")
     try:
         states = [load_file(w) for w in weights]
-        measured = json.loads(scores.read_text("utf-8")) if scores is not None else {}
+        classifiers = [load_file(w) for w in second_stage.classifiers]
+        measured, calibration = (
+            json.loads(p.read_text("utf-8")) if p is not None else {}
+            for p in (scores, second_stage.calibration)
+        )
         network = Generator(experiment.ngf, experiment.norm)
         network.load_state_dict(_averaged(states, network.state_dict()))
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as e:
         raise TrainingError(f"The bundle cannot be made: {e}.") from e
     architecture = {"ngf": experiment.ngf, "norm": experiment.norm}
     known = {"architecture": architecture, "mpp": 0.25, "scores": measured}
-    return save_bundle(out, network.state_dict(), _full_card(card, known))
+    full = _full_card(card, known, calibration, len(classifiers))
+    members = {f"{n}.{k}": v for n, c in enumerate(classifiers) for k, v in c.items()}
+    return save_bundle(out, network.state_dict(), full, classifiers=members)
 
 
-def _full_card(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
+def _full_card(
+    path: Path, known: Mapping[str, Any], calibration: Mapping[str, Any], members: int
+) -> dict[str, Any]:
     """Return a card's fields with those that are known without it, after a check that they make a card."""
     try:
         fields = yaml.safe_load(path.read_text("utf-8"))
@@ -69,6 +101,13 @@ def _full_card(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
             "training/cards has one to begin with."
         )
     full = {**known, **{str(k): v for k, v in fields.items()}}
+    if members:
+        measured = {k: calibration[k] for k in ("weight", "bias") if k in calibration}
+        stage = full.get("candidate_stage") or {}
+        full["candidate_stage"] = {**stage, **measured, "members": members, "weights_sha256": "0" * 64}
+        full["operating_points"] = calibration.get("points", {})
+    else:
+        full.pop("candidate_stage", None)
     try:
         ModelCard.model_validate(full | {"weights_sha256": "0" * 64})
     except ValidationError as e:

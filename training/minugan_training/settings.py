@@ -23,8 +23,12 @@ class Source(_Frozen):
     splits: tuple[str, ...] = Field(
         ("train", ""), description='Of the index; "" is that of images that belong to none.'
     )
-    at: Literal["mitoses", "hard", "anywhere"]
+    at: Literal["mitoses", "look_alikes", "hard", "anywhere"]
     per_batch: int = Field(ge=1)
+    even: bool = Field(
+        False,
+        description="Draw a patient first and then one of its places, so that each patient has one voice.",
+    )
     mosaic: float = Field(
         0.0,
         ge=0,

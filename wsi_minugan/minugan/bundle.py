@@ -6,17 +6,20 @@ Loading checks the card's schema and the weights' SHA-256. Nothing is unpickled 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsi_minugan.errors import ModelError
 
 WEIGHTS = "model.safetensors"
+CLASSIFIER = "classifier.safetensors"
 CARD = "card.json"
+_LEAST_BYTE = 0.5 / 255
 BUNDLED = Path(__file__).parent / "bundled"
 
 
@@ -51,6 +54,40 @@ class SecondLook(_Frozen):
     )
 
 
+class CandidateStage(_Frozen):
+    """The second stage: classifiers judge each candidate of the generator; their probability takes the place of its score."""
+
+    width: int = Field(ge=4, le=256, description="Channels of the classifiers after their first reduction.")
+    members: int = Field(ge=1, le=16, description="Classifiers whose mean logit counts.")
+    least_score: float = Field(
+        gt=0, lt=1, description="Generator's score from which on a pixel is part of a candidate."
+    )
+    full_score: float = Field(
+        gt=0,
+        lt=1,
+        description="Generator's score from which on a pixel has the candidate's whole probability.",
+    )
+    weight: float = Field(description="Calibration: weight of the classifiers' mean logit.")
+    first_stage_weight: float = Field(
+        description="Calibration: weight of the logit of the generator's highest score."
+    )
+    bias: float = Field(description="Calibration: added to both.")
+    weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+    def probability(self, logit: float) -> float:
+        """Return the calibrated probability of a mitosis from the classifiers' mean logit."""
+        return 0.5 + 0.5 * math.tanh((self.weight * logit + self.bias) / 2)
+
+
+def logit_of(score: float) -> float:
+    """Return the logit of a score of 0 to 1, kept within what a byte can tell apart."""
+    kept = min(max(score, _LEAST_BYTE), 1 - _LEAST_BYTE)
+    return math.log(kept / (1 - kept))
+
+
+OperatingPoint = Literal["balanced", "sensitive", "specific"]
+
+
 class ModelCard(_Frozen):
     """What a model is, what it was trained on, and how well it was seen to do."""
 
@@ -64,6 +101,13 @@ class ModelCard(_Frozen):
     normalisation: Literal["rgb / 127.5 - 1"] = "rgb / 127.5 - 1"
     thresholds: ModelThresholds
     second_look: SecondLook | None = Field(None, description="Thresholds were chosen with it, or without.")
+    candidate_stage: CandidateStage | None = Field(
+        None, description="The second stage; thresholds of mitoses then are probabilities."
+    )
+    operating_points: dict[OperatingPoint, Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default_factory=dict,
+        description="Least peak score of a mitosis by name: balanced (the default), sensitive, specific.",
+    )
     training_data: tuple[str, ...]
     scores: dict[str, Any] = Field(description="Measured figures; never copied from elsewhere.")
     licence: str = Field(min_length=1)
@@ -94,6 +138,16 @@ class Bundle:
     def weights(self) -> Path:
         """The weights' file."""
         return self.path / WEIGHTS
+
+    @property
+    def classifier_weights(self) -> Path:
+        """The file of the second stage's weights."""
+        return self.path / CLASSIFIER
+
+    def first_stage_only(self) -> Bundle:
+        """Return the same model without its second stage and without a second look."""
+        alone = {"second_look": None, "candidate_stage": None}
+        return replace(self, card=self.card.model_copy(update=alone))
 
     def looking_once(self) -> Bundle:
         """Return the same model without a second look, so that each patch is one pass."""
@@ -147,10 +201,21 @@ def load_bundle(path: Path) -> Bundle:
             f"The weights {path / WEIGHTS} are not those of the card (SHA-256 {digest[:12]}…, "
             f"the card says {card.weights_sha256[:12]}…). Copy the model again."
         )
+    stage = card.candidate_stage
+    if stage is not None and not (path / CLASSIFIER).is_file():
+        raise ModelError(f"The model in {path} has no {CLASSIFIER}. Copy the whole folder.")
+    if stage is not None and sha256_of(path / CLASSIFIER) != stage.weights_sha256:
+        raise ModelError(f"The weights {path / CLASSIFIER} are not those of the card. Copy the model again.")
     return Bundle(path, card)
 
 
-def save_bundle(path: Path, state: Mapping[str, Any], card: Mapping[str, Any], fp16: bool = True) -> Bundle:
+def save_bundle(
+    path: Path,
+    state: Mapping[str, Any],
+    card: Mapping[str, Any],
+    fp16: bool = True,
+    classifiers: Mapping[str, Any] | None = None,
+) -> Bundle:
     """Write a bundle.
 
     Parameters
@@ -160,17 +225,46 @@ def save_bundle(path: Path, state: Mapping[str, Any], card: Mapping[str, Any], f
     state : mapping of str to Tensor
         The generator's state dict.
     card : mapping
-        Fields of `ModelCard` but for `weights_sha256`.
+        Fields of `ModelCard` but for `weights_sha256`; that of the second stage is filled in, too.
     fp16 : bool
         Store the kernels in half precision; a norm's statistics can be too large for it, and stay as they are.
+    classifiers : mapping of str to Tensor, optional
+        State dicts of the second stage's members, under the names "0.", "1." and so on.
+
+    Returns
+    -------
+    Bundle
 
     Raises
     ------
     ModelError
         If a weight is not a finite number, also after rounding.
     """
-    import torch
     from safetensors.torch import save
+
+    kept, judges = _stored(state, fp16), _stored(classifiers or {}, fp16)
+    path.mkdir(parents=True, exist_ok=True)
+    (path / WEIGHTS).write_bytes(save(kept))  # a file of safetensors' own is for its owner alone
+    fields = dict(card)
+    if judges:
+        (path / CLASSIFIER).write_bytes(save(judges))
+        fields["candidate_stage"] = {
+            **fields["candidate_stage"], "weights_sha256": sha256_of(path / CLASSIFIER),
+        }  # fmt: skip
+    full = ModelCard(**fields | {"weights_sha256": sha256_of(path / WEIGHTS)})
+    (path / CARD).write_text(full.model_dump_json(indent=2) + "\n", "utf-8")
+    return Bundle(path, full)
+
+
+def _stored(state: Mapping[str, Any], fp16: bool) -> dict[str, Any]:
+    """Return weights as they are stored.
+
+    Raises
+    ------
+    ModelError
+        If one is not a finite number.
+    """
+    import torch
 
     kept = {
         name: (t.half() if fp16 and t.is_floating_point() and t.ndim > 1 else t)
@@ -187,11 +281,7 @@ def save_bundle(path: Path, state: Mapping[str, Any], card: Mapping[str, Any], f
             f"The weights are not all numbers ({len(broken)} of its tensors, first {broken[0]}), so they make no model. "
             "Take an earlier checkpoint's."
         )
-    path.mkdir(parents=True, exist_ok=True)
-    (path / WEIGHTS).write_bytes(save(kept))  # a file of safetensors' own is for its owner alone
-    full = ModelCard(**card, weights_sha256=sha256_of(path / WEIGHTS))
-    (path / CARD).write_text(full.model_dump_json(indent=2) + "\n", "utf-8")
-    return Bundle(path, full)
+    return kept
 
 
 def sha256_of(path: Path) -> str:

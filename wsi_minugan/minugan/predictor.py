@@ -19,18 +19,18 @@ from torch import Tensor
 from wsi_minugan.config import PATCH_PX, Precision
 from wsi_minugan.errors import DeviceError, ModelError
 from wsi_minugan.minugan.bundle import Bundle
+from wsi_minugan.minugan.classifier import CandidateClassifier
 from wsi_minugan.minugan.devices import choose_device, settle_precision
 from wsi_minugan.minugan.generator import MITOSIS_CHANNEL, Generator
 from wsi_minugan.minugan.ink import ink_in
 from wsi_minugan.minugan.scoring import ScoringNetwork, from_squares
+from wsi_minugan.minugan.second_stage import EDGE_PX, SecondStage
 
 log = logging.getLogger(__name__)
 
 _MIRRORED = (np.s_[::-1, :], np.s_[:, ::-1], np.s_[::-1, ::-1])
 _LEAST_SCORE = 128
 """Below it no score becomes a mitosis, so that no ink need be looked for."""
-_EDGE_PX = 16
-"""Width of a patch's margin that has almost no weight in blending: what shows there only is for the next patch to see."""
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -83,9 +83,11 @@ class Predictor:
         self.forwards = 0
         look = bundle.card.second_look
         self._look_again_from = round(255 * look.least_score) if look else None
-        network = ScoringNetwork(_load_network(bundle), self.dtype).to(self.device)
+        network = ScoringNetwork(load_network(bundle), self.dtype).to(self.device)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._score = torch.compile(network) if compiled else network
+        stage = bundle.card.candidate_stage
+        self._second_stage = SecondStage(_load_classifiers(bundle), stage, self.device) if stage else None
 
     def predict(self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Score patches.
@@ -111,6 +113,8 @@ class Predictor:
             for mirror, view in zip(_MIRRORED, mirrored, strict=True):
                 total += view[:, *mirror]
             out[k] = (total + 2) // (1 + len(_MIRRORED))
+        if self._second_stage is not None:
+            self._second_stage.judge(patches, out)
         for k, scores in enumerate(out[:, MITOSIS_CHANNEL]):
             if scores.max() >= _LEAST_SCORE:
                 scores[ink_in(patches[k])] = 0
@@ -120,7 +124,7 @@ class Predictor:
         """Return the indices of the patches that deserve a second look."""
         if self._look_again_from is None:
             return []
-        inner = scores[:, MITOSIS_CHANNEL, _EDGE_PX:-_EDGE_PX, _EDGE_PX:-_EDGE_PX]
+        inner = scores[:, MITOSIS_CHANNEL, EDGE_PX:-EDGE_PX, EDGE_PX:-EDGE_PX]
         return [k for k, mitosis in enumerate(inner) if mitosis.max() >= self._look_again_from]
 
     def _scores_of(
@@ -162,7 +166,43 @@ class Predictor:
         log.warning("GPU memory is short: going on with %d patches per batch.", self.batch_size)
 
 
-def _load_network(bundle: Bundle) -> Generator:
+def _load_classifiers(bundle: Bundle) -> list[CandidateClassifier]:
+    stage = bundle.card.candidate_stage
+    if stage is None:
+        return []
+    state = {k: v.float() for k, v in load_file(bundle.classifier_weights).items()}
+    members = [CandidateClassifier(stage.width) for _ in range(stage.members)]
+    try:
+        for n, member in enumerate(members):
+            own = {k.removeprefix(f"{n}."): v for k, v in state.items() if k.startswith(f"{n}.")}
+            counters = {k: v for k, v in member.state_dict().items() if k.endswith("num_batches_tracked")}
+            member.load_state_dict(counters | own)
+    except RuntimeError as e:
+        raise ModelError(f"The classifier's weights in {bundle.path} do not fit those on their card.") from e
+    if not all(bool(torch.isfinite(v).all()) for v in state.values()):
+        raise ModelError(
+            f"The classifier's weights in {bundle.path} are not all numbers. Export the model again."
+        )
+    return members
+
+
+def load_network(bundle: Bundle) -> Generator:
+    """Return a bundle's generator with its weights, in eval mode.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+
+    Returns
+    -------
+    Generator
+
+    Raises
+    ------
+    ModelError
+        If the weights do not fit the architecture, or are not all numbers.
+    """
     card = bundle.card.architecture
     network = Generator(card.ngf, card.norm)
     state = {k: v.float() for k, v in load_file(bundle.weights).items()}

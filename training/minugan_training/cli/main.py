@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from minugan_training.cli.data import data
+from minugan_training.cli.second_stage import COMMANDS
 from wsi_minugan.errors import MinuganError
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def app() -> None:
 
 
 app.add_command(data)
+for command in COMMANDS:
+    app.add_command(command)
 
 
 @app.command()
@@ -216,12 +219,29 @@ def reproduce(results: Path, index: Path, root: Path, pictures: int) -> None:
     "--card", type=_PATH, required=True, help="YAML with name, version, training_data, licence, thresholds."
 )
 @click.option("--scores", type=_PATH, help="JSON that `evaluate -o` wrote.")
-def export(experiment: Path, weights: tuple[Path, ...], out: Path, card: Path, scores: Path | None) -> None:
+@click.option(
+    "--classifier",
+    "classifiers",
+    type=_PATH,
+    multiple=True,
+    help="Weights of the second stage; several are an ensemble.",
+)
+@click.option("--calibration", type=_PATH, help="JSON that `calibrate -o` wrote.")
+def export(
+    experiment: Path,
+    weights: tuple[Path, ...],
+    out: Path,
+    card: Path,
+    scores: Path | None,
+    classifiers: tuple[Path, ...],
+    calibration: Path | None,
+) -> None:
     """Write a bundle for `wsi-minugan run --model`; several WEIGHTS, of runs that went on from each other, are averaged."""
-    from minugan_training.export import export_bundle
+    from minugan_training.export import SecondStageFiles, export_bundle
     from minugan_training.settings import load_experiment
 
-    bundle = export_bundle(load_experiment(experiment), weights, card, scores, out)
+    stage = SecondStageFiles(classifiers, calibration)
+    bundle = export_bundle(load_experiment(experiment), weights, card, scores, out, stage)
     click.echo(f"{bundle.path}: {bundle.card.name} {bundle.card.version}, digest {bundle.digest[:16]}…")
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from wsi_minugan.errors import DataError
@@ -16,7 +18,7 @@ from wsi_minugan.outputs.atomic import atomic_path
 Knowledge = Literal["known", "absent", "unknown"]
 """known: labelled completely; absent: there is none; unknown: nobody looked."""
 
-TruthKind = Literal["", "points", "instances", "foreground", "pixel-lists", "monuseg-xml", "rgb"]
+TruthKind = Literal["", "points", "instances", "foreground", "polygons", "pixel-lists", "monuseg-xml", "rgb"]
 
 
 class Entry(BaseModel):
@@ -41,18 +43,35 @@ class Entry(BaseModel):
     mitoses: Knowledge
     mitoses_kind: TruthKind = ""
     mitoses_truth: str = Field(
-        "", description="Path of the truth, or points as 'x y;x y' in the region's pixels."
+        "",
+        description="Path of the truth, or in the region's pixels points, 'x y;x y', or polygons, 'x y x y x y;x y x y x y'.",
     )
+    mitoses_votes: str = Field(
+        "",
+        description="Share of the readers that called each point a mitosis, '1;0.67'; empty: not known.",
+    )
+    look_alikes: str = Field(
+        "", description="Centres of nuclei that readers proposed and the majority refused, 'x y;x y'."
+    )
+    unknown_points: str = Field("", description="Places, 'x y;x y', around which nothing is known (10 um).")
     nuclei: Knowledge
     nuclei_kind: TruthKind = ""
     nuclei_truth: str = ""
     ignore: str = Field("", description="Path of a mask: where it is not 0, nothing is known.")
+
+    @field_validator("look_alikes", "unknown_points", mode="after")
+    @classmethod
+    def _points(cls, text: str) -> str:
+        points_of(text)
+        return text
 
     @field_validator("mitoses_truth", mode="after")
     @classmethod
     def _pairs_of_numbers(cls, text: str, info: ValidationInfo) -> str:
         if info.data.get("mitoses_kind") == "points":
             points_of(text)
+        if info.data.get("mitoses_kind") == "polygons":
+            polygons_of(text)
         return text
 
     @property
@@ -81,6 +100,23 @@ def points_of(text: str) -> list[tuple[float, float]]:
     if not all(math.isfinite(v) for p in points for v in p):
         raise ValueError(f"'{text}' is not made of points, 'x y;x y' in pixels")
     return points
+
+
+def polygons_of(text: str) -> list[NDArray[np.float64]]:
+    """Return the polygons of an index's cell, each of shape ``(n, 2)``.
+
+    Raises
+    ------
+    ValueError
+        If one is not made of three points or more.
+    """
+    try:
+        polygons = [np.array(p.split(), np.float64).reshape(-1, 2) for p in text.split(";") if text]
+    except ValueError:
+        polygons = [np.full((3, 2), np.nan)]
+    if any(len(p) < 3 or not np.isfinite(p).all() for p in polygons):
+        raise ValueError(f"'{text[:40]}' is not made of polygons, 'x y x y x y;x y x y x y' in pixels")
+    return polygons
 
 
 def points_text(points_px: Iterable[tuple[float, float]]) -> str:

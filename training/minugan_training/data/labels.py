@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minugan_training.data.images import MPP_40X, compressed, read_mask, read_rgb, soften_colours
-from minugan_training.data.index import Entry
-from minugan_training.data.outlines import read_monuseg_xml, read_pixel_lists
+from minugan_training.data.index import Entry, points_of, polygons_of
+from minugan_training.data.outlines import polygon_instances, read_monuseg_xml, read_pixel_lists
 from minugan_training.data.weak_labels import weak_outlines
 
 UNKNOWN = 255
@@ -21,6 +21,7 @@ NUCLEI, MITOSES, BOUNDARY = 0, 1, 2
 _Label = TypeVar("_Label", bound=np.generic)
 _TOLERANCE = 0.05
 _BLACK = 6
+_UNKNOWN_UM = 10.0
 _LEVEL_PX = 2.0
 """Sigma that makes the colours of ICPR12's restored places like those around them (decision 0019)."""
 
@@ -75,6 +76,8 @@ def load_sample(root: Path, entry: Entry, jpeg: int | None = None) -> Sample:
     _mark_mitoses(root, entry, labels, region)
     if entry.ignore:
         labels[read_mask(root / entry.ignore)[region] > 0] = UNKNOWN
+    for x, y in points_of(entry.unknown_points):
+        cv2.circle(labels, (round(x), round(y)), round(_UNKNOWN_UM / entry.mpp), (UNKNOWN,) * 3, -1)
     if entry.dataset == "amibr":
         labels[image.max(axis=2) < _BLACK] = UNKNOWN  # the border of crops at the image's edge
     if entry.colours == "uneven":
@@ -119,6 +122,8 @@ def mitosis_instances(root: Path, entry: Entry) -> NDArray[np.integer] | None:
     if entry.mitoses != "known" or entry.mitoses_kind in {"points", "rgb"}:
         return None
     path = root / entry.mitoses_truth
+    if entry.mitoses_kind == "polygons":
+        return polygon_instances(polygons_of(entry.mitoses_truth), (entry.height_px, entry.width_px))
     if entry.mitoses_kind == "pixel-lists":
         return read_pixel_lists(path, _corner(entry))[_region(entry)]
     return read_mask(path)[_region(entry)]

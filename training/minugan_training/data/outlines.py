@@ -44,6 +44,14 @@ def within(xy: NDArray[np.int64], shape: Sequence[int]) -> NDArray[np.bool_]:
     return np.asarray((x >= 0) & (x < shape[1]) & (y >= 0) & (y < shape[0]), np.bool_)
 
 
+def polygon_instances(polygons_px: Sequence[NDArray[np.float64]], shape: Sequence[int]) -> NDArray[np.uint16]:
+    """Draw polygons ``(n, 2)`` as an instance map of a shape ``(h, w)``: the first is 1."""
+    out = np.zeros(shape[:2], np.uint16)
+    for k, corners in enumerate(polygons_px, start=1):
+        cv2.fillPoly(out, [np.rint(corners).astype(np.int32)], k)
+    return out
+
+
 def monuseg_corners(path: Path) -> list[NDArray[np.float64]]:
     """Read MoNuSeg's XML (of Aperio ImageScope): the corners ``(n, 2)`` of each nucleus.
 

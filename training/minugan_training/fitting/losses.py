@@ -18,6 +18,8 @@ _SPOT_PX = 9
 """Side of the squares over which logits are averaged: 2.2 um, well within a mitosis."""
 _SPOT_PLACES = 64
 """Places of such squares that make a spot: some 4 um across together."""
+_NOTHING = 0.5 / _SPOT_PX**2
+"""Less than one pixel of a square."""
 _CORE = 0.9
 """Share of a square that a mitosis must fill to be of its core."""
 EDGE_PX = 16
@@ -115,16 +117,22 @@ def spots_loss(logits: Tensor, labels: Tensor) -> Tensor:
     labels : Tensor of uint8, shape (n, 3, h, w)
         0, 1 or UNKNOWN.
     """
-    local = F.avg_pool2d(2 * logits[:, 1:2].float(), _SPOT_PX, stride=1)
+    local = _square_mean(2 * logits[:, 1:2].float())
     truth = labels[:, 1:2]
-    share = F.avg_pool2d((truth == 1).float(), _SPOT_PX, stride=1)
-    elsewhere = F.max_pool2d((truth != 0).float(), _SPOT_PX, stride=1) == 0
+    with torch.no_grad():
+        share = _square_mean((truth == 1).float())
+        elsewhere = _square_mean((truth != 0).float()) < _NOTHING
     core = (share >= _CORE).float()
     held = core.sum((1, 2, 3))
     found = F.softplus(-(local * core).sum((1, 2, 3)) / held.clamp(min=1))[held > 0]
     brightest = local.masked_fill(~elsewhere, -torch.inf).flatten(1).topk(_SPOT_PLACES).values
     wrong = F.softplus(brightest[torch.isfinite(brightest).all(1)].mean(1))
     return _mean_or_zero(found) + _mean_or_zero(wrong)
+
+
+def _square_mean(x: Tensor) -> Tensor:
+    """Return the mean over each square; a row and then a column takes a fifth of the time of a square."""
+    return F.avg_pool2d(F.avg_pool2d(x, (_SPOT_PX, 1), stride=1), (1, _SPOT_PX), stride=1)
 
 
 def _mean_or_zero(values: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from minugan_training.data.index import Entry
-from minugan_training.data.labels import MITOSES, Sample, load_sample, mitosis_truth
+from minugan_training.data.index import Entry, points_of
+from minugan_training.data.labels import MITOSES, Sample, enlargement, load_sample, mitosis_truth
 from minugan_training.sampling.augmentation import Patch, change_stains, cut_patch
 from minugan_training.sampling.stain_transfer import Style, restained, style_of
 from minugan_training.settings import Experiment, Source
@@ -120,6 +120,24 @@ class Pool:
         """Return the places of the labelled mitoses on entries, whatever `only` left."""
         return [(k, float(x), float(y)) for k in indices for x, y in self.mitosis_centres(k)]
 
+    def look_alikes_of(self, source: Source) -> list[Place]:
+        """Return the places of the look-alikes that a source draws from.
+
+        Raises
+        ------
+        DataError
+            If there are none.
+        """
+        places: list[Place] = []
+        for k in self.of(source):
+            factor = enlargement(self.entries[k].mpp)
+            places += [
+                (k, x * factor - 0.5, y * factor - 0.5) for x, y in points_of(self.entries[k].look_alikes)
+            ]
+        if not places:
+            raise DataError(f"The images of {_in_words(source)} hold no look-alikes.")
+        return places
+
     def mitoses_of(self, source: Source) -> list[Place]:
         """Return the places of the labelled mitoses that a source draws from."""
         if self._only is not None:
@@ -188,7 +206,11 @@ class Sampler:
     def __init__(self, pool: Pool, experiment: Experiment) -> None:
         self._pool = pool
         self._experiment = experiment
-        self._mitoses = {k: pool.mitoses_of(s) for k, s in enumerate(experiment.sources) if s.at == "mitoses"}
+        self._places = {
+            k: pool.mitoses_of(s) if s.at == "mitoses" else pool.look_alikes_of(s)
+            for k, s in enumerate(experiment.sources)
+            if s.at in {"mitoses", "look_alikes"}
+        }
         self._images = {k: pool.of(s) for k, s in enumerate(experiment.sources)}
         self._slides = pool.slides_among(k for images in self._images.values() for k in images)
         self.hard: list[Place] = []
@@ -252,13 +274,20 @@ class Sampler:
             np.vstack([np.hstack(v[:2]), np.hstack(v[2:])])[:size_px, :size_px] for v in (images, labels)
         )
 
+    def _drawn(self, places: Sequence[Place], source: Source, rng: np.random.Generator) -> Place:
+        """Draw one of some places; of a patient drawn before, where each patient has one voice."""
+        if source.even:
+            patients = sorted({self._pool.entries[p[0]].patient for p in places})
+            patient = patients[int(rng.integers(len(patients)))]
+            places = [p for p in places if self._pool.entries[p[0]].patient == patient]
+        return places[int(rng.integers(len(places)))]
+
     def _place(self, k: int, source: Source, rng: np.random.Generator) -> Place:
-        if source.at == "mitoses":
-            places = self._mitoses[k]
-            return places[int(rng.integers(len(places)))]
+        if source.at in {"mitoses", "look_alikes"}:
+            return self._drawn(self._places[k], source, rng)
         if source.at == "hard" and self.hard:
-            return self.hard[int(rng.integers(len(self.hard)))]
-        index = self._images[k][int(rng.integers(len(self._images[k])))]
+            return self._drawn(self.hard, source, rng)
+        index, _, _ = self._drawn([(i, 0.0, 0.0) for i in self._images[k]], source, rng)
         h, w = self._pool.sample(index).image.shape[:2]
         margin = self._experiment.patch_px * 0.55
         x, y = (rng.uniform(min(margin, v / 2), max(v - margin, v / 2)) for v in (w, h))

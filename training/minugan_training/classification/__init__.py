@@ -1,0 +1,1 @@
+"""The second stage: a classifier that judges the first stage's candidates."""

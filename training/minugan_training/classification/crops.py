@@ -1,0 +1,171 @@
+"""Batches of candidates' crops: one voice for each patient, hard negatives first, and random changes of every crop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from minugan_training.classification.candidates import CROP_PX, DARK, LOOK_ALIKE, MITOSIS, PEAK, Candidates
+from minugan_training.data.images import SUBSAMPLED, compressed, soften_colours
+from minugan_training.data.stain import UNMIX, optical_density
+from minugan_training.sampling.augmentation import change_stains
+from minugan_training.sampling.stain_transfer import Style, restained
+from wsi_minugan.minugan.classifier import FIELD_PX, INPUT_PX
+
+SHARES: Mapping[int, float] = {MITOSIS: 0.42, LOOK_ALIKE: 0.14, PEAK: 0.3, DARK: 0.14}
+"""Of a batch, by kind of candidate."""
+_STYLE_CROPS = 40
+_TISSUE = 0.3
+
+
+@dataclass(frozen=True)
+class CropSampler:
+    """Draws batches of crops; a step's batch depends on the seed, the step and the weights of the candidates alone.
+
+    Parameters
+    ----------
+    crops : ndarray of uint8, shape (n, 128, 128, 3)
+        Candidates' surroundings.
+    target : ndarray of float, shape (n,)
+        Probability of a mitosis.
+    kind : ndarray of uint8, shape (n,)
+        Kind of candidate.
+    patient : ndarray of str, shape (n,)
+        Whose it is, with the scanner.
+    seed : int
+        Where randomness comes from.
+    """
+
+    crops: NDArray[np.uint8]
+    target: NDArray[np.float64]
+    kind: NDArray[np.uint8]
+    patient: NDArray[np.str_]
+    seed: int
+    styles: dict[str, Style] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, found: Candidates, seed: int) -> CropSampler:
+        """Return a sampler of candidates; a patient on two scanners counts as two."""
+        whose = np.char.add(np.char.add(found.patient, "|"), found.scanner)
+        return cls(found.crops, found.target, found.kind, whose, seed)
+
+    def __post_init__(self) -> None:
+        """Measure each patient's stain."""
+        rng = np.random.default_rng(self.seed)
+        for p in np.unique(self.patient):
+            own = np.nonzero(self.patient == p)[0]
+            chosen = rng.permutation(own)[:_STYLE_CROPS]
+            self.styles[str(p)] = _style(self.crops[chosen])
+
+    def weights(self, difficulty: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """Return the chance of each candidate to be drawn: by kind, then by the root of its patient's number, then by difficulty."""
+        out = np.zeros(len(self.target))
+        for kind, share in SHARES.items():
+            of = self.kind == kind
+            if not of.any():
+                continue
+            w = np.ones(of.sum()) if difficulty is None or kind == MITOSIS else 0.15 + difficulty[of]
+            _, inverse = np.unique(self.patient[of], return_inverse=True)
+            total = np.bincount(inverse, w)
+            count = np.bincount(inverse)
+            w = w / total[inverse] * np.sqrt(count)[inverse]
+            out[of] = share * w / w.sum()
+        return np.asarray(out / out.sum(), np.float64)
+
+    def batch(
+        self, step: int, size: int, weights: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+        """Return images ``(n, 3, 64, 64)`` in [-1, 1], targets ``(n,)`` and the candidates' indices."""
+        rng = np.random.default_rng([self.seed, step])
+        chosen = rng.choice(len(weights), size, p=weights)
+        names = list(self.styles)
+        images = np.stack([self._one(int(k), names, rng) for k in chosen])
+        strength = 1.0 if rng.random() < 0.9 else 0.0
+        scaled = change_stains(images, strength, rng) / np.float32(127.5) - np.float32(1)
+        return (
+            np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)),
+            self.target[chosen].astype(np.float32),
+            chosen,
+        )
+
+    def _one(self, k: int, names: Sequence[str], rng: np.random.Generator) -> NDArray[np.uint8]:
+        out = changed_crop(self.crops[k], rng)
+        if rng.random() < 0.6:
+            wanted = self.styles[names[int(rng.integers(len(names)))]]
+            out = restained(out, self.styles[str(self.patient[k])], wanted)
+        return out
+
+
+def changed_crop(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a candidate's surroundings as the classifier may see them: turned, scaled, moved, blurred, compressed.
+
+    Parameters
+    ----------
+    crop : ndarray of uint8, shape (128, 128, 3)
+        RGB.
+    rng : Generator
+        Where randomness comes from.
+
+    Returns
+    -------
+    ndarray of uint8, shape (64, 64, 3)
+    """
+    left = top = 0
+    if rng.random() < 0.35:
+        crop = _as_stored(crop, rng)
+    if rng.random() < 0.25:  # an image's border, beyond which it is mirrored
+        left, right = _border(rng)
+        top, bottom = _border(rng)
+        crop = crop[top:bottom, left:right]
+    angle, mirror = rng.uniform(0, 2 * math.pi), rng.choice((-1.0, 1.0))
+    scale = INPUT_PX / FIELD_PX * math.exp(rng.uniform(math.log(0.82), math.log(1.22)))
+    cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
+    turn = np.array([[cos, -sin * mirror], [sin, cos * mirror]])
+    middle = np.array([CROP_PX / 2 - 0.5 - left, CROP_PX / 2 - 0.5 - top])
+    shift = INPUT_PX / 2 - 0.5 + np.clip(rng.normal(0, 2.5, 2), -6, 6) - turn @ middle
+    out = cv2.warpAffine(
+        crop, np.hstack([turn, shift[:, None]]), (INPUT_PX, INPUT_PX),
+        flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT,
+    )  # fmt: skip
+    return _degraded(np.asarray(out, np.uint8), rng)
+
+
+def _border(rng: np.random.Generator) -> tuple[int, int]:
+    """Return begin and end of what is left of a side when an image ends near the middle, on one side or on none."""
+    at = int(rng.integers(8, CROP_PX // 2))
+    return ((0, CROP_PX), (CROP_PX // 2 - at, CROP_PX), (0, CROP_PX // 2 + at))[int(rng.integers(3))]
+
+
+def _as_stored(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    if rng.random() < 0.3:
+        crop = soften_colours(np.ascontiguousarray(crop), rng.uniform(0.5, 2.5))
+    return compressed(np.ascontiguousarray(crop), int(rng.integers(50, 96)), SUBSAMPLED)
+
+
+def _degraded(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    kind = rng.random()
+    if kind < 0.2:
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.3)), np.uint8)
+    elif kind < 0.3:
+        soft = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.7, 1.5)).astype(np.float32)
+        amount = rng.uniform(0.3, 1.2)
+        image = np.clip((1 + amount) * image.astype(np.float32) - amount * soft, 0, 255).astype(np.uint8)
+    elif kind < 0.38:
+        small = cv2.resize(image, None, fx=(f := rng.uniform(0.55, 0.85)), fy=f, interpolation=cv2.INTER_AREA)
+        image = np.asarray(cv2.resize(small, (INPUT_PX, INPUT_PX), interpolation=cv2.INTER_LINEAR), np.uint8)
+    if rng.random() < 0.15:
+        noise = rng.normal(0, rng.uniform(1, 5), image.shape)
+        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    return image
+
+
+def _style(crops: NDArray[np.uint8]) -> Style:
+    optical = optical_density(crops[:, ::5, ::5].astype(np.float32))
+    tissue = optical[(optical.sum(axis=-1) > _TISSUE) & (optical.sum(axis=-1) < 6)]
+    density = tissue @ UNMIX if len(tissue) else np.zeros((1, 3), np.float32)
+    return Style(density.mean(axis=0), np.maximum(density.std(axis=0), 0.02))

@@ -1,0 +1,141 @@
+"""Commands of the second stage: candidates, their classifier, calibration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from minugan_training.evaluation.operating_point import OperatingPoints
+
+_PATH = click.Path(path_type=Path)
+_INDEX = click.option("--index", type=_PATH, required=True, help="Index of the data.")
+_ROOT = click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
+
+
+@click.command()
+@click.option("--model", default="default", show_default=True, help="Bundle whose first stage finds them.")
+@_INDEX
+@_ROOT
+@click.option(
+    "--split", "splits", multiple=True, default=("train", "val"), show_default=True, help="Of the index."
+)
+@click.option(
+    "--least-score", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="Peaks from here on."
+)
+@click.option(
+    "--dark-per-mm2",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    help="So many of the darkest other nuclei besides.",
+)
+@click.option("-o", "--out", type=_PATH, required=True, help="Folder; gets a file for each split.")
+def candidates(
+    model: str,
+    index: Path,
+    root: Path,
+    splits: tuple[str, ...],
+    least_score: float,
+    dark_per_mm2: float,
+    out: Path,
+) -> None:
+    """Cut out what the second stage learns from: mitoses, look-alikes, the first stage's peaks, dark nuclei."""
+    import torch
+
+    from minugan_training.classification.candidates import find_candidates, save_candidates
+    from minugan_training.data.index import read_index
+    from wsi_minugan.minugan.bundle import find_bundle, load_bundle
+    from wsi_minugan.minugan.predictor import load_network
+
+    torch.set_num_threads(1)
+    network = load_network(load_bundle(find_bundle(model))).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    entries = read_index(index)
+    for split in splits:
+        part = [e for e in entries if e.split == split]
+        found = find_candidates(root, part, network, least_score, dark_per_mm2)
+        save_candidates(out / f"{split or 'none'}.npz", found)
+        click.echo(
+            f"{split}: {len(found.target)} candidates, {int((found.kind == 0).sum())} mitoses among them"
+        )
+
+
+@click.command()
+@click.argument("experiment", type=_PATH)
+@click.option("--candidates", "folder", type=_PATH, required=True, help="Folder that `candidates` wrote.")
+@click.option("-o", "--out", type=_PATH, required=True, help="Folder of the run; one that is there goes on.")
+def classify(experiment: Path, folder: Path, out: Path) -> None:
+    """Train the second stage by an EXPERIMENT file, from its last checkpoint if there is one."""
+    import torch
+
+    from minugan_training.classification.candidates import load_candidates
+    from minugan_training.classification.train import ClassifierExperiment, train_classifier
+    from wsi_minugan.config import read_yaml
+
+    torch.set_num_threads(1)
+    settings = read_yaml(experiment, ClassifierExperiment, "experiment")
+    train_classifier(
+        settings, load_candidates(folder / "train.npz"), load_candidates(folder / "val.npz"), out
+    )
+    click.echo(f"Done. Weights: {out / 'weights.safetensors'}")
+
+
+@click.command()
+@click.option("--model", default="default", show_default=True, help="Bundle whose scores are calibrated.")
+@_INDEX
+@_ROOT
+@click.option(
+    "--split",
+    "splits",
+    multiple=True,
+    default=("val",),
+    show_default=True,
+    help="Of the index; whole fields.",
+)
+@click.option("--radius-um", type=click.FloatRange(0, min_open=True), default=7.5, show_default=True)
+@click.option("-o", "--out", type=_PATH, help="Write calibration and operating points as JSON, for `export`.")
+def calibrate(
+    model: str, index: Path, root: Path, splits: tuple[str, ...], radius_um: float, out: Path | None
+) -> None:
+    """Calibrate a model's scores on whole fields and set its operating points, with one voice for each patient."""
+    from minugan_training.data.index import read_index
+    from minugan_training.evaluation.operating_point import measured_groups, operating_points, uncalibrated
+    from wsi_minugan.minugan.bundle import find_bundle, load_bundle
+    from wsi_minugan.outputs.atomic import write_text
+
+    entries = [e for e in read_index(index) if e.split in splits]
+    bundle = uncalibrated(load_bundle(find_bundle(model)))
+    found = operating_points(measured_groups(bundle, root, entries, radius_um))
+    _print(found)
+    if out is not None:
+        write_text(out, found.model_dump_json(indent=2) + "\n", parents=True)
+
+
+def _print(found: OperatingPoints) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    for name, rows in found.patients.items():
+        table = Table(
+            "patient", "scanner", "mitoses", "F1", "recall", "FP per mm2",
+            *(f"recall at {k}" for k in rows[0].froc), "threshold, F1 if left out",
+            title=f"{name}: score {found.points[name]:g}",
+        )  # fmt: skip
+        for r in rows:
+            recall = f"{r.true_positives / r.truths:.3f}" if r.truths else ""
+            table.add_row(
+                r.patient, r.scanner, str(r.truths), f"{r.f1:.3f}" if r.truths else "", recall,
+                f"{r.false_positives_per_mm2:.2f}", *(f"{v:.2f}" if r.truths else "" for v in r.froc.values()),
+                f"{r.left_out_threshold:g}, {r.left_out_f1:.3f}",
+            )  # fmt: skip
+        Console(width=130).print(table)
+    click.echo(f"Calibration: score = 1 / (1 + exp(-({found.weight:.4f} logit + {found.bias:.4f})))")
+    click.echo(
+        f"Mean F1 over patients: {found.mean_f1:.3f}; each left out in turn: {found.left_out_mean_f1:.3f}"
+    )
+    click.echo(f"Expected calibration error: {found.expected_calibration_error:.3f}")
+
+
+COMMANDS = (candidates, classify, calibrate)

@@ -1,0 +1,216 @@
+"""A model's candidates on whole fields, by patient; what calibrates its scores and sets its operating points."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from minugan_training.data.index import Entry
+from minugan_training.data.labels import MITOSES, UNKNOWN, load_sample, mitosis_truth
+from minugan_training.evaluation.calibration import (
+    Calibration,
+    PatientCandidates,
+    best_threshold,
+    expected_calibration_error,
+    f1_at,
+    fit_calibration,
+    froc,
+    leave_one_out,
+)
+from minugan_training.evaluation.detect import full_fields, mitosis_candidates, score_image
+from minugan_training.evaluation.matching import match
+from wsi_minugan.errors import DataError
+from wsi_minugan.geometry import UM2_PER_MM2
+from wsi_minugan.minugan.bundle import Bundle, logit_of
+from wsi_minugan.minugan.predictor import Predictor
+from wsi_minugan.segmentation.classes import Thresholds
+
+SENSITIVE_BETA, SPECIFIC_BETA = 2.0, 0.5
+"""Of the F-score that the named operating points maximise: recall counts twice as much as precision, or half as much."""
+
+
+class PatientFigures(BaseModel):
+    """One patient's figures at an operating point.
+
+    Recall at 1, 2, 5 and 10 false positives a mm2 is that of the best threshold for each.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    patient: str
+    scanner: str
+    truths: int
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    area_mm2: float
+    f1: float
+    false_positives_per_mm2: float
+    froc: dict[str, float]
+    left_out_threshold: float | None = None
+    left_out_f1: float | None = None
+
+
+class OperatingPoints(BaseModel):
+    """What `minugan-train calibrate` finds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    weight: float
+    bias: float
+    points: dict[str, float]
+    mean_f1: float
+    left_out_mean_f1: float
+    expected_calibration_error: float
+    patients: dict[str, list[PatientFigures]]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Candidates of a patient on a scanner."""
+
+    patient: str
+    scanner: str
+    found: PatientCandidates
+
+
+def measured_groups(
+    bundle: Bundle, root: Path, entries: Sequence[Entry], radius_um: float, pixel_cut: float | None = None
+) -> list[_Group]:
+    """Return the candidates of each patient and scanner on whole fields.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model; the logits of its peak scores, as they are on the card now, are what is calibrated.
+    root : Path
+        What the index's paths are below.
+    entries : sequence of Entry
+        The index; whole fields with known mitoses are used.
+    radius_um : float
+        Greatest distance of a match.
+    pixel_cut : float, optional
+        Cut on the pixels' scores, in place of the card's.
+
+    Raises
+    ------
+    DataError
+        If there are no whole fields.
+    """
+    wanted = full_fields(entries)
+    if not wanted:
+        raise DataError("The index has no whole fields with known mitoses in these splits.")
+    predictor = Predictor(bundle, precision="fp32")  # figures that do not depend on the machine
+    t = bundle.card.thresholds
+    cut = Thresholds(pixel_cut or t.mitosis, t.nucleus, t.boundary)
+    parts: dict[tuple[str, str], list[PatientCandidates]] = defaultdict(list)
+    for entry in wanted:
+        found = _of_field(predictor, root, entry, cut, t.mitosis_min_area_um2, radius_um)
+        parts[entry.patient, entry.scanner].append(found)
+    return [_Group(p, s, joined(found)) for (p, s), found in sorted(parts.items())]
+
+
+def _of_field(
+    predictor: Predictor, root: Path, entry: Entry, cut: Thresholds, min_area_um2: float, radius_um: float
+) -> PatientCandidates:
+    sample = load_sample(root, entry)
+    unknown = sample.labels[..., MITOSES] == UNKNOWN
+    found = mitosis_candidates(score_image(predictor, sample.image), cut)
+    found = found.kept(min_area_um2 / sample.mpp**2, 0).where_known(unknown)
+    truth = mitosis_truth(root, entry, sample)
+    hit = np.zeros(len(found.xy_px), bool)
+    hit[match(found.xy_px, truth, radius_um / sample.mpp).pairs[:, 0]] = True
+    logits = np.array([[logit_of(p / 255)] for p in found.peak.tolist()]).reshape(-1, 1)
+    area = float((~unknown).sum()) * sample.mpp**2 / UM2_PER_MM2
+    return PatientCandidates(logits, hit, len(truth), area)
+
+
+def joined(parts: Sequence[PatientCandidates]) -> PatientCandidates:
+    """Return the candidates of several fields or scanners as one patient's."""
+    return PatientCandidates(
+        np.concatenate([p.logits for p in parts]),
+        np.concatenate([p.hit for p in parts]),
+        sum(p.truths for p in parts),
+        sum(p.area_mm2 for p in parts),
+    )
+
+
+def operating_points(groups: Sequence[_Group]) -> OperatingPoints:
+    """Calibrate scores and set operating points, with one voice for each patient.
+
+    Parameters
+    ----------
+    groups : sequence
+        What `measured_groups` returns.
+    """
+    patients = {
+        name: joined([g.found for g in groups if g.patient == name])
+        for name in sorted({g.patient for g in groups})
+    }
+    calibration = fit_calibration(list(patients.values()))
+    points = {
+        "balanced": best_threshold(list(patients.values()), calibration),
+        "sensitive": best_threshold(list(patients.values()), calibration, SENSITIVE_BETA),
+        "specific": best_threshold(list(patients.values()), calibration, SPECIFIC_BETA),
+    }
+    left_out = leave_one_out(patients)
+    told = [p for p in patients.values() if p.truths]
+    f1 = [f1_at(p, calibration.probability(p.logits), points["balanced"]) for p in told]
+    return OperatingPoints(
+        weight=calibration.weights[0],
+        bias=calibration.bias,
+        points=points,
+        mean_f1=float(np.mean(f1)),
+        left_out_mean_f1=float(np.mean([left_out[k][1] for k, p in patients.items() if p.truths])),
+        expected_calibration_error=_mean_error(patients, calibration),
+        patients={
+            name: [_figures(g, calibration, threshold, left_out[g.patient]) for g in groups]
+            for name, threshold in points.items()
+        },
+    )
+
+
+def _mean_error(patients: Mapping[str, PatientCandidates], calibration: Calibration) -> float:
+    """Return the expected calibration error of all candidates, each patient's with one voice together."""
+    told = [p for p in patients.values() if len(p.hit)]
+    p = np.concatenate([calibration.probability(t.logits) for t in told])
+    weight = np.concatenate([np.full(len(t.hit), 1 / len(t.hit)) for t in told])
+    return expected_calibration_error(p, np.concatenate([t.hit for t in told]), weight)
+
+
+def _figures(
+    group: _Group, calibration: Calibration, threshold: float, left_out: tuple[float, float]
+) -> PatientFigures:
+    found = group.found
+    p: NDArray[np.float64] = calibration.probability(found.logits)
+    kept = p >= threshold
+    tp, fp = int((kept & found.hit).sum()), int((kept & ~found.hit).sum())
+    return PatientFigures(
+        patient=group.patient,
+        scanner=group.scanner,
+        truths=found.truths,
+        true_positives=tp,
+        false_positives=fp,
+        false_negatives=found.truths - tp,
+        area_mm2=round(found.area_mm2, 4),
+        f1=round(f1_at(found, p, threshold), 4),
+        false_positives_per_mm2=round(fp / found.area_mm2, 3),
+        froc={f"{k:g}": round(v, 4) for k, v in froc(found, p).items()},
+        left_out_threshold=left_out[0],
+        left_out_f1=round(left_out[1], 4),
+    )
+
+
+def uncalibrated(bundle: Bundle) -> Bundle:
+    """Return a model whose second stage's scores are the classifiers' own, to be calibrated."""
+    stage = bundle.card.candidate_stage
+    if stage is None:
+        return bundle
+    plain = stage.model_copy(update={"weight": 1.0, "bias": 0.0})
+    return replace(bundle, card=bundle.card.model_copy(update={"candidate_stage": plain}))

@@ -1,0 +1,154 @@
+"""The second stage in use: every candidate of a patch gets the calibrated probability that it is a mitotic figure.
+
+A candidate's probability depends on its patch alone, as the first stage's scores do, so results do not depend on how a slide is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wsi_minugan.minugan.bundle import CandidateStage
+from wsi_minugan.minugan.classifier import INPUT_PX, CandidateClassifier, crop_around
+from wsi_minugan.minugan.generator import MITOSIS_CHANNEL, NUCLEUS_CHANNEL
+
+EDGE_PX = 16
+"""Width of a patch's margin that has almost no weight in blending: what shows there only is for the next patch to see."""
+VIEWS = 8
+_CANDIDATES_AT_ONCE_ON_GPU = 32
+_LEAST_AREA_PX = 32
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One candidate on one patch.
+
+    Attributes
+    ----------
+    patch : int
+        Index of the patch in its batch.
+    inside : tuple of ndarray of int
+        Rows and columns of its pixels.
+    centre_px : tuple of float
+        x, y; the centre of pixel 0 is at 0.5.
+    """
+
+    patch: int
+    inside: tuple[NDArray[np.int64], NDArray[np.int64]]
+    centre_px: tuple[float, float]
+
+
+def find_candidates(scores: NDArray[np.uint8], least_score: float, patch: int = 0) -> list[Candidate]:
+    """Return the candidates of one patch.
+
+    Parameters
+    ----------
+    scores : ndarray of uint8, shape (h, w)
+        255 times the first stage's mitosis scores.
+    least_score : float
+        Smoothed score from which on a pixel is part of a candidate, 0 to 1.
+    patch : int
+        Index that the candidates carry.
+    """
+    least = round(255 * least_score)
+    if scores[EDGE_PX:-EDGE_PX, EDGE_PX:-EDGE_PX].max(initial=0) < least:
+        return []
+    smooth = cv2.GaussianBlur(scores, (5, 5), 1.0)
+    count, labels, stats, centres = cv2.connectedComponentsWithStats(
+        (smooth >= least).astype(np.uint8), connectivity=8
+    )
+    h, w = scores.shape
+    found = []
+    for k in range(1, count):
+        x, y, width, height, area = stats[k].tolist()
+        within = x + width > EDGE_PX and y + height > EDGE_PX and x < w - EDGE_PX and y < h - EDGE_PX
+        if area >= _LEAST_AREA_PX and within:
+            rows, columns = np.nonzero(labels[y : y + height, x : x + width] == k)
+            inside = rows + y, columns + x
+            centre = float(centres[k][0]) + 0.5, float(centres[k][1]) + 0.5
+            found.append(Candidate(patch, inside, centre))
+    return found
+
+
+class SecondStage:
+    """Classifiers and their calibration, ready to judge candidates.
+
+    Parameters
+    ----------
+    members : sequence of CandidateClassifier
+        Their mean logit counts.
+    card : CandidateStage
+        Calibration, and which scores make a candidate.
+    device : torch.device
+        Where they run.
+    """
+
+    def __init__(
+        self, members: Sequence[CandidateClassifier], card: CandidateStage, device: torch.device
+    ) -> None:
+        self._members = [
+            m.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for m in members
+        ]
+        self._card = card
+        self._device = device
+        # On a CPU one candidate at a time: its arithmetic then is the same whatever its companions.
+        self._at_once = 1 if device.type == "cpu" else _CANDIDATES_AT_ONCE_ON_GPU
+
+    def judge(
+        self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], scores: NDArray[np.uint8]
+    ) -> None:
+        """Put each candidate's probability in place of its mitosis scores, and 0 elsewhere.
+
+        What is no mitosis stays a nucleus.
+
+        Parameters
+        ----------
+        patches : n ndarrays of uint8, shape (256, 256, 3)
+            RGB at the model's resolution.
+        scores : ndarray of uint8, shape (n, 3, 256, 256)
+            255 times the first stage's scores; changed in place.
+        """
+        found = [
+            c
+            for k, s in enumerate(scores[:, MITOSIS_CHANNEL])
+            for c in find_candidates(s, self._card.least_score, k)
+        ]
+        logits = self._logits([crop_around(patches[c.patch], c.centre_px) for c in found])
+        before = scores[:, MITOSIS_CHANNEL].copy()
+        scores[:, MITOSIS_CHANNEL] = 0
+        for c, logit in zip(found, logits.tolist(), strict=True):
+            p = self._card.probability(logit)
+            here = (c.patch, MITOSIS_CHANNEL, *c.inside)
+            first = cv2.GaussianBlur(before[c.patch], (5, 5), 1.0)[c.inside].astype(np.float32) / 255
+            span = self._card.full_score - self._card.least_score
+            share = np.clip((first - self._card.least_score) / span, 0, 1)
+            scores[here] = np.rint(255 * p * share).astype(np.uint8)
+            nucleus = (c.patch, NUCLEUS_CHANNEL, *c.inside)
+            scores[nucleus] = np.maximum(scores[nucleus], np.rint(255 * (1 - p) * first).astype(np.uint8))
+
+    @torch.inference_mode()
+    def _logits(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
+        """Return the mean logit of each crop over members and views."""
+        out = np.zeros(len(crops))
+        for start in range(0, len(crops), self._at_once):
+            part = crops[start : start + self._at_once]
+            full = np.zeros((self._at_once, INPUT_PX, INPUT_PX, 3), np.uint8)
+            full[: len(part)] = np.stack(part)
+            x = torch.from_numpy(full).to(self._device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+            views = torch.cat(_views(x)).contiguous(memory_format=torch.channels_last)
+            total = torch.stack([m(views).view(VIEWS, -1).mean(0) for m in self._members]).mean(0)
+            out[start : start + len(part)] = total[: len(part)].cpu().numpy()
+        return out
+
+
+def _views(x: Tensor) -> list[Tensor]:
+    """Return the eight turned and mirrored views of crops."""
+    both = [x, x.transpose(2, 3)]
+    return [v.flip(axes) for v in both for axes in ([], [3], [2], [2, 3])]

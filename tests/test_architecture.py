@@ -11,7 +11,7 @@ PACKAGES = {
     "wsi_minugan": ROOT / "wsi_minugan",
     "minugan_jobs": ROOT / "jobs" / "minugan_jobs",
     "minugan_training": ROOT / "training" / "minugan_training",
-    "minugan_cli": ROOT / "cli" / "minugan_cli",
+    "minugan_cli": ROOT / "jobs" / "minugan_cli",
 }
 BELOW = {
     "wsi_minugan": set(),
@@ -34,6 +34,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"importing", "sampling"},
         {"evaluation"},
         {"fitting"},
+        {"classification"},
         {"paper", "export"},
         {"cli"},
     ],

@@ -55,6 +55,12 @@ class Predictor:
 
     Attributes
     ----------
+    bundle : Bundle
+        The model, with its card.
+    device : torch.device
+        Where it runs.
+    precision : {"fp32", "bf16", "fp16"}
+        Arithmetic, settled.
     forwards : int
         Patches that went through the network so far, second looks included.
 
@@ -77,8 +83,10 @@ class Predictor:
     ) -> None:
         torch.set_num_threads(threads)
         kind = choose_device(device)
+        self.bundle = bundle
         self.device = torch.device(kind)
-        self.dtype = _DTYPES[settle_precision(precision, kind)]
+        self.precision = settle_precision(precision, kind)
+        self.dtype = _DTYPES[self.precision]
         self.batch_size = batch_size
         self.forwards = 0
         look = bundle.card.second_look

@@ -245,6 +245,30 @@ def _open(path: Path, name: str, level: int) -> zarr.Array[Any]:
     return zarr.open_array(_Store(path), path=f"{_PATHS[name][0]}/{level}", mode="r+")
 
 
+def open_levels(path: Path) -> dict[str, list[zarr.Array[Any]]]:
+    """Return the arrays of a finished store by name, finest level first, for reading only.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be read.
+    """
+    found = {}
+    try:
+        for name, (where, _) in _PATHS.items():
+            if (path / where).is_dir():
+                levels = sorted(int(p.name) for p in (path / where).iterdir() if p.name.isdigit())
+                found[name] = [zarr.open_array(path, path=f"{where}/{k}", mode="r") for k in levels]
+    except (OSError, ValueError, KeyError) as e:
+        raise OutputError(f"The masks {path} cannot be read: {e}. Run the slide again.") from e
+    return found
+
+
 def build_pyramid(path: Path, frame: Frame) -> None:
     """Fill the coarse levels that blocks did not write, shard by shard.
 

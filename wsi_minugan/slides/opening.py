@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from wsi_minugan.errors import SlideUnreadableError
 from wsi_minugan.slides.reader import SlideReader
 
 
-def open_slide(path: Path, reader: str = "auto") -> SlideReader:
+def open_slide(path: str | os.PathLike[str], reader: str = "auto") -> SlideReader:
     """Open a slide.
 
     Parameters
     ----------
-    path : Path
+    path : str or path
         The file (or, for some formats, one of its files).
     reader : {"auto", "openslide", "tiatoolbox"}
         "auto" decodes JPEG-tiled TIFFs directly and gives everything else to OpenSlide.
@@ -25,6 +26,7 @@ def open_slide(path: Path, reader: str = "auto") -> SlideReader:
     NotBrightfieldError
         If it is not 8-bit RGB.
     """
+    path = Path(path)
     try:
         there = path.exists()
     except OSError as e:

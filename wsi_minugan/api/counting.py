@@ -1,0 +1,115 @@
+"""Counts from points or tables, without a slide."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_minugan.counting.count import Count, circle_radius_px
+from wsi_minugan.counting.count import count_mitoses as _count_mitoses
+from wsi_minugan.counting.hotspot import Hotspot, find_hotspot
+from wsi_minugan.errors import InputError
+
+HPF_DIAMETER_MM = 0.5
+
+
+def count_mitoses(
+    mitoses: Any,
+    mpp: float,
+    *,
+    hotspot_mm2: float | None = None,
+    hpf_diameter_mm: float = HPF_DIAMETER_MM,
+    area_mm2: float | None = None,
+) -> Count:
+    """Count mitoses over all and in the hot spot, with densities and scores.
+
+    Parameters
+    ----------
+    mitoses : GeoDataFrame, GeoSeries, or array of float, shape (n, 2)
+        Shapes, which count by their centroids, or x and y. Slide pixels.
+    mpp : float
+        um per slide pixel.
+    hotspot_mm2 : float, optional
+        Area of the hot spot's circle; default ten high-power fields.
+    hpf_diameter_mm : float
+        Diameter of a high-power field.
+    area_mm2 : float, optional
+        Tissue that was looked at; needed for a density over all.
+
+    Returns
+    -------
+    Count
+        The content of count.json.
+
+    Raises
+    ------
+    InputError
+        If the points are no (n, 2) array of finite numbers.
+
+    Examples
+    --------
+    >>> count = count_mitoses([[1000, 1000], [1200, 1000], [90000, 0]], mpp=0.25)
+    >>> count.mitoses, count.hotspot.mitoses
+    (3, 2)
+    """
+    area = ten_fields_mm2(hpf_diameter_mm) if hotspot_mm2 is None else hotspot_mm2
+    return _count_mitoses(points_of(mitoses), mpp, area, hpf_diameter_mm, area_mm2)
+
+
+def hotspot(
+    mitoses: Any, mpp: float, *, area_mm2: float | None = None, hpf_diameter_mm: float = HPF_DIAMETER_MM
+) -> Hotspot | None:
+    """Return the circle that holds the most mitoses; no other position of it holds more.
+
+    Parameters
+    ----------
+    mitoses : GeoDataFrame, GeoSeries, or array of float, shape (n, 2)
+        Shapes, which count by their centroids, or x and y. Slide pixels.
+    mpp : float
+        um per slide pixel.
+    area_mm2 : float, optional
+        Area of the circle; default ten high-power fields.
+    hpf_diameter_mm : float
+        Diameter of a high-power field.
+
+    Returns
+    -------
+    Hotspot or None
+        Centre and radius (slide px) and the number of mitoses; None where there are no mitoses.
+
+    Raises
+    ------
+    InputError
+        If the points are no (n, 2) array of finite numbers.
+
+    Examples
+    --------
+    >>> hotspot([[1000, 1000], [1200, 1000], [90000, 0]], mpp=0.25).mitoses
+    2
+    """
+    area = ten_fields_mm2(hpf_diameter_mm) if area_mm2 is None else area_mm2
+    return find_hotspot(points_of(mitoses), circle_radius_px(area, mpp))
+
+
+def ten_fields_mm2(hpf_diameter_mm: float) -> float:
+    """Return the area of ten high-power fields of a diameter, mm2."""
+    return 10 * math.pi * (hpf_diameter_mm / 2) ** 2
+
+
+def points_of(mitoses: Any) -> NDArray[np.float64]:
+    """Return x and y of mitoses, shape ``(n, 2)``, from a table of shapes or an array."""
+    shapes = getattr(mitoses, "geometry", None)
+    if shapes is not None:
+        centroids = shapes.centroid
+        return np.stack([centroids.x, centroids.y], axis=1).astype(np.float64).reshape(-1, 2)
+    points = np.asarray(mitoses, np.float64)
+    if points.size == 0:
+        return np.zeros((0, 2))
+    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+        raise InputError(
+            f"Mitoses must be finite x and y of shape (n, 2), not {points.shape}. Give slide pixels."
+        )
+    return points

@@ -1,0 +1,136 @@
+"""Loading a model and scoring pixels that are already in memory."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wsi_minugan.config import PATCH_PX, Precision
+from wsi_minugan.errors import InputError
+from wsi_minugan.geometry import Box
+from wsi_minugan.minugan.bundle import find_bundle, load_bundle
+from wsi_minugan.minugan.predictor import Predictor
+from wsi_minugan.segmentation.blend import Blender
+from wsi_minugan.segmentation.grid import PatchGrid
+
+STRIDE_PX = 192
+_WHITE = 255
+
+
+def load_model(
+    model: str | os.PathLike[str] = "default",
+    *,
+    device: str = "auto",
+    precision: Precision = "auto",
+    batch_size: int = 8,
+    threads: int = 1,
+) -> Predictor:
+    """Load a model once, to use it many times.
+
+    Parameters
+    ----------
+    model : str or path
+        Name of a bundled model, or the folder of a bundle.
+    device : {"auto", "cpu", "cuda"}
+        Where the network runs. "auto" takes CUDA if there is one.
+    precision : {"auto", "fp32", "bf16", "fp16"}
+        Arithmetic of the network. "auto" is bf16 where it is faster, else fp32.
+    batch_size : int
+        Patches per forward pass. 8 suits a CPU, 64 a GPU.
+    threads : int
+        Torch threads on the CPU, for this process.
+
+    Returns
+    -------
+    Predictor
+        The model. Its card is `bundle.card`.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or it is damaged.
+    DeviceError
+        If CUDA is asked for and missing.
+
+    Examples
+    --------
+    >>> model = load_model()
+    >>> model.bundle.card.mpp
+    0.25
+    """
+    bundle = load_bundle(find_bundle(os.fspath(model)))
+    return Predictor(bundle, device, precision, batch_size, threads)
+
+
+def as_predictor(model: str | os.PathLike[str] | Predictor, **options: Any) -> Predictor:
+    """Return a loaded model as it is, and load what is named."""
+    return model if isinstance(model, Predictor) else load_model(model, **options)
+
+
+def predict(
+    pixels: ArrayLike, model: str | os.PathLike[str] | Predictor = "default", *, stride_px: int = STRIDE_PX
+) -> NDArray[np.uint8]:
+    """Score patches, or an image of any size, at the model's resolution (0.25 um/px).
+
+    Parameters
+    ----------
+    pixels : array of uint8, shape (n, 256, 256, 3) or (h, w, 3)
+        RGB. Patches are scored one by one. An image is cut into overlapping patches, whose scores are blended.
+        NumPy, Dask and Zarr arrays are taken; an image must fit into memory.
+    model : str, path or Predictor
+        A model, as `load_model` takes or returns it. Load it once where you call this often.
+    stride_px : int
+        Distance of patches in an image: even, 128 to 256.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n, 3, 256, 256) or (3, h, w)
+        255 times the score of nucleus, mitosis and boundary.
+
+    Raises
+    ------
+    InputError
+        If the array has another shape or type, or the stride does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> predict(np.full((300, 400, 3), 240, np.uint8)).shape
+    (3, 300, 400)
+    """
+    array = np.asarray(pixels)
+    if array.dtype != np.uint8:
+        raise InputError(f"Pixels must be 8-bit (uint8), not {array.dtype}. Convert the image to 8-bit RGB.")
+    if array.ndim == 4 and array.shape[1:] == (PATCH_PX, PATCH_PX, 3):
+        return as_predictor(model).predict(array)
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise InputError(
+            f"Pixels must have the shape (n, {PATCH_PX}, {PATCH_PX}, 3) or (h, w, 3), not {array.shape}. Give RGB, channels last."
+        )
+    if stride_px % 2 or not PATCH_PX // 2 <= stride_px <= PATCH_PX:
+        raise InputError(f"A stride of {stride_px} px does not fit. Give an even number from 128 to 256.")
+    return _predict_image(array, as_predictor(model), stride_px)
+
+
+def _predict_image(image: NDArray[np.uint8], predictor: Predictor, stride_px: int) -> NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    frame, grid = Box(0, 0, height, width), PatchGrid(height, width, stride_px)
+    blender, wanted = Blender(frame, grid), grid.patches_for(frame)
+    for start in range(0, len(wanted), predictor.batch_size):
+        part = wanted[start : start + predictor.batch_size]
+        for ij, scores in zip(
+            part, predictor.predict([_cut(image, grid.box(*ij)) for ij in part]), strict=True
+        ):
+            blender.add(*ij, scores)
+    return blender.scores()
+
+
+def _cut(image: NDArray[np.uint8], patch: Box) -> NDArray[np.uint8]:
+    """Return a patch of an image, white where it reaches outside."""
+    out = np.full((PATCH_PX, PATCH_PX, 3), _WHITE, np.uint8)
+    inside = patch.clipped(Box(0, 0, *image.shape[:2]))
+    out[inside.slices_within(patch)] = image[inside.slices_within(Box(0, 0, 0, 0))]
+    return out

@@ -17,6 +17,8 @@ from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.slides.synthetic import Drawing, write_slide
 
+pytestmark = pytest.mark.timeout(1200)
+
 
 @pytest.fixture(scope="module")
 def model() -> Predictor:

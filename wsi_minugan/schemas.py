@@ -16,6 +16,7 @@ from wsi_minugan.counting.count import Count
 from wsi_minugan.minugan.bundle import ModelCard
 from wsi_minugan.outputs.geojson import FeatureCollection
 from wsi_minugan.outputs.models import Manifest, RunFile, StatusFile
+from wsi_minugan.review.store import ReviewFile
 
 FOLDER = Path(__file__).parents[1] / "schemas"
 MODELS: dict[str, type[BaseModel]] = {
@@ -23,6 +24,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "count": Count,
     "manifest": Manifest,
     "mitoses": FeatureCollection,
+    "review": ReviewFile,
     "run": RunFile,
     "settings": RunSettings,
     "status": StatusFile,

@@ -158,6 +158,18 @@ def count(
 
 
 @app.command()
+@click.argument("folder", type=_PATH, metavar="OUT/SLIDE_ID")
+@click.argument("corrected", type=_PATH, metavar="CORRECTED.geojson")
+@click.option("--reviewer", help="Who reviewed; default the login name. Each reviewer's files stay apart.")
+@click.option("--slide", type=_PATH, help="Where the slide lies now, if it was moved since the run.")
+def review(folder: Path, corrected: Path, reviewer: str | None, slide: Path | None) -> None:
+    """Take a GeoJSON corrected in QuPath: what was changed, the new count and scores, images for training."""
+    from wsi_minugan.cli import reviewing
+
+    reviewing.review(folder, corrected, reviewer, slide)
+
+
+@app.command()
 @click.option("-o", "--out", type=_PATH, default=Path("demo-output"), show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True, help="Seed of the drawing.")
 def demo(out: Path, seed: int) -> None:

@@ -50,6 +50,9 @@ class Properties(_Strict):
     name: str | None = None
     classification: Classification
     measurements: dict[str, float] = Field(default_factory=dict)
+    metadata: dict[str, str] = Field(
+        default_factory=dict, description="In reviews: who decided what, and when."
+    )
 
 
 class Geometry(_Strict):
@@ -158,15 +161,38 @@ def _feature(
     measurements: dict[str, float],
     name: str = "",
 ) -> str:
-    geometry = json.loads(shapely.to_geojson(shapely.orient_polygons(single(polygon))))
-    properties = {"objectType": kind, "classification": {"name": label, "color": list(_COLOURS[label])}}
+    properties: dict[str, Any] = {
+        "objectType": kind,
+        "classification": {"name": label, "color": list(_COLOURS[label])},
+    }
     if name:
         properties["name"] = name
     if measurements:
         properties["measurements"] = measurements
+    return feature_text(object_id(digest, key), polygon, properties)
+
+
+def object_id(digest: str, key: str) -> str:
+    """Return the UUID of an object of a slide; the same key always gets the same one."""
+    return str(uuid.uuid5(_NAMESPACE, f"{digest} {key}"))
+
+
+def feature_text(own_id: str, polygon: shapely.Geometry, properties: Mapping[str, Any]) -> str:
+    """Return a feature as one line of strict JSON.
+
+    Parameters
+    ----------
+    own_id : str
+        Its UUID.
+    polygon : shapely Polygon or MultiPolygon
+        In the file's px.
+    properties : mapping
+        QuPath's properties.
+    """
+    geometry = json.loads(shapely.to_geojson(shapely.orient_polygons(single(polygon))))
     feature = {
         "type": "Feature",
-        "id": str(uuid.uuid5(_NAMESPACE, f"{digest} {key}")),
+        "id": own_id,
         "geometry": {k: geometry[k] for k in ("type", "coordinates")},
         "properties": properties,
     }
@@ -221,24 +247,35 @@ def read_marks(path: Path, origin_px: tuple[int, int] = (0, 0)) -> Marks:
     InputError
         If the file cannot be read, or is not such a GeoJSON.
     """
+    features, origin = features_of(path, origin_px)
+    points: list[tuple[float, float]] = []
+    left_out: Counter[str] = Counter()
+    unclassed = 0
+    for k, feature in enumerate(features):
+        label = label_of(feature)
+        if label and not is_mitosis(label):
+            left_out[label] += 1
+            continue
+        unclassed += not label
+        points += _centres(path, k, feature.get("geometry") if isinstance(feature, dict) else None)
+    return Marks(np.array(points, np.float64).reshape(-1, 2) + origin, left_out, unclassed)
+
+
+def features_of(path: Path, origin_px: tuple[int, int] = (0, 0)) -> tuple[list[Any], NDArray[np.float64]]:
+    """Return the features of a GeoJSON as they are, and x, y of the level-0 pixel that its coordinates count from.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is not such a GeoJSON.
+    """
     content = _load(path)
     features = content.get("features") if content.get("type") == "FeatureCollection" else [content]
     if not isinstance(features, list):
         raise InputError(
             f"{path} is not a GeoJSON FeatureCollection. Export the objects from QuPath as GeoJSON."
         )
-    origin = _origin_of(path, content, origin_px)
-    points: list[tuple[float, float]] = []
-    left_out: Counter[str] = Counter()
-    unclassed = 0
-    for k, feature in enumerate(features):
-        label = _label(feature)
-        if label and not _is_mitosis(label):
-            left_out[label] += 1
-            continue
-        unclassed += not label
-        points += _centres(path, k, feature.get("geometry") if isinstance(feature, dict) else None)
-    return Marks(np.array(points, np.float64).reshape(-1, 2) + origin, left_out, unclassed)
+    return features, _origin_of(path, content, origin_px)
 
 
 def _origin_of(path: Path, content: dict[str, Any], otherwise: tuple[int, int]) -> NDArray[np.float64]:
@@ -274,7 +311,7 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _label(feature: Any) -> str:
+def label_of(feature: Any) -> str:
     """Return the name of a feature's class, in the ways QuPath's versions write it; empty where it has none."""
     properties = feature.get("properties") if isinstance(feature, dict) else None
     if not isinstance(properties, dict):
@@ -288,7 +325,8 @@ def _label(feature: Any) -> str:
     return str(classification or "")
 
 
-def _is_mitosis(label: str) -> bool:
+def is_mitosis(label: str) -> bool:
+    """Return whether the name of a class means a mitosis, and no look-alike."""
     lowered = label.casefold()
     return lowered.startswith(("mitosis", "mitoses", "mitotic figure")) and "like" not in lowered
 

@@ -12,16 +12,19 @@ from wsi_minugan.errors import OutputError
 from wsi_minugan.outputs.atomic import sync, write_text
 from wsi_minugan.outputs.models import Manifest
 
-MANIFEST, SCRATCH = "manifest.json", ".work"
+MANIFEST, SCRATCH, REVIEWS = "manifest.json", ".work", "reviews"
+_NO_RESULTS = frozenset([SCRATCH, REVIEWS])
+"""Folders beside a slide's results that are none, and are not sealed."""
+
 _MASKS = "masks.zarr/"
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return SHA-256 of every file below a slide's folder but the manifest and hidden scratch, sorted by path."""
+    """Return SHA-256 of every file below a slide's folder but the manifest, hidden scratch and reviews, sorted by path."""
     found = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        if name != MANIFEST and not name.startswith("."):
+        if name != MANIFEST and not name.startswith(".") and name.split("/", 1)[0] != REVIEWS:
             found[name] = _sha256(path)
     return found
 
@@ -109,11 +112,11 @@ def _problem(folder: Path, name: str, digest: str) -> str:
 
 
 def _unlisted(folder: Path, manifest: Manifest) -> list[str]:
-    """Return what lies in a slide's folder and is not sealed, hidden or not; scratch is no result and may be there."""
+    """Return what lies in a slide's folder and is not sealed, hidden or not; scratch and reviews are no results and may be there."""
     files = (p for p in sorted(folder.rglob("*")) if p.is_symlink() or not p.is_dir())
     names = (p.relative_to(folder).as_posix() for p in files)
     known = {MANIFEST, *manifest.files}
-    return [name for name in names if name not in known and name.split("/", 1)[0] != SCRATCH]
+    return [name for name in names if name not in known and name.split("/", 1)[0] not in _NO_RESULTS]
 
 
 def _contradictions(folder: Path, manifest: Manifest) -> list[str]:

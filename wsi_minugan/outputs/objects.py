@@ -1,0 +1,168 @@
+"""Objects of a GeoJSON with their ids, for reviews: ours, or corrected in QuPath."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import shapely
+from shapely.geometry import shape
+
+from wsi_minugan.errors import InputError
+from wsi_minugan.outputs.geojson import (
+    HOTSPOT,
+    MAX_COORDINATE_PX,
+    MITOSIS,
+    feature_text,
+    features_of,
+    is_mitosis,
+    label_of,
+)
+
+NOT_MITOSIS = "Not mitosis"
+"""Class of what a reviewer rejected; `count` leaves it out, as QuPath's user expects."""
+
+_LOOK_ALIKES = ("not mitosis", "non-mitosis", "non mitosis", "nonmitosis", "hard negative", "imposter")
+
+
+@dataclass(frozen=True)
+class Marked:
+    """One object of a GeoJSON.
+
+    Attributes
+    ----------
+    id : str
+        UUID in its usual form; empty where the file gives none.
+    label : str
+        Name of its class; empty where it has none.
+    shape : shapely geometry
+        In level-0 px: a polygon, a multipolygon or a point.
+    metadata : mapping of str to str
+        QuPath's metadata.
+    measurements : mapping of str to float
+        QuPath's measurements.
+    """
+
+    id: str
+    label: str
+    shape: shapely.Geometry
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    measurements: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def centre_px(self) -> tuple[float, float]:
+        """Centroid, x and y in level-0 px."""
+        centroid = self.shape.centroid
+        return float(centroid.x), float(centroid.y)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts as a mitosis: by its class, or because nothing speaks against it."""
+        return not self.label or is_mitosis(self.label)
+
+    @property
+    def look_alike(self) -> bool:
+        """Whether its class says that it only looks like a mitosis."""
+        lowered = self.label.casefold()
+        return lowered.startswith(_LOOK_ALIKES) or ("like" in lowered and "mito" in lowered)
+
+
+def read_objects(path: Path, origin_px: tuple[int, int] = (0, 0)) -> list[Marked]:
+    """Read the objects of a GeoJSON; see `geojson.read_marks` for the files it takes.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    origin_px : tuple of int
+        What the coordinates count from where the file does not say it.
+
+    Returns
+    -------
+    list of Marked
+        In the file's order, in level-0 px; the points of a multipoint are objects of their own.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is not such a GeoJSON.
+    """
+    features, origin = features_of(path, origin_px)
+    found: list[Marked] = []
+    for k, feature in enumerate(features):
+        found += _objects_of(path, k, feature, (float(origin[0]), float(origin[1])))
+    return found
+
+
+def _objects_of(path: Path, index: int, feature: Any, origin_px: tuple[float, float]) -> list[Marked]:
+    try:
+        figure = shape(feature["geometry"])
+        parts = list(shapely.get_parts(figure)) if figure.geom_type == "MultiPoint" else [figure]
+        parts = [shapely.transform(p, lambda xy: xy + origin_px) for p in parts]
+    except (AttributeError, TypeError, ValueError, LookupError, shapely.errors.ShapelyError) as e:
+        raise InputError(
+            f"{path}: feature {index + 1} has no geometry that can be read ({str(e).strip()}). Export it again."
+        ) from e
+    # A polygon that crosses itself still has a place; only what has none is refused.
+    if not all(abs(v) < MAX_COORDINATE_PX for p in parts for v in (p.bounds or (float("nan"),))):
+        raise InputError(f"{path}: feature {index + 1} lies outside of any slide. Export it again.")
+    properties = feature.get("properties")
+    properties = properties if isinstance(properties, dict) else {}
+    own = _uuid(feature.get("id")) if len(parts) == 1 else ""
+    words, numbers = _strings(properties.get("metadata")), _numbers(properties.get("measurements"))
+    return [Marked(own, label_of(feature), p, words, numbers) for p in parts]
+
+
+def _uuid(value: Any) -> str:
+    try:
+        return str(uuid.UUID(str(value)))
+    except ValueError:
+        return ""
+
+
+def _strings(value: Any) -> dict[str, str]:
+    return {k: v for k, v in value.items() if isinstance(v, str)} if isinstance(value, dict) else {}
+
+
+def _numbers(value: Any) -> dict[str, float]:
+    if not isinstance(value, dict):
+        return {}
+    return {k: float(v) for k, v in value.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+_COLOURS = {MITOSIS: (0, 200, 60), HOTSPOT: (255, 170, 0), NOT_MITOSIS: (213, 94, 0)}
+
+
+def collection_text(
+    objects: Iterable[Marked], origin_px: tuple[int, int], hotspot: Marked | None = None, words: str = ""
+) -> str:
+    """Return a FeatureCollection that QuPath reads.
+
+    Parameters
+    ----------
+    objects : iterable of Marked
+        What to write, with classes `MITOSIS` or `NOT_MITOSIS`; ids must differ.
+    origin_px : tuple of int
+        x, y of the level-0 pixel that the file's coordinates count from.
+    hotspot : Marked, optional
+        The hot spot, written first, as an annotation.
+    words : str
+        Name of the hot spot.
+    """
+    lines = []
+    for k, found in enumerate([*([hotspot] if hotspot is not None else []), *objects]):
+        spot = hotspot is not None and k == 0
+        moved = shapely.transform(found.shape, lambda xy: xy - origin_px) if any(origin_px) else found.shape
+        properties: dict[str, Any] = {
+            "objectType": "annotation" if spot else "detection",
+            "classification": {"name": found.label, "color": list(_COLOURS[found.label])},
+        }
+        properties |= {"name": words} if spot and words else {}
+        properties |= {"measurements": dict(found.measurements)} if found.measurements else {}
+        properties |= {"metadata": dict(found.metadata)} if found.metadata else {}
+        lines.append(feature_text(found.id, moved, properties))
+    origin = f'"origin_px":[{origin_px[0]},{origin_px[1]}],' if any(origin_px) else ""
+    return f'{{"type":"FeatureCollection",{origin}"features":[\n' + ",\n".join(lines) + "\n]}\n"

@@ -1,0 +1,97 @@
+"""Where a review stands: its count, whether the score can still change, and what to look at next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from wsi_minugan.counting.count import Count
+from wsi_minugan.outputs.objects import Marked
+from wsi_minugan.review.result import Result, score_of
+
+Verdict = Literal["accepted", "rejected"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A review's state.
+
+    Attributes
+    ----------
+    count : Count
+        Of all that is not rejected.
+    settled : bool
+        Whether both scores stay what they are, whatever is decided on the objects that nobody has looked at.
+    least, most : int
+        Fewest and most mitoses that the hot spot can end with, by what is still open.
+    queue : tuple of str
+        UUIDs of the open objects; those that could change the score come first.
+    pivotal : int
+        How many of the queue's first lie in a hot spot whose score can still change.
+    """
+
+    count: Count
+    settled: bool
+    least: int
+    most: int
+    queue: tuple[str, ...]
+    pivotal: int
+
+
+def standing_of(result: Result, verdicts: Mapping[str, Verdict], added: Sequence[Marked]) -> Standing:
+    """Return where a review stands.
+
+    The hot spot's count lies between that of the accepted alone and that of all that are not rejected, since a circle never
+    holds fewer when a mitosis comes. Where both give the same scores, no open object can change them. Else an open object of
+    the present hot spot can; the least certain is the first to look at.
+
+    Parameters
+    ----------
+    result : Result
+        The slide.
+    verdicts : mapping of str to {"accepted", "rejected"}
+        By UUID.
+    added : sequence of Marked
+        Mitoses that the reviewer added.
+    """
+    accepted = [m for m in result.mitoses if verdicts.get(m.id) == "accepted"]
+    still_open = [m for m in result.mitoses if m.id not in verdicts]
+    count = result.recount([*accepted, *still_open, *added])
+    least = result.recount([*accepted, *added])
+    settled = _scores(count) == _scores(least)
+    inside = _inside(count, still_open) if not settled else []
+    first = sorted(inside, key=_certainty)
+    members = {m.id for m in inside}
+    rest = sorted((m for m in still_open if m.id not in members), key=_certainty)
+    return Standing(
+        count=count,
+        settled=settled,
+        least=least.hotspot.mitoses,
+        most=count.hotspot.mitoses,
+        queue=tuple(m.id for m in [*first, *rest]),
+        pivotal=len(first),
+    )
+
+
+def _scores(count: Count) -> tuple[int | None, int]:
+    return count.scores.nottingham, count.scores.tupac16
+
+
+def _inside(count: Count, mitoses: Sequence[Marked]) -> list[Marked]:
+    """Return the mitoses in a count's hot spot."""
+    spot = count.hotspot
+    if spot.center_x_px is None or spot.center_y_px is None:
+        return []
+    centres = np.array([m.centre_px for m in mitoses], np.float64).reshape(-1, 2)
+    # The circle's centre is written with three digits.
+    near = np.hypot(*(centres - [spot.center_x_px, spot.center_y_px]).T) <= spot.radius_px + 0.01
+    return [m for m, within in zip(mitoses, near, strict=True) if within]
+
+
+def _certainty(mitosis: Marked) -> tuple[float, float, float, float]:
+    x, y = mitosis.centre_px
+    score = score_of(mitosis)
+    return abs(score - 0.5), score, y, x

@@ -170,6 +170,19 @@ def review(folder: Path, corrected: Path, reviewer: str | None, slide: Path | No
 
 
 @app.command()
+@click.argument("place", type=_PATH, metavar="OUT[/SLIDE_ID]")
+@click.option("--reviewer", help="Who reviews; default the login name. Each reviewer's files stay apart.")
+@click.option("--slide", type=_PATH, help="Where the slide lies now, if it was moved since the run.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Default: a free one.")
+@click.option("--browser/--no-browser", default=True, help="Open the browser, or only print the address.")
+def view(place: Path, reviewer: str | None, slide: Path | None, port: int, browser: bool) -> None:
+    """Look at slides in the browser, and accept, reject and add mitoses; nobody else can open it."""
+    from wsi_minugan.cli import reviewing
+
+    reviewing.view(place, reviewer, slide, port, browser)
+
+
+@app.command()
 @click.option("-o", "--out", type=_PATH, default=Path("demo-output"), show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True, help="Seed of the drawing.")
 def demo(out: Path, seed: int) -> None:

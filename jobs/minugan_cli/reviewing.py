@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from wsi_minugan.review.compare import Kind
     from wsi_minugan.review.result import Result
     from wsi_minugan.review.store import Saved
+    from wsi_minugan.slides.inputs import SlideInput
+    from wsi_minugan.viewer.slideview import Source
 
 _WORDS: dict[Kind, str] = {
     "kept": "kept",
@@ -91,16 +93,77 @@ def slide_path(folder: Path) -> Path:
     InputError
         If the output folder does not say it.
     """
+    return _path_among(_slides_in(folder.resolve().parent), folder)
+
+
+def _slides_in(out: Path) -> dict[str, SlideInput]:
+    """Return the slides that an output folder's ledger knows, by their ids."""
     from minugan_jobs.ledger import LEDGER
     from minugan_jobs.outfolder import slides_of
 
-    out = folder.resolve().parent
-    if (out / LEDGER).is_file():
-        for found in slides_of(out):
-            if found.slide_id == folder.resolve().name:
-                if found.url:
-                    raise InputError(
-                        f"The slide of {folder} lies at {found.url}. Copy it here, and name it with --slide."
-                    )
-                return found.path
-    raise InputError(f"{folder} does not say where its slide lies. Name it with --slide.")
+    return {s.slide_id: s for s in slides_of(out)} if (out / LEDGER).is_file() else {}
+
+
+def _path_among(slides: dict[str, SlideInput], folder: Path) -> Path:
+    found = slides.get(folder.resolve().name)
+    if found is None:
+        raise InputError(f"{folder} does not say where its slide lies. Name it with --slide.")
+    if found.url:
+        raise InputError(
+            f"The slide of {folder} lies at {found.url}. Copy it here, and name it with --slide."
+        )
+    return found.path
+
+
+def sources_of(place: Path, slide: Path | None) -> list[Source]:
+    """Return the finished slides at OUT or OUT/SLIDE_ID.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    from wsi_minugan.outputs.manifest import MANIFEST
+    from wsi_minugan.viewer.slideview import Source
+
+    single = (place / MANIFEST).is_file()
+    folders = [place] if single else sorted(p.parent for p in place.glob(f"*/{MANIFEST}"))
+    if not folders:
+        raise InputError(
+            f"{place} holds no finished slide. Name the output folder of a run, or a slide's in it."
+        )
+    if slide is not None and len(folders) > 1:
+        raise InputError(f"{place} holds {len(folders)} slides. With --slide name the folder of one in it.")
+    slides = _slides_in(place.resolve().parent if single else place) if slide is None else {}
+    found = []
+    for folder in folders:
+        try:
+            found.append(Source(folder, slide or _path_among(slides, folder)))
+        except MinuganError as e:
+            found.append(Source(folder, None, str(e)))
+    return found
+
+
+def view(place: Path, reviewer: str | None, slide: Path | None, port: int, browser: bool) -> None:
+    """Serve the viewer until Ctrl-C."""
+    import asyncio
+    import signal
+    import webbrowser
+
+    from wsi_minugan.viewer.server import Shelf, Viewer
+
+    viewer = Viewer(Shelf(sources_of(place, slide), reviewer or login_name()), port)
+
+    def started() -> None:
+        click.echo(f"Reviewer: {viewer.shelf.reviewer}. Stop with Ctrl-C.", err=True)
+        click.echo(viewer.address)
+        if browser:
+            webbrowser.open(viewer.address)
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await viewer.serve(started, stop)
+
+    asyncio.run(serve())

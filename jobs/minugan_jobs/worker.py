@@ -24,7 +24,7 @@ from wsi_minugan.errors import OutputError
 from wsi_minugan.logs import hush_libraries
 from wsi_minugan.minugan.bundle import Bundle, load_bundle
 from wsi_minugan.minugan.devices import choose_device, settle_precision
-from wsi_minugan.outputs.manifest import is_whole
+from wsi_minugan.outputs.manifest import clear_folder, is_whole
 from wsi_minugan.outputs.models import SlideState
 from wsi_minugan.pipeline.plan import (
     SlidePlan,
@@ -294,7 +294,7 @@ def _keep(cache: OrderedDict[Path, Any], key: Path, value: Any) -> list[Any]:
 
 def _remove(folder: Path) -> None:
     try:
-        shutil.rmtree(folder)
+        clear_folder(folder)
     except FileNotFoundError:
         return
     except OSError as e:

@@ -71,7 +71,7 @@ def test_a_slide_without_mitoses_is_settled(result: Result) -> None:
 )
 def test_settled_means_that_no_way_to_decide_the_rest_changes_a_score(places, said) -> None:
     mitoses = [mitosis(k, 100.0 * x, 100.0 * y, 0.5) for k, (x, y) in enumerate(places)]
-    slide = Stub(mitoses)
+    slide = SmallSlide(mitoses)
     verdicts = {m.id: v for m, v in zip(mitoses, said, strict=False) if v}
     state = standing_of(slide, verdicts, ())  # type: ignore[arg-type]
     still_open = [m for m in mitoses if m.id not in verdicts]
@@ -85,7 +85,7 @@ def test_settled_means_that_no_way_to_decide_the_rest_changes_a_score(places, sa
     assert (state.pivotal == 0) == state.settled
 
 
-class Stub:
+class SmallSlide:
     """A slide with a small hot spot and few mitoses for each score, so that all ways to decide can be tried."""
 
     def __init__(self, mitoses: list[Marked]) -> None:

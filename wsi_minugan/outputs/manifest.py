@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -27,6 +28,26 @@ def digests(folder: Path) -> dict[str, str]:
         if name != MANIFEST and not name.startswith(".") and name.split("/", 1)[0] != REVIEWS:
             found[name] = _sha256(path)
     return found
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove a slide's results and scratch; reviews are people's work and stay.
+
+    Raises
+    ------
+    OSError
+        If something cannot be removed.
+    """
+    if not (folder / REVIEWS).is_dir():
+        shutil.rmtree(folder)
+        return
+    for path in folder.iterdir():
+        if path.name == REVIEWS:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -241,8 +241,21 @@ def read_coarse(path: Path, name: str, frame: Box, step_px: int) -> NDArray[Any]
     return np.concatenate(strips)
 
 
-def _open(path: Path, name: str, level: int) -> zarr.Array[Any]:
-    return zarr.open_array(_Store(path), path=f"{_PATHS[name][0]}/{level}", mode="r+")
+def read_part(path: Path, name: str, level: int, box: Box) -> NDArray[Any]:
+    """Return a part of one level of an array; the box is in that level's px and is cut at its edges."""
+    array = _open(path, name, level, "r")
+    h, w = array.shape
+    return np.asarray(array[box.clipped(Box(0, 0, h, w)).slices_within(Box(0, 0, 0, 0))])
+
+
+def names_in(path: Path) -> list[str]:
+    """Return which arrays a store holds."""
+    return [name for name, (where, _) in _PATHS.items() if (path / where / "0").is_dir()]
+
+
+def _open(path: Path, name: str, level: int, mode: AccessModeLiteral = "r+") -> zarr.Array[Any]:
+    store = LocalStore(path, read_only=True) if mode == "r" else _Store(path)
+    return zarr.open_array(store, path=f"{_PATHS[name][0]}/{level}", mode=mode)
 
 
 def open_levels(path: Path) -> dict[str, list[zarr.Array[Any]]]:

@@ -108,17 +108,49 @@ def thumbnail(reader: SlideReader, longest_px: int) -> NDArray[np.uint8]:
     return reduced(reader, factor, width, height)
 
 
-def reduced(reader: SlideReader, factor: float, width_px: int, height_px: int) -> NDArray[np.uint8]:
-    """Return the slide reduced by `factor` level-0 px per px, as ``(height_px, width_px, 3)`` RGB."""
+def reduced(
+    reader: SlideReader,
+    factor: float,
+    width_px: int,
+    height_px: int,
+    corner_px: tuple[int, int] | None = None,
+) -> NDArray[np.uint8]:
+    """Return the slide, or a part of it, reduced; read in strips of bounded memory.
+
+    Parameters
+    ----------
+    reader : SlideReader
+        The open slide.
+    factor : float
+        Level-0 px per px.
+    width_px, height_px : int
+        Size of the picture.
+    corner_px : tuple of int, optional
+        x, y of a part's corner in the reduced slide.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height_px, width_px, 3)
+        RGB.
+    """
     levels = reader.info.levels
     index = max((k for k, lv in enumerate(levels) if lv.downsample <= factor * 1.01), default=0)
     level = levels[index]
     step = factor / level.downsample
     out = np.full((height_px, width_px, 3), 255, np.uint8)
-    rows = max(1, int(2**22 / max(1.0, level.width_px * step)))
+    read_px = level.width_px if corner_px is None else width_px * step
+    left, above = corner_px or (0, 0)
+    rows = max(1, int(2**22 / max(1.0, read_px * step)))
+    x0, x1 = _span(left, left + width_px, step)
     for top in range(0, height_px, rows):
         bottom = min(height_px, top + rows)
-        y0, y1 = math.floor(top * step), max(math.floor(top * step) + 1, math.ceil(bottom * step))
-        strip = reader.read_level(index, Box(y0, 0, y1 - y0, math.ceil(width_px * step)))
+        y0, y1 = _span(above + top, above + bottom, step)
+        strip = reader.read_level(index, Box(y0, x0, y1 - y0, x1 - x0))
         out[top:bottom] = cv2.resize(strip, (width_px, bottom - top), interpolation=cv2.INTER_AREA)
     return out
+
+
+def _span(start_px: int, end_px: int, step: float) -> tuple[int, int]:
+    """Return the first and the last pixel but one that reduced pixels cover."""
+    first = math.floor(start_px * step)
+    return first, max(first + 1, math.ceil(end_px * step))

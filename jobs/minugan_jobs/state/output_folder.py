@@ -8,14 +8,15 @@ import io
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minugan_jobs.state.ledger import LEDGER, Ledger
 from wsi_minugan.errors import OutputError
 from wsi_minugan.outputs.atomic import not_written, write_text
+from wsi_minugan.outputs.manifest import REVIEWS, clear_folder
 from wsi_minugan.slides.inputs import SlideInput, hashed_id, slide_of
 from wsi_minugan.words import counted
 
@@ -102,7 +103,8 @@ def remove_results(out: Path) -> None:
     ledger.close()
     for folder in folders:
         if folder.parent == out:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                clear_folder(folder)
     for name in (LEDGER, f"{LEDGER}-wal", f"{LEDGER}-shm", KEY_FILE):
         (out / name).unlink(missing_ok=True)
 
@@ -137,11 +139,18 @@ def name_slides(out: Path, slides: Sequence[SlideInput], pseudonyms: bool) -> tu
     named = _numbered(out, slides, known.names) if pseudonyms else _kept(slides, known.names)
     ours = {name.casefold() for name in known.names.values()}
     for slide in named:
-        if slide.slide_id.casefold() not in ours and (out / slide.slide_id).exists():
+        if slide.slide_id.casefold() not in ours and _is_foreign(out / slide.slide_id):
             raise OutputError(
                 f"{out / slide.slide_id} is not of a run of this program. Choose an empty folder, or move it away."
             )
     return named
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Return whether a folder was there before; one in which an earlier run's reviews are left is ours."""
+    if not folder.is_dir():
+        return folder.exists()
+    return [p.name for p in folder.iterdir()] != [REVIEWS]
 
 
 def slides_of(out: Path) -> tuple[SlideInput, ...]:

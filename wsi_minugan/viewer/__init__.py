@@ -1,0 +1,1 @@
+"""The viewer in the browser: a server for one person on one machine, and the page that it serves."""

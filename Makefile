@@ -7,7 +7,7 @@ STAMP = $(VENV)/.installed
 
 DOCS = $(VENV)/.installed-docs
 
-.PHONY: demo test docs serve-docs spelling lint-containers build lint format-check types check schemas test-tiatoolbox clean
+.PHONY: demo test docs serve-docs spelling lint-containers build lint format-check types check schemas viewer test-tiatoolbox clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -56,6 +56,10 @@ check: lint format-check types test
 schemas: $(STAMP)
 	$(BIN)/python -m wsi_minugan.schemas
 	$(BIN)/minugan-train data schema -o schemas/index-row.schema.json
+
+# The page of wsi-minugan view; what it makes is committed, so that no one else needs node.
+viewer:
+	cd wsi_minugan/viewer/frontend && npm ci --no-audit && npm run -s check
 
 # TIAToolbox pins older versions than constraints.txt names, so it has an environment of its own.
 .venv-tiatoolbox/.installed: pyproject.toml

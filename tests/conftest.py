@@ -36,6 +36,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
         if item.get_closest_marker("slurm") and not (shutil.which("slurmctld") and os.geteuid() == 0):
             item.add_marker(pytest.mark.skip(reason="needs SLURM and root: jobs/slurm-on-loopback.sh start"))
+        if item.get_closest_marker("browser") and not (shutil.which("chromium") and shutil.which("node")):
+            item.add_marker(
+                pytest.mark.skip(reason="needs Chromium and node: apt-get install chromium nodejs npm")
+            )
         if item.get_closest_marker("tiatoolbox") and importlib.util.find_spec("tiatoolbox") is None:
             item.add_marker(pytest.mark.skip(reason="needs the extra [tiatoolbox]: make test-tiatoolbox"))
 

@@ -8,7 +8,12 @@ const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 export async function open(url, size = { width: 1280, height: 800 }) {
   const browser = await chromium.launch({
     executablePath: CHROMIUM,
-    args: ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage"],
+    args: [
+      "--no-sandbox",
+      "--use-angle=swiftshader",
+      "--enable-unsafe-swiftshader",
+      "--disable-dev-shm-usage",
+    ],
   });
   const context = await browser.newContext({ viewport: size });
   const page = await context.newPage();

@@ -43,18 +43,21 @@ class Client:
         )
 
 
+@pytest.fixture(scope="module")
+def looking(finished: Path, serve: Callable[..., str]) -> Client:
+    """Return a browser on the drawn slide's viewer, for tests that save nothing."""
+    return Client(serve(finished))
+
+
 @pytest.fixture
 def client(out: Path, serve: Callable[..., str]) -> Client:
-    """Return a browser on the drawn slide's viewer."""
+    """Return a browser on a copy of its own."""
     return Client(serve(out, "--reviewer", "ann"))
 
 
-def test_only_who_has_the_token_and_asks_this_machine_is_answered(
-    out: Path, serve: Callable[..., str]
-) -> None:
-    address = serve(out)
-    client = Client(address)
-    assert urlsplit(address).hostname == "127.0.0.1"
+def test_only_who_has_the_token_and_asks_this_machine_is_answered(looking: Client) -> None:
+    client = looking
+    assert urlsplit(client.root).hostname == "127.0.0.1"
     for path in ("", "slides", "s/0", "main.js", "s/0/tile/1/0_0", "?token=wrong", "nothing"):
         answer = requests.get(f"{client.root}/{path}", timeout=60)
         assert answer.status_code == 403, path

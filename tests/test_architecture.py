@@ -26,6 +26,8 @@ FLOORS: dict[str, list[set[str]]] = {
         {"errors", "geometry", "config", "words", "logs"},
         {"slides", "minugan", "segmentation", "counting", "outputs"},
         {"pipeline"},
+        {"review"},
+        {"viewer"},
     ],
     "minugan_jobs": [{"state", "clusters"}],
     "minugan_training": [

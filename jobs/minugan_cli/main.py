@@ -164,7 +164,7 @@ def count(
 @click.option("--slide", type=_PATH, help="Where the slide lies now, if it was moved since the run.")
 def review(folder: Path, corrected: Path, reviewer: str | None, slide: Path | None) -> None:
     """Take a GeoJSON corrected in QuPath: what was changed, the new count and scores, images for training."""
-    from wsi_minugan.cli import reviewing
+    from minugan_cli import reviewing
 
     reviewing.review(folder, corrected, reviewer, slide)
 
@@ -177,7 +177,7 @@ def review(folder: Path, corrected: Path, reviewer: str | None, slide: Path | No
 @click.option("--browser/--no-browser", default=True, help="Open the browser, or only print the address.")
 def view(place: Path, reviewer: str | None, slide: Path | None, port: int, browser: bool) -> None:
     """Look at slides in the browser, and accept, reject and add mitoses; nobody else can open it."""
-    from wsi_minugan.cli import reviewing
+    from minugan_cli import reviewing
 
     reviewing.view(place, reviewer, slide, port, browser)
 

@@ -98,8 +98,8 @@ def slide_path(folder: Path) -> Path:
 
 def _slides_in(out: Path) -> dict[str, SlideInput]:
     """Return the slides that an output folder's ledger knows, by their ids."""
-    from minugan_jobs.ledger import LEDGER
-    from minugan_jobs.outfolder import slides_of
+    from minugan_jobs.state.ledger import LEDGER
+    from minugan_jobs.state.output_folder import slides_of
 
     return {s.slide_id: s for s in slides_of(out)} if (out / LEDGER).is_file() else {}
 

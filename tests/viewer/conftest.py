@@ -27,7 +27,7 @@ def serve() -> Iterator[Callable[..., str]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(place: Path, *options: str) -> str:
-        call = [sys.executable, "-c", "from wsi_minugan.cli.main import main; main()", "view", str(place)]
+        call = [sys.executable, "-c", "from minugan_cli.main import main; main()", "view", str(place)]
         process = subprocess.Popen(
             [*call, "--no-browser", *options],
             stdout=subprocess.PIPE,

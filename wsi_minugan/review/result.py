@@ -14,7 +14,7 @@ from wsi_minugan.errors import OutputError
 from wsi_minugan.outputs.manifest import read_manifest
 from wsi_minugan.outputs.models import Manifest
 from wsi_minugan.outputs.objects import Marked, read_objects
-from wsi_minugan.recount import tissue_of_results
+from wsi_minugan.pipeline.recount import tissue_of_results
 
 MITOSES, COUNT = "mitoses.geojson", "count.json"
 _SCORES = ("Probability", "Mean score", "Peak score")

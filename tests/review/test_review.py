@@ -9,8 +9,8 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from minugan_training.index import read_index
-from minugan_training.truth import load_sample
+from minugan_training.data.index import read_index
+from minugan_training.data.labels import load_sample
 
 from wsi_minugan.errors import InputError, LockedError, OutputError
 from wsi_minugan.outputs.geojson import read_marks

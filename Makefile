@@ -1,5 +1,6 @@
 # make demo  – environment, a drawn slide, the whole job on it
 # make test  – environment, tests
+# make docs  – the documentation site, in build/site
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -7,7 +8,7 @@ STAMP = $(VENV)/.installed
 
 DOCS = $(VENV)/.installed-docs
 
-.PHONY: demo test docs serve-docs spelling lint-containers build lint format-check types check schemas viewer test-tiatoolbox clean
+.PHONY: demo test docs serve-docs spelling lint-containers build lint format-check types check schemas viewer test-313 run-313 test-tiatoolbox clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -16,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 $(DOCS): $(STAMP)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,docs,containers]' build -c constraints.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,docs,containers]' -c constraints.txt
 	touch $(DOCS)
 
 demo: $(STAMP)
@@ -53,6 +54,23 @@ build: $(DOCS)
 
 check: lint format-check types test
 
+# Another Python, in an environment that holds the wheel and what it declares, and nothing more but pytest.
+PYTHON313 ?= $(shell for p in python3.13 $(HOME)/.pyenv/versions/3.13*/bin/python3.13; do \
+	"$$p" -c "" 2> /dev/null && command -v "$$p" && break; done)
+
+test-313: build
+	@test -n "$(PYTHON313)" || echo "There is no Python 3.13 here, so its tests skip."
+	@test -z "$(PYTHON313)" || $(MAKE) --no-print-directory run-313
+
+run-313:
+	"$(PYTHON313)" -m venv --clear .venv-313
+	.venv-313/bin/python -m pip install -q --disable-pip-version-check torch==2.13.0 -c constraints.txt
+	.venv-313/bin/python -m pip install -q --disable-pip-version-check dist/*.whl -c constraints.txt
+	mkdir -p build
+	cd build && ../.venv-313/bin/wsi-minugan doctor && ../.venv-313/bin/wsi-minugan demo -o demo-313
+	.venv-313/bin/python -m pip install -q --disable-pip-version-check pytest pytest-timeout hypothesis jsonschema -c constraints.txt
+	OMP_NUM_THREADS=1 .venv-313/bin/python -m pytest tests/counting tests/segmentation tests/test_api.py
+
 schemas: $(STAMP)
 	$(BIN)/python -m wsi_minugan.schemas
 	$(BIN)/minugan-train data schema -o schemas/index-row.schema.json
@@ -71,4 +89,4 @@ test-tiatoolbox: .venv-tiatoolbox/.installed
 	OMP_NUM_THREADS=1 .venv-tiatoolbox/bin/python -m pytest -m tiatoolbox tests/slides
 
 clean:
-	rm -rf .venv .venv-tiatoolbox demo-output build
+	rm -rf .venv .venv-313 .venv-tiatoolbox demo-output build dist

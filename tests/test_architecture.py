@@ -26,6 +26,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"errors", "geometry", "config", "words", "logs"},
         {"slides", "minugan", "segmentation", "counting", "outputs"},
         {"pipeline"},
+        {"api"},
         {"review"},
         {"viewer"},
     ],

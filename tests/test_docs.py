@@ -47,3 +47,38 @@ def test_links_and_tests_named_in_documents_exist(document: Path) -> None:
     tests = "\n".join(p.read_text("utf-8") for p in (ROOT / "tests").rglob("*.py"))
     for name in re.findall(r"`(test_\w+)`", text):
         assert f"def {name}(" in tests, name
+
+
+GUIDES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "how-to").glob("*.md")])
+
+
+def test_every_option_that_the_documents_name_exists() -> None:
+    from click.testing import CliRunner
+    from minugan_cli.main import app
+
+    helped = {name: CliRunner().invoke(app, [name, "--help"]).output for name in app.commands}
+    for page in GUIDES:
+        for line in re.findall(r"^\s*\$? ?wsi-minugan (.*)$", page.read_text("utf-8"), re.MULTILINE):
+            words = re.sub(r"\s+#.*", "", line).split()
+            for option in re.findall(r"(?<=\s)--[a-z0-9-]+", " ".join(words)):
+                assert option in helped[words[0]], f"{page.name}: {line}"
+
+
+def test_the_repository_says_who_may_use_it_and_how_to_cite_it() -> None:
+    import yaml
+
+    assert "Apache License" in (ROOT / "LICENSE").read_text("utf-8")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["cff-version"] == "1.2.0"
+    assert {"title", "message", "authors", "license"} <= citation.keys()
+
+
+KINDS = {"feature", "bugfix", "doc", "removal", "misc"}
+
+
+def test_every_change_has_a_name_that_the_changelog_takes() -> None:
+    for path in (ROOT / "docs" / "changes").glob("*.md"):
+        if path.name != "README.md":
+            number, kind, *_ = path.name.split(".")
+            assert kind in KINDS, path.name
+            assert number.isdigit() or number.startswith("+"), path.name

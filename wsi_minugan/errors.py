@@ -47,6 +47,14 @@ class MppError(SlideError):
     """No plausible resolution: absent, outside 0.05 to 2 um/px, or unequal in x and y."""
 
 
+class WrongColoursError(SlideError):
+    """The colours are not those that were scanned: header and pixels contradict each other, or tissue cannot look so."""
+
+
+class WhichPictureError(SlideError):
+    """The file holds several pictures, and does not say which of them is the slide."""
+
+
 class NotBrightfieldError(SlideError):
     """The image is not 8-bit RGB brightfield (16-bit, fluorescence, grey)."""
 

@@ -9,15 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from wsi_minugan.errors import SlideUnreadableError
+from wsi_minugan.slides.checks.dicom import series_of
 from wsi_minugan.slides.guarded import Patience
 
 SEVERAL_FILES = frozenset({".mrxs", ".dcm", ".vms", ".vmu", ".zarr"})
 """Endings of slides of which the named file is only a part."""
 
 Mark = tuple[int, int, int]
-
-_SERIES_TAG = b"\x20\x00\x0e\x00UI"
-_DICOM_HEAD_BYTES = 2**16
 
 
 def files_of(path: Path) -> list[Path]:
@@ -91,18 +89,3 @@ def companions_of(path: Path) -> list[tuple[str, int]]:
         files = [p for p in files if series_of(p) == series]
     root = path if path.is_dir() else path.parent
     return [(p.relative_to(root).as_posix(), p.stat().st_size) for p in files]
-
-
-def series_of(path: Path) -> bytes:
-    """Return the identifier of a DICOM file's series; empty where it is not found."""
-    try:
-        with path.open("rb") as f:
-            head = f.read(_DICOM_HEAD_BYTES)
-    except OSError:
-        return b""
-    at = head.find(_SERIES_TAG)
-    if at < 0:
-        return b""
-    start = at + len(_SERIES_TAG) + 2
-    length = int.from_bytes(head[start - 2 : start], "little")
-    return head[start : start + length].rstrip(b"\0 ")

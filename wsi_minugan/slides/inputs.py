@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import hashlib
 import logging
-import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from wsi_minugan.errors import InputError, NoSlidesError, SlideUnreadableError
-from wsi_minugan.slides.files import series_of
+from wsi_minugan.slides.checks.dicom import series_of
 from wsi_minugan.slides.guarded import Patience
+from wsi_minugan.slides.listing.folders import SLIDE_SUFFIXES, Found, matching, search
+from wsi_minugan.slides.listing.table import Row, read_table
 
-SLIDE_SUFFIXES = frozenset(
-    [
-        ".svs",
-        ".tif",
-        ".tiff",
-        ".ndpi",
-        ".vms",
-        ".vmu",
-        ".scn",
-        ".mrxs",
-        ".svslide",
-        ".bif",
-        ".czi",
-        ".dcm",
-        ".zvi",
-        ".btf",
-        ".jp2",
-        ".zarr",
-    ]
-)
 log = logging.getLogger(__name__)
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
@@ -55,9 +35,6 @@ RUN_FILES = frozenset(
     ]
 )
 """Names in an output folder that no slide's folder may have."""
-
-MASKS = "masks.zarr"
-"""Our own result, which is no slide: an output folder may lie inside the folder of slides."""
 
 _NAME_BYTES = 200
 _UNSAFE = re.compile(r"[^\w.\- ()\[\]',+@]", re.UNICODE)
@@ -137,7 +114,7 @@ def expand_inputs(
         )
     for without in empty:
         tell(f"{without} The other inputs go on.")
-    return _told_apart(list(found.values()))
+    return _told_apart(_one_a_series(list(found.values()), patience))
 
 
 def _expand(source: str, tell: Callable[[str], None], patience: Patience) -> list[SlideInput]:
@@ -148,18 +125,20 @@ def _expand(source: str, tell: Callable[[str], None], patience: Patience) -> lis
     if suffix == ".csv":
         return _from_csv(path)
     if suffix != ".zarr" and _asked(path, path.is_dir, patience):
-        slides = _slides_in(path, tell, patience)
-        if not slides:
+        _refuse_unread(path, patience)
+        found = search(path, tell, patience)
+        if not found.slides:
+            known = f"known endings: {' '.join(sorted(SLIDE_SUFFIXES))}"
             raise NoSlidesError(
-                f"The folder {path} holds no slides (known endings: {' '.join(sorted(SLIDE_SUFFIXES))})."
+                f"The folder {path} holds no slides ({known}). {found.left_in(str(path))}".rstrip()
             )
-        return slides
+        return _slides(found, source, tell)
     if glob.has_magic(source) and not _asked(path, path.exists, patience):
-        paths = sorted(Path(p) for p in glob.glob(source, recursive=True))  # noqa: PTH207 - patterns may be absolute
-        slides = [_slide(p) for p in paths if p.suffix.lower() in SLIDE_SUFFIXES]
-        if not slides:
-            raise NoSlidesError(f"The pattern {source} matches no slides.")
-        return slides
+        paths = glob.glob(source, recursive=True)  # noqa: PTH207 - patterns may be absolute
+        found = matching((Path(p) for p in paths), patience)
+        if not found.slides:
+            raise NoSlidesError(f"The pattern {source} matches no slides. {found.left_in(source)}".rstrip())
+        return _slides(found, source, tell)
     return [_slide(path)]
 
 
@@ -182,59 +161,49 @@ def _unread(folder: Path, error: OSError | SlideUnreadableError) -> InputError:
     return InputError(f"The folder {folder} does not answer. Check the network share or drive.")
 
 
-def _slides_in(folder: Path, tell: Callable[[str], None], patience: Patience) -> list[SlideInput]:
+def _refuse_unread(folder: Path, patience: Patience) -> None:
     try:
         patience.ask(folder, lambda: next(folder.iterdir(), None))
     except (OSError, SlideUnreadableError) as e:
         raise _unread(folder, e) from e
-    return [_slide(p) for p in _one_a_series(sorted(_candidates(folder, tell, patience)), patience)]
 
 
-def _one_a_series(paths: Sequence[Path], patience: Patience) -> Iterator[Path]:
-    """Yield paths, but of the files of one DICOM series, which open as one slide, the first."""
-    series: set[tuple[Path, bytes]] = set()
-    for path in paths:
-        if path.suffix.lower() == ".dcm":
-            try:
-                name = (path.parent, patience.ask(path, partial(series_of, path)))
-            except SlideUnreadableError:
-                yield path
-                continue
-            if name in series:
-                continue
-            series.add(name)
-        yield path
+def _slides(found: Found, place: str, tell: Callable[[str], None]) -> list[SlideInput]:
+    left = found.left_in(place)
+    if left:
+        tell(left)
+    return [_slide(p) for p in found.slides]
 
 
-def _candidates(folder: Path, tell: Callable[[str], None], patience: Patience) -> Iterator[Path]:
-    """Yield what counts as a slide in a folder; hidden ones (macOS's ``._name.svs``) and our own masks do not."""
+def _one_a_series(slides: Sequence[SlideInput], patience: Patience) -> list[SlideInput]:
+    """Return slides, but of the files of one DICOM series, which open as one slide, the first.
 
-    def unreadable(e: OSError) -> None:
-        tell(
-            f"The folder {e.filename} cannot be read: {e.strerror or e}. Its slides are left out; check who may read it."
-        )
+    Raises
+    ------
+    InputError
+        If two of them were given with different slide_id or mpp.
+    """
+    first: dict[tuple[Path, bytes], SlideInput] = {}
+    kept = []
+    for slide in slides:
+        series = b"" if slide.url or slide.path.suffix.lower() != ".dcm" else _series(slide.path, patience)
+        # A file that does not say its series is a slide by itself: it may be damaged, and then fails as such.
+        before = first.setdefault((slide.path.parent, series), slide) if series else slide
+        if before is slide:
+            kept.append(slide)
+        elif (before.slide_id, before.mpp) != (slide.slide_id, slide.mpp):
+            raise InputError(
+                f"{before.source} and {slide.source} are files of one DICOM series, which is one slide, with different slide_id or mpp "
+                f"({_in_words(before)}; {_in_words(slide)}). Keep one of them."
+            )
+    return kept
 
-    for root, folders, files in _walked(folder, unreadable, tell, patience):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files + [f for f in folders if f.lower().endswith(".zarr")]:
-            suffix = Path(name).suffix.lower()
-            if suffix in SLIDE_SUFFIXES and name != MASKS and not name.startswith("."):
-                yield Path(root, name)
-        folders[:] = [name for name in folders if not name.lower().endswith(".zarr")]
 
-
-def _walked(
-    folder: Path, unreadable: Callable[[OSError], None], tell: Callable[[str], None], patience: Patience
-) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield what `os.walk` does, until a folder hangs: what lies behind it is left out."""
-    walk = os.walk(folder, onerror=unreadable)
+def _series(path: Path, patience: Patience) -> bytes:
     try:
-        while (found := patience.ask(folder, lambda: next(walk, None))) is not None:
-            yield found
+        return patience.ask(path, partial(series_of, path))
     except SlideUnreadableError:
-        tell(
-            f"A folder in {folder} does not answer: its slides, and those not listed yet, are left out. Check the network share or drive."
-        )
+        return b""
 
 
 def _slide(path: Path, slide_id: str | None = None, mpp: float | None = None) -> SlideInput:
@@ -255,24 +224,7 @@ def safe_name(text: str) -> str:
 
 
 def _from_csv(path: Path) -> list[SlideInput]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as f:
-            head = f.readline()
-            f.seek(0)
-            # Spreadsheets write semicolons where the comma is the decimal sign.
-            semicolons = ";" in head and "," not in head
-            reader = csv.DictReader(f, delimiter=";" if semicolons else ",")
-            rows: dict[int, dict[str, str]] = {}
-            for row in reader:
-                # Blank lines make no row, so a row's place is not its line.
-                rows[reader.line_num] = row
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise InputError(
-            f"The table {path} cannot be read: {e}. Give a CSV in UTF-8 with a column path."
-        ) from e
-    if not rows or "path" not in next(iter(rows.values())):
-        raise InputError(f"The table {path} has no rows with a column 'path' (optional: slide_id, mpp).")
-    slides = {line: _from_row(path, line, row) for line, row in rows.items()}
+    slides = {row.line: _from_row(path, row) for row in read_table(path)}
     _refuse_contradictions(path, slides)
     return list(slides.values())
 
@@ -293,21 +245,11 @@ def _in_words(slide: SlideInput) -> str:
     return f"'{slide.slide_id}', " + ("no mpp" if slide.mpp is None else f"mpp {slide.mpp:g}")
 
 
-def _from_row(table: Path, line: int, row: dict[str, str]) -> SlideInput:
-    name = (row.get("path") or "").strip()
-    if not name:
-        raise InputError(f"The table {table}, line {line}, has no path.")
-    text = (row.get("mpp") or "").strip()
-    try:
-        mpp = float(text.replace(",", ".")) if text else None
-    except ValueError as e:
-        raise InputError(f"The table {table}, line {line}: mpp '{text}' is not a number.") from e
-    if _URL.match(name):
-        return slide_of(
-            safe_name((row.get("slide_id") or "").strip() or Path(url_name(name)).stem), name, mpp
-        )
+def _from_row(table: Path, row: Row) -> SlideInput:
+    if _URL.match(row.path):
+        return slide_of(safe_name(row.slide_id or Path(url_name(row.path)).stem), row.path, row.mpp)
     # Paths in a table are relative to the table, wherever the command is started.
-    return _slide(table.parent / name, (row.get("slide_id") or "").strip() or None, mpp)
+    return _slide(table.parent / row.path, row.slide_id or None, row.mpp)
 
 
 def _told_apart(slides: list[SlideInput]) -> tuple[SlideInput, ...]:

@@ -1,7 +1,8 @@
-"""The reader protocol, and opening a slide by path."""
+"""The reader protocol, what is known of a slide, and which resolution it has."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,12 @@ from wsi_minugan.geometry import Box
 
 MPP_MIN, MPP_MAX = 0.05, 2.0
 MPP_AXES_TOLERANCE = 0.02
+MPP_AGREE_TOLERANCE = 0.05
+"""Relative difference up to which two statements of one slide's resolution agree: as far as it would be analysed as it is."""
+
+_UM_TIMES_MAGNIFICATION = (4.0, 25.0)
+"""Bounds of um/px times nominal magnification: 10 on most scanners, 4.7 with a 20x objective with a 2x adapter, 20 on a halved copy."""
+
 OME_TIFF = (".ome.tif", ".ome.tiff")
 
 
@@ -29,6 +36,8 @@ class Level:
         Level-0 pixels per pixel of this level.
     tile_width_px, tile_height_px : int
         Size of the tiles it is stored in; 256 where the file does not say.
+    usable : bool
+        Whether it shows what level 0 shows; overviews are made from a finer level where not.
     """
 
     width_px: int
@@ -36,6 +45,40 @@ class Level:
     downsample: float
     tile_width_px: int = 256
     tile_height_px: int = 256
+    usable: bool = True
+
+
+@dataclass(frozen=True)
+class StatedMpp:
+    """One statement of a file on its resolution.
+
+    Attributes
+    ----------
+    source : str
+        What states it, for messages.
+    mpp_x, mpp_y : float
+        um/px of level 0.
+    """
+
+    source: str
+    mpp_x: float
+    mpp_y: float
+
+    @property
+    def plausible(self) -> bool:
+        """Whether it can be a slide's: 0.05 to 2 um/px, both axes within 2 %."""
+        x, y = self.mpp_x, self.mpp_y
+        inside = MPP_MIN <= x <= MPP_MAX and MPP_MIN <= y <= MPP_MAX
+        return inside and abs(x - y) <= MPP_AXES_TOLERANCE * min(x, y)
+
+    @property
+    def mpp(self) -> float:
+        """The mean of both axes."""
+        return (self.mpp_x + self.mpp_y) / 2
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"{self.source}: {self.mpp:.4g} um/px"
 
 
 @dataclass(frozen=True)
@@ -62,6 +105,12 @@ class SlideInfo:
         (x, y) of the non-empty region's corner, level-0 px; (0, 0) where the file says nothing.
     damaged : bool
         Whether a file that does not say its resolution is cut off or damaged, which may be why.
+    stated : tuple of StatedMpp
+        All that the file says of its resolution, in as many places as it does.
+    notes : tuple of str
+        What was seen in the file that the user should know: pictures that are not read, levels that are not used.
+    busy_px : tuple of tuple of int
+        Places (x, y), level-0 px, at which level 0 took most bytes, one for each part of the slide; empty where this is not known.
     """
 
     path: Path
@@ -75,6 +124,9 @@ class SlideInfo:
     objective: float | None
     bounds_px: tuple[int, int] = (0, 0)
     damaged: bool = False
+    stated: tuple[StatedMpp, ...] = ()
+    notes: tuple[str, ...] = ()
+    busy_px: tuple[tuple[int, int], ...] = ()
 
 
 class SlideReader(Protocol):
@@ -104,6 +156,12 @@ class SlideReader(Protocol):
         TileUnreadableError
             If a part of the region does not decode.
         """
+
+    def holds(self, level: int, box: Box) -> bool:
+        """Return whether all of a region (a box in that level's pixels) is stored; what is not reads as white."""
+
+    def missing(self, level: int) -> list[Box]:
+        """Return the tiles of a level (boxes in its pixels) that are known to hold no data; empty where this is not known."""
 
     def close(self) -> None:
         """Release the file."""
@@ -137,12 +195,13 @@ def resolve_mpp(info: SlideInfo, given: float | None, otherwise: float | None = 
     given : float, optional
         The user's value for this slide, from the CSV of slides, which wins.
     otherwise : float, optional
-        The user's value for slides that say nothing plausible; it must not turn a 20x slide among others into a 40x one.
+        The user's value for slides that say nothing plausible, or contradict themselves; it must not turn a 20x slide among others
+        into a 40x one.
 
     Raises
     ------
     MppError
-        If no plausible value is known (0.05 to 2 um/px, both axes within 2 %).
+        If no plausible value is known (0.05 to 2 um/px, both axes within 2 %), or the slide says two.
     """
     if given is not None:
         return _plausible(given, info, "the column mpp of the CSV of slides")
@@ -152,6 +211,29 @@ def resolve_mpp(info: SlideInfo, given: float | None, otherwise: float | None = 
         if otherwise is None:
             raise
         return _plausible(otherwise, info, "--mpp")
+
+
+def unused_mpp(info: SlideInfo, mpp: float, otherwise: float | None, given: float | None) -> str | None:
+    """Return a sentence where a slide does not have the resolution of --mpp, which is for others; None where there is nothing to say.
+
+    Parameters
+    ----------
+    info : SlideInfo
+        The slide.
+    mpp : float
+        um/px with which it is analysed.
+    otherwise : float or None
+        The value of --mpp.
+    given : float or None
+        The value of the CSV of slides.
+    """
+    if otherwise is None or math.isclose(mpp, otherwise, rel_tol=1e-6):
+        return None
+    said = "the CSV of slides says" if given is not None else f"the slide says ({info.mpp_source})"
+    return (
+        f"--mpp {otherwise:g} was not used: {said} {mpp:.4g} um/px. --mpp is for slides that say nothing plausible; "
+        "to overrule a slide, use the column mpp of a CSV of slides."
+    )
 
 
 def _plausible(mpp: float, info: SlideInfo, where: str) -> tuple[float, str]:
@@ -174,4 +256,22 @@ def _own_mpp(info: SlideInfo) -> tuple[float, str]:
         )
     if abs(info.mpp_x - info.mpp_y) > MPP_AXES_TOLERANCE * min(info.mpp_x, info.mpp_y):
         raise MppError(f"{info.path} has unequal resolutions: {info.mpp_x:g} x {info.mpp_y:g} um/px. {hint}")
-    return (info.mpp_x + info.mpp_y) / 2, info.mpp_source
+    leading = StatedMpp(info.mpp_source, info.mpp_x, info.mpp_y)
+    _refuse_contradictions(info, leading)
+    return leading.mpp, info.mpp_source
+
+
+def _refuse_contradictions(info: SlideInfo, leading: StatedMpp) -> None:
+    against = next((str(s) for s in info.stated if s.plausible and not _agree(s.mpp, leading.mpp)), None)
+    low, high = _UM_TIMES_MAGNIFICATION
+    if against is None and info.objective and not low <= leading.mpp * info.objective <= high:
+        against = f"magnification {info.objective:g}x: about {10 / info.objective:.2g} um/px"
+    if against is not None:
+        raise MppError(
+            f"{info.path} contradicts itself on its resolution ({leading}; {against}). Find out which is right, then give it with "
+            "--mpp, or in the column mpp of a CSV of slides."
+        )
+
+
+def _agree(one: float, other: float) -> bool:
+    return abs(one - other) <= MPP_AGREE_TOLERANCE * min(one, other)

@@ -1,0 +1,1 @@
+"""Whether a slide's pixels are what its file says: codestreams, pages, levels, colours, resolutions."""

@@ -1,0 +1,1 @@
+"""Which slides a folder, a pattern or a table names."""

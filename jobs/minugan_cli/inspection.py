@@ -24,20 +24,23 @@ MODEL_MPP = 0.25
 def inspect(path: Path, mpp: float | None, reader_name: str, png: Path | None) -> None:
     """Print size, levels, resolution and tissue of one slide, and draw its tissue on request."""
     from wsi_minugan.geometry import analysis_frame
+    from wsi_minugan.slides.checks.survey import survey
     from wsi_minugan.slides.opening import open_slide
-    from wsi_minugan.slides.reader import resolve_mpp
-    from wsi_minugan.slides.tissue import find_tissue
+    from wsi_minugan.slides.reader import resolve_mpp, unused_mpp
 
     reader = open_slide(path, reader_name)
     _print_info(reader.info)
     resolved, source = resolve_mpp(reader.info, None, mpp)
     frame = analysis_frame(reader.info.width_px, reader.info.height_px, resolved, MODEL_MPP)
-    tissue = find_tissue(reader, frame)
+    seen = survey(reader, frame)
+    tissue, unused = seen.tissue, unused_mpp(reader.info, resolved, mpp, None)
     click.echo(f"resolution  {resolved:.4f} um/px ({source})")
     click.echo(f"analysis    {frame.width_px} x {frame.height_px} px at {frame.mpp:.4f} um/px")
     click.echo(f"tissue      {tissue.area_mm2(frame.mpp):.2f} mm2")
+    for note in (*seen.info.notes, *([unused] if unused else [])):
+        click.echo(f"note        {note}")
     if png is not None:
-        _draw_tissue(reader, png, tissue.mask)
+        _draw_tissue(reader, png, tissue.mask, seen.info)
         click.echo(f"picture     {png}")
 
 
@@ -50,11 +53,11 @@ def _print_info(info: SlideInfo) -> None:
     click.echo(f"objective   {f'{info.objective:g}x' if info.objective else 'not said'}")
 
 
-def _draw_tissue(reader: SlideReader, png: Path, mask: NDArray[np.bool_]) -> None:
+def _draw_tissue(reader: SlideReader, png: Path, mask: NDArray[np.bool_], info: SlideInfo) -> None:
     from wsi_minugan.outputs.overview import draw_tissue
     from wsi_minugan.slides.analysis import thumbnail
 
-    draw_tissue(png, thumbnail(reader, 1600), mask)
+    draw_tissue(png, thumbnail(reader, 1600, info.levels), mask)
 
 
 def doctor() -> int:

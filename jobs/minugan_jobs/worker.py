@@ -45,7 +45,7 @@ from wsi_minugan.slides.reader import SlideReader
 log = logging.getLogger(__name__)
 
 Stage = Literal["check", "plan", "analyse", "merge", "write", "finish"]
-RESULTS_VERSION = 7
+RESULTS_VERSION = 8
 """Raised when the same inputs would give other results, so that old work is not taken for new."""
 
 BENCH = "minugan-bench"

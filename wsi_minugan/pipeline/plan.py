@@ -20,16 +20,19 @@ from wsi_minugan.errors import NoTissueError, SlideUnreadableError
 from wsi_minugan.geometry import Box, Frame, analysis_frame, blocks_of
 from wsi_minugan.outputs.atomic import write_bytes
 from wsi_minugan.segmentation.grid import PatchGrid
+from wsi_minugan.slides.checks.survey import survey
 from wsi_minugan.slides.files import SEVERAL_FILES, companions_of
 from wsi_minugan.slides.guarded import STALL_S, GuardedReader, within
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.opening import open_slide
-from wsi_minugan.slides.reader import SlideInfo, SlideReader, resolve_mpp
-from wsi_minugan.slides.tissue import TissueMask, everything, find_tissue
+from wsi_minugan.slides.reader import SlideInfo, SlideReader, resolve_mpp, unused_mpp
+from wsi_minugan.slides.tissue import TissueMask
 from wsi_minugan.slides.tolerant import TolerantReader, without_broken_tiles
 from wsi_minugan.words import counted
 
 UPSAMPLED_BELOW = 0.9
+NEARLY_ALL = 0.97
+"""Share of a slide from which on it is said that all of it is tissue; whole slides have glass, cut-out fields have none."""
 PLAN_FILE = "plan.npz"
 
 
@@ -107,11 +110,20 @@ class SlidePlan:
             )
         if self.broken_tiles:
             one = self.broken_tiles == 1
-            found.append(
-                f"{counted(self.broken_tiles, 'tile')} {'does' if one else 'do'} not decode and {'was' if one else 'were'} not analysed; "
-                f"areas and counts are without {'it' if one else 'them'}."
+            verbs = (
+                "does not decode or holds no data, and was"
+                if one
+                else "do not decode or hold no data, and were"
             )
-        return tuple(found)
+            found.append(
+                f"{counted(self.broken_tiles, 'tile')} {verbs} not analysed; areas and counts are without {'it' if one else 'them'}."
+            )
+        if self.tissue.stained is not None and self.tissue.share > NEARLY_ALL:
+            found.append(
+                f"Nearly all of the slide ({self.tissue.share:.0%}) was taken for tissue. Look at overview.png: where glass was taken for "
+                "tissue, areas and what is counted per mm2 are wrong."
+            )
+        return (*found, *self.info.notes)
 
     def nameless(self) -> SlidePlan:
         """Return the plan without the slide's path, for runs whose results must not show it."""
@@ -131,16 +143,19 @@ def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, mo
     Raises
     ------
     MppError
-        If no plausible resolution is known.
+        If no plausible resolution is known, or two that contradict each other.
+    WrongColoursError
+        If the tissue has colours that H&E cannot have.
+    TileUnreadableError
+        If tiles with tissue do not decode or hold no data, and are not tolerated.
     NoTissueError
         If there is nothing to analyse.
     """
     info = reader.info
     mpp, source = resolve_mpp(info, slide.mpp, settings.mpp)
     frame = analysis_frame(info.width_px, info.height_px, mpp, model_mpp)
-    tissue, broken = find_tissue(reader, frame) if settings.tissue else everything(frame), 0
-    if isinstance(reader, TolerantReader):
-        tissue, broken = without_broken_tiles(reader, frame, tissue, settings.tolerate_tiles)
+    seen = survey(reader, frame, settings.tissue)
+    tissue, broken = without_broken_tiles(reader, frame, seen.tissue, seen.missing, settings.tolerate_tiles)
     blocks = tuple(b for b in blocks_of(frame, settings.block_px) if tissue.any_in(b))
     if not blocks:
         raise NoTissueError(
@@ -148,7 +163,7 @@ def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, mo
         )
     return SlidePlan(
         slide=slide,
-        info=info,
+        info=_told(seen.info, unused_mpp(info, mpp, settings.mpp, slide.mpp)),
         frame=frame,
         mpp_source=source,
         tissue=tissue,
@@ -158,6 +173,10 @@ def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, mo
         broken_tiles=broken,
         precision=settings.precision,
     )
+
+
+def _told(info: SlideInfo, note: str | None) -> SlideInfo:
+    return info if note is None else replace(info, notes=(*info.notes, note))
 
 
 def open_reader(path: Path, settings: RunSettings) -> SlideReader:
@@ -236,8 +255,9 @@ def save_plan(folder: Path, plan: SlidePlan) -> None:
         }
     )
     data = io.BytesIO()
-    stained: dict[str, Any] = {} if tissue.stained is None else {"stained": tissue.stained}
-    np.savez_compressed(data, plan=np.frombuffer(text, np.uint8), tissue=tissue.mask, **stained)
+    masks: dict[str, Any] = {"stained": tissue.stained, "seen": tissue.seen}
+    known = {name: mask for name, mask in masks.items() if mask is not None}
+    np.savez_compressed(data, plan=np.frombuffer(text, np.uint8), tissue=tissue.mask, **known)
     write_bytes(folder / PLAN_FILE, data.getvalue())
 
 
@@ -262,14 +282,14 @@ def _content(data: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
 
 
 def _plan(content: Mapping[str, Any], data: Mapping[str, NDArray[Any]]) -> SlidePlan:
-    mask, stained = data["tissue"], data.get("stained")
+    mask, stained, seen = data["tissue"], data.get("stained"), data.get("seen")
     frame = TypeAdapter(Frame).validate_python(content["frame"])
     return SlidePlan(
         slide=TypeAdapter(SlideInput).validate_python(content["slide"]),
         info=TypeAdapter(SlideInfo).validate_python(content["info"]),
         frame=frame,
         mpp_source=content["mpp_source"],
-        tissue=TissueMask(mask, content["px_per_cell"], frame.width_px, frame.height_px, stained),
+        tissue=TissueMask(mask, content["px_per_cell"], frame.width_px, frame.height_px, stained, seen),
         blocks=TypeAdapter(tuple[Box, ...]).validate_python(content["blocks"]),
         block_px=content["block_px"],
         stride_px=content["stride_px"],

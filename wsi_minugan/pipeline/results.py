@@ -236,7 +236,8 @@ def _draw(plan: SlidePlan, reader: SlideReader, mitoses: SlideObjects, count: Co
         (spot.center_x_px or 0.0, spot.center_y_px or 0.0, spot.radius_px) if placed else None,
         plan.frame.level0_mpp,
     )
-    draw_overview(folder / "overview.png", thumbnail(reader, OVERVIEW_PX), plan.info.width_px, found)
+    picture = thumbnail(reader, OVERVIEW_PX, plan.info.levels)
+    draw_overview(folder / "overview.png", picture, plan.info.width_px, found)
 
 
 def _manifest(plan: SlidePlan, work: SlideWork, warnings: tuple[str, ...], folder: Path) -> Manifest:

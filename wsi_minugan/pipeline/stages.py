@@ -32,6 +32,7 @@ from wsi_minugan.segmentation.objects import measure_objects, merge_objects
 from wsi_minugan.segmentation.outlines import outlines
 from wsi_minugan.segmentation.run_lengths import Runs, find_runs
 from wsi_minugan.slides.analysis import AnalysisView
+from wsi_minugan.slides.checks.blanks import WatchedView
 from wsi_minugan.slides.reader import SlideReader
 from wsi_minugan.slides.tissue import TissueMask
 
@@ -149,7 +150,8 @@ def analyse_block(
     wanted = plan.patches_of(outer)
     blender = Blender(outer, plan.grid)
     fresh = _reuse(blender, plan, box, wanted, scratch)
-    forward_s = _predict_into(blender, plan, fresh, AnalysisView(reader, plan.frame), predictor, box, scratch)
+    view = WatchedView(AnalysisView(reader, plan.frame), plan.tissue, plan.slide.path)
+    forward_s = _predict_into(blender, plan, fresh, view, predictor, box, scratch)
     scores = blender.scores()
     inner = box.slices_within(outer)
     coverage = coverage_of(plan.tissue, box)
@@ -209,7 +211,7 @@ def _predict_into(
     blender: Blender,
     plan: SlidePlan,
     wanted: list[tuple[int, int]],
-    view: AnalysisView,
+    view: WatchedView,
     predictor: Predictor,
     box: Box,
     scratch: Scratch,
@@ -244,7 +246,7 @@ def _predict_into(
 
 
 def _patches(
-    grid: PatchGrid, wanted: list[tuple[int, int]], view: AnalysisView, ahead: int
+    grid: PatchGrid, wanted: list[tuple[int, int]], view: WatchedView, ahead: int
 ) -> Iterator[tuple[tuple[int, int], NDArray[np.uint8]]]:
     """Yield patches with their pixels, row by row."""
     for row, (strip_box, strip) in _strips(grid, _rows(wanted), view, ahead):
@@ -264,7 +266,7 @@ def _rows(patches: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
 
 
 def _strips(
-    grid: PatchGrid, rows: list[list[tuple[int, int]]], view: AnalysisView, ahead: int
+    grid: PatchGrid, rows: list[list[tuple[int, int]]], view: WatchedView, ahead: int
 ) -> Iterator[tuple[list[tuple[int, int]], tuple[Box, NDArray[np.uint8]]]]:
     """Yield each row of patches with its pixels; up to `ahead` rows are read in a thread meanwhile, in order."""
     with ThreadPoolExecutor(1, "decode") as decoder:
@@ -276,7 +278,7 @@ def _strips(
 
 
 def _read_strip(
-    grid: PatchGrid, row: list[tuple[int, int]], view: AnalysisView
+    grid: PatchGrid, row: list[tuple[int, int]], view: WatchedView
 ) -> tuple[Box, NDArray[np.uint8]]:
     first, last = grid.box(*row[0]), grid.box(*row[-1])
     box = Box(first.y_px, first.x_px, PATCH_PX, last.x_end_px - first.x_px)

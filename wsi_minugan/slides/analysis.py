@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_minugan.geometry import Box, Frame
-from wsi_minugan.slides.reader import SlideReader
+from wsi_minugan.slides.reader import Level, SlideReader
 
 _SUBPIXELS = 8
 """Sampling positions are rounded to 1/8 px, so that a pixel's weights do not depend on where a region starts."""
@@ -87,7 +88,9 @@ def _weighted(
     return total
 
 
-def thumbnail(reader: SlideReader, longest_px: int) -> NDArray[np.uint8]:
+def thumbnail(
+    reader: SlideReader, longest_px: int, levels: Sequence[Level] | None = None
+) -> NDArray[np.uint8]:
     """Return the whole slide, its longer side at most `longest_px`; read in strips of bounded memory.
 
     Parameters
@@ -96,6 +99,8 @@ def thumbnail(reader: SlideReader, longest_px: int) -> NDArray[np.uint8]:
         The open slide.
     longest_px : int
         Longer side of the picture.
+    levels : sequence of Level, optional
+        Its pyramid, as far as it is known which levels can be used.
 
     Returns
     -------
@@ -105,7 +110,13 @@ def thumbnail(reader: SlideReader, longest_px: int) -> NDArray[np.uint8]:
     info = reader.info
     factor = max(1.0, max(info.width_px, info.height_px) / longest_px)
     width, height = max(1, round(info.width_px / factor)), max(1, round(info.height_px / factor))
-    return reduced(reader, factor, width, height)
+    return reduced(reader, factor, width, height, levels=levels)
+
+
+def level_for(levels: Sequence[Level], factor: float) -> int:
+    """Return the coarsest usable level that is fine enough for a picture reduced by `factor`."""
+    fitting = (k for k, lv in enumerate(levels) if lv.usable and lv.downsample <= factor * 1.01)
+    return max(fitting, key=lambda k: levels[k].downsample, default=0)
 
 
 def reduced(
@@ -114,6 +125,7 @@ def reduced(
     width_px: int,
     height_px: int,
     corner_px: tuple[int, int] | None = None,
+    levels: Sequence[Level] | None = None,
 ) -> NDArray[np.uint8]:
     """Return the slide, or a part of it, reduced; read in strips of bounded memory.
 
@@ -127,14 +139,16 @@ def reduced(
         Size of the picture.
     corner_px : tuple of int, optional
         x, y of a part's corner in the reduced slide.
+    levels : sequence of Level, optional
+        Its pyramid, as far as it is known which levels can be used.
 
     Returns
     -------
     ndarray of uint8, shape (height_px, width_px, 3)
         RGB.
     """
-    levels = reader.info.levels
-    index = max((k for k, lv in enumerate(levels) if lv.downsample <= factor * 1.01), default=0)
+    levels = reader.info.levels if levels is None else levels
+    index = level_for(levels, factor)
     level = levels[index]
     step = factor / level.downsample
     out = np.full((height_px, width_px, 3), 255, np.uint8)

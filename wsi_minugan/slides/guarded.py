@@ -144,15 +144,31 @@ class GuardedReader:
         SlideUnreadableError
             If the file does not answer in time.
         """
+        return self._within(lambda: self._reader.read_level(level, box))
 
-        def read() -> NDArray[np.uint8]:
+    def holds(self, level: int, box: Box) -> bool:
+        """Return whether all of a region is stored; see `SlideReader.holds`.
+
+        Raises
+        ------
+        SlideUnreadableError
+            If the file does not answer in time.
+        """
+        return self._within(lambda: self._reader.holds(level, box))
+
+    def missing(self, level: int) -> list[Box]:
+        """Return the tiles without data; see `SlideReader.missing`."""
+        return self._reader.missing(level)
+
+    def _within(self, work: Callable[[], T]) -> T:
+        def counted() -> T:
             try:
-                return self._reader.read_level(level, box)
+                return work()
             finally:
                 self._note(reads=-1)
 
         self._note(reads=1)
-        return within(self._stall_s, self.info.path, read)
+        return within(self._stall_s, self.info.path, counted)
 
     def close(self) -> None:
         """Release the file; where a read still hangs, once it has come back: OpenSlide would crash the process else."""

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from wsi_minugan.errors import SlideUnreadableError
+from wsi_minugan.errors import SlideError, SlideUnreadableError
+from wsi_minugan.slides.checks import dicom
+from wsi_minugan.slides.checks.tiff import refuse_other_colours, refuse_other_pictures
 from wsi_minugan.slides.reader import SlideReader
+
+if TYPE_CHECKING:
+    from wsi_minugan.slides.openslide_reader import OpenSlideReader
+    from wsi_minugan.slides.tiatoolbox_reader import TiatoolboxReader
+
+R = TypeVar("R", "OpenSlideReader", "TiatoolboxReader")
 
 
 def open_slide(path: str | os.PathLike[str], reader: str = "auto") -> SlideReader:
@@ -17,7 +27,7 @@ def open_slide(path: str | os.PathLike[str], reader: str = "auto") -> SlideReade
     path : str or path
         The file (or, for some formats, one of its files).
     reader : {"auto", "openslide", "tiatoolbox"}
-        "auto" decodes JPEG-tiled TIFFs directly and gives everything else to OpenSlide.
+        "auto" decodes most tiled TIFFs directly and gives everything else to OpenSlide.
 
     Raises
     ------
@@ -25,6 +35,10 @@ def open_slide(path: str | os.PathLike[str], reader: str = "auto") -> SlideReade
         If the file is missing or nothing opens it.
     NotBrightfieldError
         If it is not 8-bit RGB.
+    WrongColoursError
+        If its header and its pixels contradict each other on its colours.
+    WhichPictureError
+        If it holds several pictures, and does not say which of them is the slide.
     """
     path = Path(path)
     try:
@@ -40,12 +54,33 @@ def open_slide(path: str | os.PathLike[str], reader: str = "auto") -> SlideReade
     if reader == "tiatoolbox":
         from wsi_minugan.slides.tiatoolbox_reader import TiatoolboxReader
 
-        return TiatoolboxReader(path)
+        return _noted(TiatoolboxReader(path), refuse_other_pictures(path))
     from wsi_minugan.slides.openslide_reader import OpenSlideReader
 
     slide = OpenSlideReader(path)
+    try:
+        _refuse_contradictions(slide)
+    except SlideError:
+        slide.close()
+        raise
     if reader == "auto":
         from wsi_minugan.slides.tiff_reader import direct_reader
 
         return direct_reader(slide) or slide
+    return slide
+
+
+def _refuse_contradictions(slide: OpenSlideReader) -> None:
+    """Refuse what OpenSlide would read as other than it is; add what the user should know to the slide's notes."""
+    path, vendor = slide.info.path, slide.info.vendor
+    if vendor == "dicom":
+        dicom.refuse_other_colours(dicom.heads_of(path))
+    if vendor in {"generic-tiff", "aperio"}:
+        refuse_other_colours(path)
+    if vendor == "generic-tiff":
+        _noted(slide, refuse_other_pictures(path))
+
+
+def _noted(slide: R, notes: tuple[str, ...]) -> R:
+    slide.info = replace(slide.info, notes=slide.info.notes + notes)
     return slide

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from wsi_minugan.errors import SlideUnreadableError, TileUnreadableError
 from wsi_minugan.geometry import Box
-from wsi_minugan.slides.reader import OME_TIFF, Level, SlideInfo, not_brightfield
+from wsi_minugan.slides.checks import dicom
+from wsi_minugan.slides.checks.levels import with_true_factors
+from wsi_minugan.slides.checks.resolution import stated_by_vendor, stated_in_tiff
+from wsi_minugan.slides.checks.tiff import refuse_other_than_rgb8
+from wsi_minugan.slides.reader import OME_TIFF, Level, SlideInfo, StatedMpp
 
 CACHE_BYTES = 64 * 2**20
 MAX_TILE_AREA_PX = 2**28
 _ONLY_TIATOOLBOX = (".jp2", ".zarr", *OME_TIFF)
-_UM_PER_UNIT = {"centimeter": 1e4, "inch": 25400.0}
 
 
 class OpenSlideReader:
@@ -39,8 +42,10 @@ class OpenSlideReader:
     """
 
     def __init__(self, path: Path) -> None:
-        _refuse_other_than_rgb8(path)
+        refuse_other_than_rgb8(path)
         self._slide = _opened(path)
+        # OpenSlide's own, by which it places what it reads; `info` has the true ones.
+        self._downsamples = self._slide.level_downsamples
         self.info = _info_of(path, self._slide)
 
     def read_level(self, level: int, box: Box) -> NDArray[np.uint8]:
@@ -50,10 +55,25 @@ class OpenSlideReader:
         inside = box.clipped(Box(0, 0, size.height_px, size.width_px))
         if inside.height_px == 0 or inside.width_px == 0:
             return out
+        out[inside.slices_within(box)] = _on_white(self._rgba(level, inside))
+        return out
+
+    def holds(self, level: int, box: Box) -> bool:
+        """Return whether all of a region is stored; see `SlideReader.holds`."""
+        size = self.info.levels[level]
+        inside = box.clipped(Box(0, 0, size.height_px, size.width_px))
+        if inside.height_px == 0 or inside.width_px == 0:
+            return True
+        # OpenSlide's transparency means 'no data': it is either full or none.
+        return bool(self._rgba(level, inside)[..., 3].min() > 0)
+
+    def _rgba(self, level: int, inside: Box) -> NDArray[np.uint8]:
+        """Read a region that lies inside a level."""
         # OpenSlide takes the corner in level-0 pixels; the ceiling keeps the level's pixel exact for any factor.
-        corner = (math.ceil(inside.x_px * size.downsample), math.ceil(inside.y_px * size.downsample))
+        factor = self._downsamples[level]
+        corner = (math.ceil(inside.x_px * factor), math.ceil(inside.y_px * factor))
         try:
-            rgba = np.asarray(self._slide.read_region(corner, level, (inside.width_px, inside.height_px)))
+            return np.asarray(self._slide.read_region(corner, level, (inside.width_px, inside.height_px)))
         except openslide.OpenSlideError as e:
             # After an error OpenSlide refuses all further reads of the same handle.
             self._slide.close()
@@ -62,8 +82,10 @@ class OpenSlideReader:
                 f"{self.info.path}: the region at x {inside.x_px}, y {inside.y_px} of level {level} does not decode ({e}). "
                 "Copy or scan the slide again."
             ) from e
-        out[inside.slices_within(box)] = _on_white(rgba)
-        return out
+
+    def missing(self, level: int) -> list[Box]:
+        """Return nothing: OpenSlide has no list of them."""
+        return []
 
     def close(self) -> None:
         """Release the file."""
@@ -113,39 +135,28 @@ def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.where(alpha[..., None] > 0, rgb, np.uint8(255))
 
 
-def _refuse_other_than_rgb8(path: Path) -> None:
-    """Refuse TIFFs that OpenSlide would open by squeezing 16 bits or one channel into RGB."""
-    try:
-        with tifffile.TiffFile(path) as tif:
-            page = tif.pages.first
-            if "PhotometricInterpretation" not in page.tags:
-                return  # no TIFF is whole without it: what the other tags say is not to be told either
-            depth, samples = page.bitspersample, page.samplesperpixel
-            palette = page.photometric == tifffile.PHOTOMETRIC.PALETTE
-    except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, AttributeError, TypeError):
-        return  # not a TIFF, or a damaged one: OpenSlide says so
-    if depth != 8 or samples not in {3, 4} or palette:
-        raise not_brightfield(path, samples, depth)
-
-
 def _info_of(path: Path, slide: openslide.OpenSlide) -> SlideInfo:
     properties: Mapping[str, str] = slide.properties
-    mpp_x, mpp_y, source = _mpp(path, properties)
     sizes = zip(slide.level_dimensions, slide.level_downsamples, strict=True)
-    levels = tuple(Level(w, h, d, *_tile_of(properties, k)) for k, ((w, h), d) in enumerate(sizes))
+    levels = with_true_factors(
+        Level(w, h, d, *_tile_of(properties, k)) for k, ((w, h), d) in enumerate(sizes)
+    )
+    stated = _stated(path, properties, levels[0].width_px, levels[0].height_px)
+    leading = stated[0] if stated else None
     bounds = tuple(int(_number(properties.get(f"openslide.bounds-{a}")) or 0) for a in "xy")
     return SlideInfo(
         path=path,
         width_px=levels[0].width_px,
         height_px=levels[0].height_px,
         levels=levels,
-        mpp_x=mpp_x,
-        mpp_y=mpp_y,
-        mpp_source=source,
+        mpp_x=leading.mpp_x if leading else None,
+        mpp_y=leading.mpp_y if leading else None,
+        mpp_source=leading.source if leading else "vendor property",
         vendor=properties.get("openslide.vendor", "unknown"),
         objective=_number(properties.get("openslide.objective-power")),
         bounds_px=(bounds[0], bounds[1]),
-        damaged=mpp_x is None and _is_damaged(path),
+        damaged=leading is None and _is_damaged(path),
+        stated=tuple(stated),
     )
 
 
@@ -156,38 +167,17 @@ def _tile_of(properties: Mapping[str, str], level: int) -> tuple[int, int]:
     return width, height
 
 
-def _mpp(path: Path, properties: Mapping[str, str]) -> tuple[float | None, float | None, str]:
+def _stated(path: Path, properties: Mapping[str, str], width_px: int, height_px: int) -> list[StatedMpp]:
+    """Return all that a slide says of its resolution, what is to be believed first."""
     x, y = _number(properties.get("openslide.mpp-x")), _number(properties.get("openslide.mpp-y"))
-    if properties.get("openslide.vendor") != "generic-tiff" and x and y:
-        return x, y, "vendor property"
-    tags = tiff_resolution(path)
-    if tags is not None:
-        return (*tags, "TIFF resolution tags")
-    return x, y, "vendor property"
-
-
-def tiff_resolution(path: Path) -> tuple[float, float] | None:
-    """Return (x, y) um/px of a TIFF's first page, or None where its tags say nothing in real units."""
-    try:
-        with tifffile.TiffFile(path) as tif:
-            tags = tif.pages.first.tags
-            unit = _UM_PER_UNIT.get({2: "inch", 3: "centimeter"}.get(int(tags["ResolutionUnit"].value), ""))
-            per_unit = [tags[f"{a}Resolution"].value for a in "XY"]
-            if unit is None:
-                return None
-            x, y = (unit * d / n for n, d in per_unit)
-    except (
-        tifffile.TiffFileError,
-        OSError,
-        ValueError,
-        IndexError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        ZeroDivisionError,
-    ):
-        return None
-    return x, y
+    vendor = properties.get("openslide.vendor")
+    found = []
+    if vendor != "generic-tiff" and x and y:
+        found += stated_by_vendor(properties, (x, y), width_px, height_px)
+    if vendor == "dicom":
+        in_mm = dicom.stated_mpp(dicom.heads_of(path), width_px)
+        return found + ([in_mm] if in_mm else [])
+    return found + stated_in_tiff(path, width_px, height_px)
 
 
 def _is_damaged(path: Path) -> bool:

@@ -12,7 +12,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from wsi_minugan.errors import InputError, SlideUnreadableError, TileUnreadableError
 from wsi_minugan.geometry import Box
-from wsi_minugan.slides.reader import Level, SlideInfo, not_brightfield
+from wsi_minugan.slides.checks.levels import with_true_factors
+from wsi_minugan.slides.checks.resolution import stated_in_tiff
+from wsi_minugan.slides.reader import Level, SlideInfo, StatedMpp, not_brightfield
 
 
 class TiatoolboxReader:
@@ -38,6 +40,7 @@ class TiatoolboxReader:
         self._reader = _opened(path)
         try:
             _refuse_other_than_rgb8(path, *_stored(self._reader))
+            self._downsamples = [float(d) for d in self._reader.info.level_downsamples]
             self.info = _info_of(path, self._reader.info)
         except (OSError, ValueError, TypeError, LookupError, AttributeError) as e:
             raise _not_opened(path, e) from e
@@ -49,7 +52,8 @@ class TiatoolboxReader:
         inside = box.clipped(Box(0, 0, size.height_px, size.width_px))
         if inside.height_px == 0 or inside.width_px == 0:
             return out
-        corner = (round(inside.x_px * size.downsample), round(inside.y_px * size.downsample))
+        factor = self._downsamples[level]
+        corner = (round(inside.x_px * factor), round(inside.y_px * factor))
         try:
             pixels = self._reader.read_rect(
                 corner,
@@ -67,6 +71,14 @@ class TiatoolboxReader:
         _refuse_other_than_rgb8(self.info.path, pixels.dtype, pixels.shape[2] if pixels.ndim == 3 else 1)
         out[inside.slices_within(box)] = pixels[..., :3]
         return out
+
+    def holds(self, level: int, box: Box) -> bool:
+        """Return True: TIAToolbox does not tell what is stored from what is white."""
+        return True
+
+    def missing(self, level: int) -> list[Box]:
+        """Return nothing: TIAToolbox has no list of them."""
+        return []
 
     def close(self) -> None:
         """Release the file; TIAToolbox closes it with the reader."""
@@ -129,14 +141,16 @@ def _info_of(path: Path, meta: Any) -> SlideInfo:
     width, height = (int(v) for v in meta.slide_dimensions)
     mpp = None if meta.mpp is None else tuple(float(v) for v in meta.mpp)
     sizes = zip(meta.level_dimensions, meta.level_downsamples, strict=True)
+    stated = [StatedMpp("TIAToolbox", mpp[0], mpp[1])] if mpp else []
     return SlideInfo(
         path=path,
         width_px=width,
         height_px=height,
-        levels=tuple(Level(int(w), int(h), float(d)) for (w, h), d in sizes),
+        levels=with_true_factors(Level(int(w), int(h), float(d)) for (w, h), d in sizes),
         mpp_x=mpp[0] if mpp else None,
         mpp_y=mpp[1] if mpp else None,
         mpp_source="TIAToolbox",
         vendor=str(meta.vendor or "unknown"),
         objective=None if meta.objective_power is None else float(meta.objective_power),
+        stated=(*stated, *stated_in_tiff(path, width, height)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from wsi_minugan.errors import NotBrightfieldError
 from wsi_minugan.geometry import UM2_PER_MM2, Box, Frame
 from wsi_minugan.slides.analysis import reduced
+from wsi_minugan.slides.checks.stains import balanced, glass_of, ink_in
 from wsi_minugan.slides.reader import SlideReader
 
 CELL_PX = 32
@@ -24,6 +26,9 @@ MIN_ISLAND_CELLS = 40
 
 MARGIN_CELLS = 2
 """Margin around tissue, so that no nucleus at its edge is lost; it is analysed, but is no tissue in areas."""
+
+_MOST_INK = 0.8
+"""Share of what is coloured that may be ink."""
 
 _BLACK, _BRIGHT = 40, 100
 _LEAST_DARK, _LEAST_BRIGHT = 0.3, 0.1
@@ -44,6 +49,8 @@ class TissueMask:
         Size of the frame, which cuts the last cells.
     stained : ndarray of bool, shape (rows, columns), optional
         Tissue alone, without the margin of glass around it; None where all that is analysed counts as tissue.
+    seen : ndarray of bool, shape (rows, columns), optional
+        Cells whose own colour is that of tissue, without what was filled up; None where nothing was looked at.
     """
 
     mask: NDArray[np.bool_]
@@ -51,6 +58,12 @@ class TissueMask:
     width_px: int
     height_px: int
     stained: NDArray[np.bool_] | None = None
+    seen: NDArray[np.bool_] | None = None
+
+    @property
+    def share(self) -> float:
+        """Which share of the slide is tissue, 0 to 1."""
+        return float((self.mask if self.stained is None else self.stained).mean())
 
     def area_mm2(self, mpp: float) -> float:
         """Return the area of the tissue, cut at the slide's edge; `mpp` is that of the analysis frame."""
@@ -61,8 +74,8 @@ class TissueMask:
 
     def without(self, left_out: NDArray[np.bool_]) -> TissueMask:
         """Return the mask without some cells."""
-        stained = None if self.stained is None else self.stained & ~left_out
-        return replace(self, mask=self.mask & ~left_out, stained=stained)
+        stained, seen = (None if m is None else m & ~left_out for m in (self.stained, self.seen))
+        return replace(self, mask=self.mask & ~left_out, stained=stained, seen=seen)
 
     def any_in(self, box: Box) -> bool:
         """Return whether a box of analysis pixels meets tissue."""
@@ -84,9 +97,6 @@ def everything(frame: Frame) -> TissueMask:
 def find_tissue(reader: SlideReader, frame: Frame) -> TissueMask:
     """Find stained tissue by its colour.
 
-    Glass is grey whatever the lamp; eosin and haematoxylin are not. The cut is Otsu's on the chroma of the
-    smoothed picture, held above the noise of glass and below what pale tissue has.
-
     Parameters
     ----------
     reader : SlideReader
@@ -99,18 +109,42 @@ def find_tissue(reader: SlideReader, frame: Frame) -> TissueMask:
     NotBrightfieldError
         If the picture is dark where a slide is glass, as fluorescence is.
     """
-    rows, columns = -(-frame.height_px // CELL_PX), -(-frame.width_px // CELL_PX)
-    picture = reduced(reader, CELL_PX * frame.scale, columns, rows)
+    rows, columns = cells_of_frame(frame)
+    return tissue_in(reduced(reader, CELL_PX * frame.scale, columns, rows), frame, reader.info.path)
+
+
+def cells_of_frame(frame: Frame) -> tuple[int, int]:
+    """Return the rows and columns of the mask of a frame."""
+    return -(-frame.height_px // CELL_PX), -(-frame.width_px // CELL_PX)
+
+
+def tissue_in(picture: NDArray[np.uint8], frame: Frame, path: Path) -> TissueMask:
+    """Find stained tissue in a picture that has one pixel for each cell of the mask.
+
+    Parameters
+    ----------
+    picture : ndarray of uint8, shape (rows, columns, 3)
+        The slide, RGB.
+    frame : Frame
+        Its analysis frame.
+    path : Path
+        The slide, for the message.
+
+    Raises
+    ------
+    NotBrightfieldError
+        If the picture is dark where a slide is glass, as fluorescence is.
+    """
     if is_dark_field(picture):
         raise NotBrightfieldError(
-            f"{reader.info.path} is dark where a slide is bright glass: fluorescence, or an empty scan. Only H&E in brightfield is read. "
+            f"{path} is dark where a slide is bright glass: fluorescence, or an empty scan. Only H&E in brightfield is read. "
             "If it is H&E on a black border, run it with --no-tissue."
         )
-    stained = tissue_of(picture)
+    stained, seen = _tissue_and_seen(picture)
     side = 2 * MARGIN_CELLS + 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     mask = cv2.dilate(stained.astype(np.uint8), kernel).astype(bool)
-    return TissueMask(mask, CELL_PX, frame.width_px, frame.height_px, stained)
+    return TissueMask(mask, CELL_PX, frame.width_px, frame.height_px, stained, seen)
 
 
 def is_dark_field(picture: NDArray[np.uint8]) -> bool:
@@ -124,8 +158,23 @@ def is_dark_field(picture: NDArray[np.uint8]) -> bool:
 
 
 def tissue_of(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return the tissue of a low-resolution picture; shapes ``(h, w, 3)`` uint8 in, ``(h, w)`` bool out."""
-    smooth = cv2.GaussianBlur(picture, (0, 0), 1.0)
+    """Return the tissue of a low-resolution picture; shapes ``(h, w, 3)`` uint8 in, ``(h, w)`` bool out.
+
+    Once the picture is balanced on its glass, this is grey whatever the lamp; eosin and haematoxylin are not. The cut is Otsu's on the
+    chroma of the smoothed picture, held above the noise of glass and below what pale tissue has. Pen marks are taken for glass.
+    """
+    return _tissue_and_seen(picture)[0]
+
+
+def _tissue_and_seen(picture: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    plain = balanced(picture, glass_of(picture))
+    ink = ink_in(plain)
+    coloured = np.ptp(plain, axis=2) >= MIN_CHROMA
+    if np.count_nonzero(ink & coloured) > _MOST_INK * np.count_nonzero(coloured):
+        # Nothing but ink: that is how tissue of wrong colours looks, of which a look at its pixels tells.
+        ink = np.zeros_like(ink)
+    plain = np.where(ink[..., None], np.uint8(255), plain)
+    smooth = cv2.GaussianBlur(plain, (0, 0), 1.0)
     chroma = smooth.max(axis=2) - smooth.min(axis=2)
     otsu, _ = cv2.threshold(chroma, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     cut = min(max(MIN_CHROMA, otsu * 0.5), 2 * MIN_CHROMA)
@@ -135,4 +184,5 @@ def tissue_of(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     smallest = min(MIN_ISLAND_CELLS, max(1, picture.shape[0] * picture.shape[1] // 8))
     keep = np.zeros(count, bool)
     keep[1:] = stats[1:, cv2.CC_STAT_AREA] >= smallest
-    return np.asarray(keep[labels], np.bool_)
+    found = np.asarray(keep[labels], np.bool_) & ~ink
+    return found, found & (np.ptp(plain, axis=2) >= cut) & (plain.max(axis=2) > _BLACK)

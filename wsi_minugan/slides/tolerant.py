@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_minugan.errors import TileUnreadableError
 from wsi_minugan.geometry import Box, Frame
+from wsi_minugan.slides.checks.blanks import is_blank_tile
 from wsi_minugan.slides.reader import SlideInfo, SlideReader
 from wsi_minugan.slides.tissue import TissueMask
 
@@ -24,6 +25,17 @@ class TolerantReader:
 
     def __init__(self, reader: SlideReader) -> None:
         self._reader = reader
+        self._broken: set[Box] = set()
+
+    @property
+    def strict(self) -> SlideReader:
+        """The reader that does not tolerate."""
+        return self._reader
+
+    @property
+    def broken(self) -> frozenset[Box]:
+        """The tiles of level 0 (level-0 px) that were met and do not decode."""
+        return frozenset(self._broken)
 
     @property
     def info(self) -> SlideInfo:
@@ -44,11 +56,24 @@ class TolerantReader:
 
     def decodes(self, level: int, tile: Box) -> bool:
         """Return whether a tile, a box in its level's pixels, decodes as a whole."""
+        return self.read_whole(level, tile) is not None
+
+    def read_whole(self, level: int, tile: Box) -> NDArray[np.uint8] | None:
+        """Return a tile, a box in its level's pixels; None where it does not decode as a whole."""
         try:
-            self._reader.read_level(level, tile)
+            return self._reader.read_level(level, tile)
         except TileUnreadableError:
-            return False
-        return True
+            if level == 0:
+                self._broken.add(tile)
+            return None
+
+    def holds(self, level: int, box: Box) -> bool:
+        """Return whether all of a region is stored; see `SlideReader.holds`."""
+        return self._reader.holds(level, box)
+
+    def missing(self, level: int) -> list[Box]:
+        """Return the tiles without data; see `SlideReader.missing`."""
+        return self._reader.missing(level)
 
     def close(self) -> None:
         """Release the file."""
@@ -67,18 +92,20 @@ def tiles_of(info: SlideInfo, level: int, box: Box) -> Iterator[Box]:
 
 
 def without_broken_tiles(
-    reader: TolerantReader, frame: Frame, tissue: TissueMask, most: int
+    reader: SlideReader, frame: Frame, tissue: TissueMask, missing: Sequence[Box], most: int
 ) -> tuple[TissueMask, int]:
-    """Return the tissue without what lies in level-0 tiles that do not decode, and how many such tiles there are.
+    """Return the tissue without what lies in level-0 tiles that do not decode or hold nothing, and how many such tiles there are.
 
     Parameters
     ----------
-    reader : TolerantReader
-        The open slide; every tile that holds tissue is decoded once.
+    reader : SlideReader
+        The open slide; of one that tolerates every tile that holds tissue is decoded once.
     frame : Frame
         Its analysis frame.
     tissue : TissueMask
         Its tissue.
+    missing : sequence of Box
+        Tiles with tissue that are known to hold no data, level-0 px.
     most : int
         How many tiles may be left out.
 
@@ -88,18 +115,48 @@ def without_broken_tiles(
         If there are more.
     """
     info = reader.info
-    left_out, broken = np.zeros(tissue.mask.shape, bool), 0
-    for tile in tiles_of(info, 0, Box(0, 0, info.height_px, info.width_px)):
-        box = _in_analysis(tile, frame.scale)
-        if tissue.any_in(box) and not reader.decodes(0, tile):
-            broken += 1
-            left_out[tissue.cells_of(box)] = True
-    if broken > most:
-        raise TileUnreadableError(
-            f"{info.path}: {broken} tiles with tissue do not decode, more than --tolerate-tiles {most} allows. "
+    broken = set(missing)
+    if isinstance(reader, TolerantReader):
+        broken |= _broken_tiles(reader, frame, tissue)
+    left_out = np.zeros(tissue.mask.shape, bool)
+    for tile in broken:
+        left_out[tissue.cells_of(_in_analysis(tile, frame.scale))] = True
+    if len(broken) > most:
+        raise TileUnreadableError(_too_many(info, broken, most))
+    return tissue.without(left_out), len(broken)
+
+
+def _too_many(info: SlideInfo, broken: set[Box], most: int) -> str:
+    first, number = min(broken), len(broken)
+    if most:
+        return (
+            f"{info.path}: {number} tiles with tissue do not decode or hold no data, more than --tolerate-tiles {most} allows. "
             "Copy or scan the slide again, or raise that number."
         )
-    return tissue.without(left_out), broken
+    return (
+        f"{info.path}: level 0 holds no data in {number} tile{'' if number == 1 else 's'} with tissue, the first at x {first.x_px}, "
+        f"y {first.y_px}. Copy or scan the slide again, or leave them out with --tolerate-tiles {number}."
+    )
+
+
+def _broken_tiles(reader: TolerantReader, frame: Frame, tissue: TissueMask) -> set[Box]:
+    """Decode every level-0 tile with tissue; those met before are broken wherever they lie: nobody knows whether they hold tissue."""
+    info, found = reader.info, set(reader.broken)
+    for tile in tiles_of(info, 0, Box(0, 0, info.height_px, info.width_px)):
+        box = _in_analysis(tile, frame.scale)
+        if tile in found or not tissue.any_in(box):
+            continue
+        pixels = reader.read_whole(0, tile)
+        if pixels is None or is_blank_tile(pixels, _seen_in(tissue, box)):
+            found.add(tile)
+    return found
+
+
+def _seen_in(tissue: TissueMask, box: Box) -> NDArray[np.bool_]:
+    """Return which cells of a box of analysis pixels show tissue's colour on a lower level."""
+    if tissue.seen is None:
+        return np.zeros((0, 0), bool)
+    return np.asarray(tissue.seen[tissue.cells_of(box)], np.bool_)
 
 
 def _in_analysis(tile: Box, scale: float) -> Box:

@@ -49,7 +49,13 @@ class RunSettings(BaseModel):
     reader: Literal["auto", "openslide", "tiatoolbox"] = Field("auto", description="What opens the slides.")
     tissue: bool = Field(True, description="Analyse tissue only, or everything.")
     nuclei: bool = Field(True, description="Write nuclei.parquet and the nuclei mask.")
-    mitosis_threshold: float | None = Field(None, gt=0, lt=1, description="Instead of the model card's.")
+    operating_point: Literal["balanced", "sensitive", "specific"] = Field(
+        "balanced",
+        description="The model's threshold by name: sensitive for a reviewer who deletes, specific for few false positives.",
+    )
+    mitosis_threshold: float | None = Field(
+        None, gt=0, lt=1, description="Least score of a mitosis, instead of the operating point's."
+    )
     hotspot_mm2: float | None = Field(None, gt=0, description="Area of the hot spot; default ten fields.")
     hpf_diameter_mm: float = Field(
         0.5, gt=HPF_MIN_MM, lt=HPF_MAX_MM, description="Diameter of one high-power field."

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from minugan_training.data.check import problems_of
 from minugan_training.data.index import read_index, write_index
-from minugan_training.data.labels import NUCLEI, UNKNOWN, load_sample, mitosis_truth, read_instances
+from minugan_training.data.labels import MITOSES, NUCLEI, UNKNOWN, load_sample, mitosis_truth, read_instances
 from minugan_training.evaluation.metrics import dice
 from minugan_training.importing.importers import import_data
 from minugan_training.importing.layouts import import_folder
@@ -145,8 +145,8 @@ def shared(root: Path) -> None:
     """Write one image, or two, in each folder of ``../shared/data``."""
     write(root / "amibr" / "images" / "MIDOG21_6.jpg", tissue(128, 128))
     (root / "amibr" / "crops.csv").write_text(
-        "file,dataset,slide,split,slide_x_px,slide_y_px,atypical,mitoses_px\n"
-        "images/MIDOG21_6.jpg,MIDOG21,002.tiff,test,4422,216,0,64 64;20 30\n"
+        "file,dataset,slide,split,slide_x_px,slide_y_px,atypical,mitoses_px,votes\n"
+        "images/MIDOG21_6.jpg,MIDOG21,002.tiff,test,4422,216,0,64 64;20 30,2/3\n"
     )
     mitoses = np.zeros((2084, 2084), np.uint16)
     mitoses[100:120, 200:230] = 1
@@ -167,6 +167,28 @@ def shared(root: Path) -> None:
     (monuseg / "images.csv").write_text(
         "image,split,label,nuclei\nTCGA-18-5592-01Z-00-DX1,train,foreground,\nTCGA-21-5784-01Z-00-DX1,test,instances,1\n"
     )
+    write(root / "mitos14" / "images" / "H07_01Aa.jpg", tissue(1485, 1663))
+    (root / "mitos14" / "frames.csv").write_text(
+        "frame,file,slide,split,width_px,height_px\nH07_01Aa,images/H07_01Aa.jpg,07,val,1663,1485\n"
+    )
+    (root / "mitos14" / "labels.csv").write_text(
+        "frame,kind,x_px,y_px,agreement\nH07_01Aa,mitosis,1206.0,701.0,0.8\n"
+        "H07_01Aa,look_alike,300.0,400.0,0.2\nH07_01Aa,unknown,900.0,200.0,\n"
+    )
+    write(root / "midesec" / "images" / "P00_00.jpg", tissue(1024, 1024))
+    (root / "midesec" / "fields.csv").write_text(
+        "field,file,group,split,width_px,height_px\nP00_00,images/P00_00.jpg,g04,train,1024,1024\n"
+    )
+    (root / "midesec" / "mitoses.csv").write_text(
+        "field,mitosis,polygon_xy_px\nP00_00,1,100 200 140 200 140 230 100 230\n"
+    )
+    write(root / "nuclei" / "images" / "consep_1.jpg", tissue(1000, 1000))
+    write(root / "nuclei" / "instances" / "consep_1.png", np.full((1000, 1000), 3, np.uint16))
+    (root / "nuclei" / "unknown").mkdir()
+    (root / "nuclei" / "images.csv").write_text(
+        "image,set,patient,split,mpp,width_px,height_px,nuclei,mitoses\n"
+        "consep_1,consep,consep-1,train,0.275,1000,1000,1,absent\n"
+    )
 
 
 def test_the_shared_folders_are_read_with_their_splits(tmp_path: Path) -> None:
@@ -180,6 +202,9 @@ def test_the_shared_folders_are_read_with_their_splits(tmp_path: Path) -> None:
         ("icpr12_unmarked", "train", "icpr12-02", "absent", ""),
         ("monuseg", "train", "TCGA-18-5592", "unknown", "foreground"),
         ("monuseg", "test", "TCGA-21-5784", "unknown", "instances"),
+        ("mitos14", "val", "mitos14-07", "known", ""),
+        ("midesec", "train", "midesec-g04", "known", ""),
+        ("consep", "train", "consep-1", "absent", "instances"),
     ]
     assert entries[0].points_px == [(64, 64), (20, 30)]
     assert mitosis_truth(tmp_path, entries[1], load_sample(tmp_path, entries[1])).tolist() == [[215, 110]]
@@ -187,18 +212,33 @@ def test_the_shared_folders_are_read_with_their_splits(tmp_path: Path) -> None:
     assert (load_sample(tmp_path, entries[3]).labels[..., NUCLEI] == 1).all()
 
 
+def test_readers_votes_look_alikes_and_doubtful_places_are_kept(tmp_path: Path) -> None:
+    shared(tmp_path)
+    crop, *_, frame, field, _ = import_data("shared", tmp_path)
+    assert (crop.mitoses_votes, frame.mitoses_votes, frame.look_alikes) == ("0.667;", "0.8", "300 400")
+    sample = load_sample(tmp_path, frame)
+    scale = frame.mpp / sample.mpp
+    known = sample.labels[..., MITOSES] != UNKNOWN
+    assert not known[round(200 * scale), round(900 * scale)]
+    assert known[round(200 * scale), round(900 * scale) + 45]
+    truth = mitosis_truth(tmp_path, field, load_sample(tmp_path, field))
+    assert truth.round().tolist() == [[120, 216]]
+
+
 def test_each_shared_folder_is_known_by_its_table(tmp_path: Path) -> None:
     shared(tmp_path)
     entries = import_data("shared", tmp_path)
     assert import_folder(tmp_path) == (tmp_path, entries)
-    for name in ("amibr", "icpr12", "icpr12_unmarked", "monuseg"):
+    for name in ("amibr", "icpr12", "icpr12_unmarked", "monuseg", "mitos14", "midesec"):
         assert import_folder(tmp_path / name) == (tmp_path, [e for e in entries if e.dataset == name])
 
 
 def test_a_patient_of_amibr_is_known_again_in_the_set_that_the_crop_was_cut_from(tmp_path: Path) -> None:
     shared(tmp_path / "shared")
     table = tmp_path / "shared" / "amibr" / "crops.csv"
-    table.write_text(table.read_text() + "images/MIDOG21_6.jpg,TUPAC16,03_stitched1.tif,test,1,1,0,64 64\n")
+    table.write_text(
+        table.read_text() + "images/MIDOG21_6.jpg,TUPAC16,03_stitched1.tif,test,1,1,0,64 64,3/3\n"
+    )
     (tmp_path / "midog").mkdir()
     published("tupac16", tmp_path / "tupac16")
     published("midog", tmp_path / "midog")
@@ -223,7 +263,7 @@ def test_a_shared_image_that_is_missing_is_named(tmp_path: Path) -> None:
 def test_a_shared_table_that_lacks_a_column_is_an_error(tmp_path: Path) -> None:
     shared(tmp_path)
     (tmp_path / "amibr" / "crops.csv").write_text("file,dataset\nimages/MIDOG21_6.jpg,MIDOG21\n")
-    with pytest.raises(DataError, match="lacks the columns slide, split, mitoses_px"):
+    with pytest.raises(DataError, match="lacks the columns slide, split, mitoses_px, votes"):
         import_data("shared", tmp_path)
 
 
@@ -233,6 +273,10 @@ def test_a_shared_table_that_lacks_a_column_is_an_error(tmp_path: Path) -> None:
         ("amibr/crops.csv", ",test,", ",holdout,"),
         ("amibr/crops.csv", "002.tiff", "abc.tiff"),
         ("amibr/crops.csv", "64 64;20 30", "64;20 30"),
+        ("amibr/crops.csv", "2/3", "2"),
+        ("midesec/fields.csv", ",1024,1024", ",1024,high"),
+        ("mitos14/frames.csv", ",val,", ",choose,"),
+        ("nuclei/images.csv", "0.275", "275"),
         ("icpr12_unmarked/fields.csv", "2252", "wide"),
         ("icpr12_unmarked/fields.csv", "H02_03,", "X02_03,"),
         ("icpr12_unmarked/fields.csv", "H02_03,", ","),

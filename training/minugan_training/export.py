@@ -102,7 +102,7 @@ def _full_card(
         )
     full = {**known, **{str(k): v for k, v in fields.items()}}
     if members:
-        measured = {k: calibration[k] for k in ("weight", "bias") if k in calibration}
+        measured = {k: calibration[k] for k in ("weight", "first_stage_weight", "bias") if k in calibration}
         stage = full.get("candidate_stage") or {}
         full["candidate_stage"] = {**stage, **measured, "members": members, "weights_sha256": "0" * 64}
         full["operating_points"] = calibration.get("points", {})

@@ -67,16 +67,30 @@ class CandidateStage(_Frozen):
         lt=1,
         description="Generator's score from which on a pixel has the candidate's whole probability.",
     )
-    weight: float = Field(description="Calibration: weight of the classifiers' mean logit.")
+    weight: float = Field(1.0, description="Calibration: factor of the classifiers' mean logit.")
     first_stage_weight: float = Field(
-        description="Calibration: weight of the logit of the generator's highest score."
+        0.0, description="Calibration: factor of the logit of the generator's highest score in the candidate."
     )
-    bias: float = Field(description="Calibration: added to both.")
+    bias: float = Field(0.0, description="Calibration: added to both.")
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
-    def probability(self, logit: float) -> float:
-        """Return the calibrated probability of a mitosis from the classifiers' mean logit."""
-        return 0.5 + 0.5 * math.tanh((self.weight * logit + self.bias) / 2)
+    def probability(self, logit: float, peak: float) -> float:
+        """Return the calibrated probability of a mitosis.
+
+        Parameters
+        ----------
+        logit : float
+            The classifiers' mean logit.
+        peak : float
+            The generator's highest score in the candidate, 0 to 1.
+
+        Returns
+        -------
+        float
+            0 to 1.
+        """
+        z = self.weight * logit + self.first_stage_weight * logit_of(peak) + self.bias
+        return 0.5 + 0.5 * math.tanh(z / 2)
 
 
 def logit_of(score: float) -> float:
@@ -112,6 +126,33 @@ class ModelCard(_Frozen):
     scores: dict[str, Any] = Field(description="Measured figures; never copied from elsewhere.")
     licence: str = Field(min_length=1)
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+    def least_peak(self, point: OperatingPoint) -> float:
+        """Return the least peak score of a mitosis at an operating point.
+
+        Parameters
+        ----------
+        point : {"balanced", "sensitive", "specific"}
+            Its name.
+
+        Returns
+        -------
+        float
+            0 to 1.
+
+        Raises
+        ------
+        ModelError
+            If the card has no such point; "balanced" is there always.
+        """
+        if point == "balanced":
+            return self.operating_points.get(point, self.thresholds.mitosis_peak)
+        if point not in self.operating_points:
+            raise ModelError(
+                f"The model {self.name} {self.version} has no operating point '{point}'. "
+                "Run with --operating-point balanced, or give --mitosis-threshold."
+            )
+        return self.operating_points[point]
 
 
 @dataclass(frozen=True)

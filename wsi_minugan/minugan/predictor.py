@@ -29,7 +29,7 @@ from wsi_minugan.minugan.second_stage import EDGE_PX, SecondStage
 log = logging.getLogger(__name__)
 
 _MIRRORED = (np.s_[::-1, :], np.s_[:, ::-1], np.s_[::-1, ::-1])
-_LEAST_SCORE = 128
+_LEAST_SCORE = 32
 """Below it no score becomes a mitosis, so that no ink need be looked for."""
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -63,6 +63,8 @@ class Predictor:
         Arithmetic, settled.
     forwards : int
         Patches that went through the network so far, second looks included.
+    second_stage : SecondStage or None
+        What judges the generator's candidates.
 
     Raises
     ------
@@ -95,7 +97,7 @@ class Predictor:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._score = torch.compile(network) if compiled else network
         stage = bundle.card.candidate_stage
-        self._second_stage = SecondStage(_load_classifiers(bundle), stage, self.device) if stage else None
+        self.second_stage = SecondStage(_load_classifiers(bundle), stage, self.device) if stage else None
 
     def predict(self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Score patches.
@@ -110,6 +112,16 @@ class Predictor:
         ndarray of uint8, shape (n, 3, 256, 256)
             255 times the score of nucleus, mitosis, boundary.
         """
+        out = self.first_stage(patches)
+        if self.second_stage is not None:
+            self.second_stage.judge(patches, out)
+        for k, scores in enumerate(out[:, MITOSIS_CHANNEL]):
+            if scores.max() >= _LEAST_SCORE:
+                scores[ink_in(patches[k])] = 0
+        return out
+
+    def first_stage(self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Score patches by the generator alone; see `predict`."""
         out = self._scores_of(patches, None)
         doubtful = self._doubtful(out)
         # On a CPU a batch of one patch's views takes no longer a patch, and is never filled up in vain.
@@ -121,11 +133,6 @@ class Predictor:
             for mirror, view in zip(_MIRRORED, mirrored, strict=True):
                 total += view[:, *mirror]
             out[k] = (total + 2) // (1 + len(_MIRRORED))
-        if self._second_stage is not None:
-            self._second_stage.judge(patches, out)
-        for k, scores in enumerate(out[:, MITOSIS_CHANNEL]):
-            if scores.max() >= _LEAST_SCORE:
-                scores[ink_in(patches[k])] = 0
         return out
 
     def _doubtful(self, scores: NDArray[np.uint8]) -> list[int]:

@@ -37,11 +37,14 @@ class Candidate:
         Rows and columns of its pixels.
     centre_px : tuple of float
         x, y; the centre of pixel 0 is at 0.5.
+    peak : float
+        The first stage's highest score in it, smoothed, 0 to 1.
     """
 
     patch: int
     inside: tuple[NDArray[np.int64], NDArray[np.int64]]
     centre_px: tuple[float, float]
+    peak: float
 
 
 def find_candidates(scores: NDArray[np.uint8], least_score: float, patch: int = 0) -> list[Candidate]:
@@ -72,7 +75,7 @@ def find_candidates(scores: NDArray[np.uint8], least_score: float, patch: int = 
             rows, columns = np.nonzero(labels[y : y + height, x : x + width] == k)
             inside = rows + y, columns + x
             centre = float(centres[k][0]) + 0.5, float(centres[k][1]) + 0.5
-            found.append(Candidate(patch, inside, centre))
+            found.append(Candidate(patch, inside, centre, float(smooth[inside].max()) / 255))
     return found
 
 
@@ -124,7 +127,7 @@ class SecondStage:
         before = scores[:, MITOSIS_CHANNEL].copy()
         scores[:, MITOSIS_CHANNEL] = 0
         for c, logit in zip(found, logits.tolist(), strict=True):
-            p = self._card.probability(logit)
+            p = self._card.probability(logit, c.peak)
             here = (c.patch, MITOSIS_CHANNEL, *c.inside)
             first = cv2.GaussianBlur(before[c.patch], (5, 5), 1.0)[c.inside].astype(np.float32) / 255
             span = self._card.full_score - self._card.least_score

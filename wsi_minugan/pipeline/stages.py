@@ -67,12 +67,22 @@ class Cuts:
 
 
 def cuts_of(bundle: Bundle, settings: RunSettings) -> Cuts:
-    """Return the card's thresholds; a user's mitosis threshold takes the place of the pixel cut and of the peak."""
+    """Return the card's thresholds at an operating point; a user's mitosis threshold takes the place of the peak.
+
+    Raises
+    ------
+    ModelError
+        If the card does not have the operating point.
+    """
     card = bundle.card.thresholds
+    peak = settings.mitosis_threshold or bundle.card.least_peak(settings.operating_point)
+    # Scores of a second stage are probabilities of objects, whose outlines no threshold shall move.
+    one_stage = bundle.card.candidate_stage is None
+    pixel = (settings.mitosis_threshold or card.mitosis) if one_stage else min(card.mitosis, peak)
     return Cuts(
-        classes.Thresholds(settings.mitosis_threshold or card.mitosis, card.nucleus, card.boundary),
+        classes.Thresholds(pixel, card.nucleus, card.boundary),
         {"mitoses": card.mitosis_min_area_um2, "nuclei": card.nucleus_min_area_um2},
-        settings.mitosis_threshold or card.mitosis_peak,
+        peak,
     )
 
 

@@ -101,12 +101,12 @@ def calibrate(
 ) -> None:
     """Calibrate a model's scores on whole fields and set its operating points, with one voice for each patient."""
     from minugan_training.data.index import read_index
-    from minugan_training.evaluation.operating_point import measured_groups, operating_points, uncalibrated
+    from minugan_training.evaluation.operating_point import measured_groups, operating_points
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
     from wsi_minugan.outputs.atomic import write_text
 
     entries = [e for e in read_index(index) if e.split in splits]
-    bundle = uncalibrated(load_bundle(find_bundle(model)))
+    bundle = load_bundle(find_bundle(model))
     found = operating_points(measured_groups(bundle, root, entries, radius_um))
     _print(found)
     if out is not None:
@@ -131,7 +131,10 @@ def _print(found: OperatingPoints) -> None:
                 f"{r.left_out_threshold:g}, {r.left_out_f1:.3f}",
             )  # fmt: skip
         Console(width=130).print(table)
-    click.echo(f"Calibration: score = 1 / (1 + exp(-({found.weight:.4f} logit + {found.bias:.4f})))")
+    click.echo(
+        f"Calibration: score = 1 / (1 + exp(-({found.weight:.4f} a + {found.first_stage_weight:.4f} b + {found.bias:.4f})))"
+        ", a the classifiers' logit, b the generator's"
+    )
     click.echo(
         f"Mean F1 over patients: {found.mean_f1:.3f}; each left out in turn: {found.left_out_mean_f1:.3f}"
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from minugan_training.data.colours import sharpness_of
 from minugan_training.data.images import read_mask, read_rgb
-from minugan_training.data.index import Entry
+from minugan_training.data.index import WRITTEN_OUT, Entry
 from minugan_training.data.outlines import monuseg_corners, pixel_lists, within
 from wsi_minugan.errors import DataError
 from wsi_minugan.geometry import UM2_PER_MM2
@@ -89,7 +89,7 @@ def _wrong_size(e: Entry, shape: tuple[int, ...], *, whole: bool) -> Iterator[st
 
 
 def _files(e: Entry) -> list[str]:
-    truth = [e.mitoses_truth] if e.mitoses_kind not in {"", "points"} else []
+    truth = [e.mitoses_truth] if e.mitoses_kind not in WRITTEN_OUT else []
     return [p for p in (e.image, *truth, e.nuclei_truth, e.ignore) if p]
 
 

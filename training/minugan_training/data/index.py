@@ -20,6 +20,9 @@ Knowledge = Literal["known", "absent", "unknown"]
 
 TruthKind = Literal["", "points", "instances", "foreground", "polygons", "pixel-lists", "monuseg-xml", "rgb"]
 
+WRITTEN_OUT = ("", "points", "polygons")
+"""Kinds of truth that stand in the index itself, not in a file."""
+
 
 class Entry(BaseModel):
     """One image, or a region of one, and what is known of it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,21 @@ from wsi_minugan.segmentation.objects import centroids_of, measure_objects
 from wsi_minugan.segmentation.run_lengths import find_runs
 
 
-def score_image(predictor: Predictor, image: NDArray[np.uint8], stride_px: int = 192) -> NDArray[np.uint8]:
+class Scorer(Protocol):
+    """What scores patches: a `Predictor`, or what stands before one."""
+
+    batch_size: int
+
+    def predict(self, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return scores ``(n, 3, 256, 256)`` of patches ``(n, 256, 256, 3)``."""
+
+
+def score_image(predictor: Scorer, image: NDArray[np.uint8], stride_px: int = 192) -> NDArray[np.uint8]:
     """Return the blended scores of an image at the model's resolution.
 
     Parameters
     ----------
-    predictor : Predictor
+    predictor : Scorer
         The model.
     image : ndarray of uint8, shape (h, w, 3)
         RGB; white around it, as around a slide.

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from minugan_training.data.index import Entry
-from minugan_training.data.labels import MITOSES, UNKNOWN, load_sample, mitosis_truth
+from minugan_training.data.labels import BOUNDARY, MITOSES, UNKNOWN, load_sample, mitosis_truth
 from minugan_training.evaluation.calibration import (
     Calibration,
     PatientCandidates,
@@ -31,6 +32,7 @@ from wsi_minugan.minugan.bundle import Bundle, logit_of
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.classes import Thresholds
 
+_NEAR_PX = 10
 SENSITIVE_BETA, SPECIFIC_BETA = 2.0, 0.5
 """Of the F-score that the named operating points maximise: recall counts twice as much as precision, or half as much."""
 
@@ -63,6 +65,7 @@ class OperatingPoints(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     weight: float
+    first_stage_weight: float
     bias: float
     points: dict[str, float]
     mean_f1: float
@@ -88,7 +91,7 @@ def measured_groups(
     Parameters
     ----------
     bundle : Bundle
-        The model; the logits of its peak scores, as they are on the card now, are what is calibrated.
+        The model; the logits of its classifiers and of its generator are what is calibrated, whatever its card says.
     root : Path
         What the index's paths are below.
     entries : sequence of Entry
@@ -106,7 +109,7 @@ def measured_groups(
     wanted = full_fields(entries)
     if not wanted:
         raise DataError("The index has no whole fields with known mitoses in these splits.")
-    predictor = Predictor(bundle, precision="fp32")  # figures that do not depend on the machine
+    predictor = _Features(bundle)
     t = bundle.card.thresholds
     cut = Thresholds(pixel_cut or t.mitosis, t.nucleus, t.boundary)
     parts: dict[tuple[str, str], list[PatientCandidates]] = defaultdict(list)
@@ -117,18 +120,43 @@ def measured_groups(
 
 
 def _of_field(
-    predictor: Predictor, root: Path, entry: Entry, cut: Thresholds, min_area_um2: float, radius_um: float
+    predictor: _Features, root: Path, entry: Entry, cut: Thresholds, min_area_um2: float, radius_um: float
 ) -> PatientCandidates:
     sample = load_sample(root, entry)
     unknown = sample.labels[..., MITOSES] == UNKNOWN
-    found = mitosis_candidates(score_image(predictor, sample.image), cut)
-    found = found.kept(min_area_um2 / sample.mpp**2, 0).where_known(unknown)
+    scores = score_image(predictor, sample.image)
+    found = mitosis_candidates(scores, cut).kept(min_area_um2 / sample.mpp**2, 0).where_known(unknown)
+    first = [_highest(scores[BOUNDARY], x, y) for x, y in found.xy_px.tolist()]
     truth = mitosis_truth(root, entry, sample)
     hit = np.zeros(len(found.xy_px), bool)
     hit[match(found.xy_px, truth, radius_um / sample.mpp).pairs[:, 0]] = True
-    logits = np.array([[logit_of(p / 255)] for p in found.peak.tolist()]).reshape(-1, 1)
+    peaks = zip(found.peak.tolist(), first, strict=True)
+    logits = np.array([[logit_of(v / 255) for v in pair] for pair in peaks]).reshape(-1, 2)
     area = float((~unknown).sum()) * sample.mpp**2 / UM2_PER_MM2
     return PatientCandidates(logits, hit, len(truth), area)
+
+
+class _Features:
+    """The classifiers' own scores as those of mitoses, and the generator's in place of the boundary's, which is not needed."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._predictor = Predictor(_uncalibrated(bundle), precision="fp32")  # does not depend on the machine
+        self.batch_size = self._predictor.batch_size
+
+    def predict(self, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        out = self._predictor.first_stage(patches)
+        first = out[:, MITOSES].copy()
+        if self._predictor.second_stage is not None:
+            self._predictor.second_stage.judge(patches, out)
+        out[:, BOUNDARY] = first
+        return out
+
+
+def _highest(scores: NDArray[np.uint8], x: float, y: float) -> int:
+    """Return the highest score near a place."""
+    top, left = max(0, int(y) - _NEAR_PX), max(0, int(x) - _NEAR_PX)
+    near = cv2.GaussianBlur(scores[top : int(y) + _NEAR_PX + 1, left : int(x) + _NEAR_PX + 1], (5, 5), 1.0)
+    return int(near.max())
 
 
 def joined(parts: Sequence[PatientCandidates]) -> PatientCandidates:
@@ -164,6 +192,7 @@ def operating_points(groups: Sequence[_Group]) -> OperatingPoints:
     f1 = [f1_at(p, calibration.probability(p.logits), points["balanced"]) for p in told]
     return OperatingPoints(
         weight=calibration.weights[0],
+        first_stage_weight=calibration.weights[1],
         bias=calibration.bias,
         points=points,
         mean_f1=float(np.mean(f1)),
@@ -207,10 +236,10 @@ def _figures(
     )
 
 
-def uncalibrated(bundle: Bundle) -> Bundle:
+def _uncalibrated(bundle: Bundle) -> Bundle:
     """Return a model whose second stage's scores are the classifiers' own, to be calibrated."""
     stage = bundle.card.candidate_stage
     if stage is None:
         return bundle
-    plain = stage.model_copy(update={"weight": 1.0, "bias": 0.0})
+    plain = stage.model_copy(update={"weight": 1.0, "first_stage_weight": 0.0, "bias": 0.0})
     return replace(bundle, card=bundle.card.model_copy(update={"candidate_stage": plain}))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from minugan_training.data.index import Entry
+from minugan_training.data.index import WRITTEN_OUT, Entry
 from minugan_training.importing.importers import import_data
 from wsi_minugan.errors import DataError
 
@@ -74,9 +74,9 @@ def _below(root: Path, folder: Path) -> Path:
 
 def _moved(entry: Entry, prefix: Path) -> Entry:
     paths = {"image": entry.image, "ignore": entry.ignore}
-    if entry.mitoses_kind not in {"", "points"}:
+    if entry.mitoses_kind not in WRITTEN_OUT:
         paths["mitoses_truth"] = entry.mitoses_truth
-    if entry.nuclei_kind not in {"", "points"}:
+    if entry.nuclei_kind not in WRITTEN_OUT:
         paths["nuclei_truth"] = entry.nuclei_truth
     return entry.model_copy(update={k: (prefix / p).as_posix() for k, p in paths.items() if p})
 

@@ -18,12 +18,15 @@ from minugan_training.importing.shared_data import SHARED
 from wsi_minugan.errors import DataError
 
 _PARTS_OF_SHARED = {
-    "amibr": "crops.csv",
-    "icpr12": "mitoses.csv",
-    "icpr12_unmarked": "fields.csv",
-    "monuseg": "images.csv",
+    "amibr": ("crops.csv",),
+    "icpr12": ("mitoses.csv", "mitoses"),
+    "midesec": ("fields.csv", "mitoses.csv"),
+    "icpr12_unmarked": ("fields.csv", "unknown"),
+    "mitos14": ("frames.csv", "labels.csv"),
+    "nuclei": ("images.csv", "unknown"),
+    "monuseg": ("images.csv", "foreground"),
 }
-"""The table by which each folder of ``../shared/data`` is known, whatever its name."""
+"""What each folder of ``../shared/data`` holds beside its images, by which it is known, whatever its name."""
 
 _LAYOUTS: dict[str, Callable[[Path], bool]] = {
     "shared": lambda f: all((f / name).is_dir() for name in SHARED),
@@ -58,8 +61,8 @@ def import_folder(folder: Path) -> tuple[Path, list[Entry]]:
         If it has none of them.
     """
     folder = folder.absolute()
-    for name, table in _PARTS_OF_SHARED.items():
-        if (folder / table).is_file() and (folder / "images").is_dir():
+    for name, parts in _PARTS_OF_SHARED.items():
+        if (folder / "images").is_dir() and all((folder / p).exists() for p in parts):
             return folder.parent, list(SHARED[name](folder))
     for name, fits in _LAYOUTS.items():
         if fits(folder):

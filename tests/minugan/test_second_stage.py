@@ -1,0 +1,106 @@
+"""The second stage: candidates, the classifier's view of them, and probabilities in place of scores."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.minugan.test_network import card, trained_a_little, without_ink
+from wsi_minugan.errors import ModelError
+from wsi_minugan.minugan.bundle import CLASSIFIER, Bundle, CandidateStage, load_bundle, save_bundle
+from wsi_minugan.minugan.classifier import CandidateClassifier, crop_around
+from wsi_minugan.minugan.predictor import Predictor
+from wsi_minugan.minugan.second_stage import SecondStage, find_candidates
+
+
+def spots(*centres: tuple[int, int], radius_px: int = 8) -> np.ndarray:
+    """Return mitosis scores with full discs at x, y."""
+    y, x = np.mgrid[:256, :256]
+    out = np.zeros((256, 256), np.uint8)
+    for cx, cy in centres:
+        out[(x - cx) ** 2 + (y - cy) ** 2 <= radius_px**2] = 230
+    return out
+
+
+def stage(bias: float = 0.0) -> SecondStage:
+    torch.manual_seed(1)
+    members = [CandidateClassifier(8), CandidateClassifier(8)]
+    settings = CandidateStage(
+        width=8, members=2, least_score=0.3, full_score=0.6, bias=bias, weights_sha256="0" * 64
+    )
+    return SecondStage(members, settings, torch.device("cpu"))
+
+
+def with_second_stage(folder: Path) -> Bundle:
+    torch.manual_seed(2)
+    members = {f"{n}.{k}": v for n in range(2) for k, v in CandidateClassifier(8).state_dict().items()}
+    fields = card() | {
+        "candidate_stage": {"width": 8, "members": 2, "least_score": 0.02, "full_score": 0.05},
+        "operating_points": {"balanced": 0.5, "sensitive": 0.3},
+    }
+    return save_bundle(folder, trained_a_little("batch").state_dict(), fields, classifiers=members)
+
+
+def test_each_spot_is_a_candidate_but_specks_and_what_lies_in_the_margin_are_none() -> None:
+    scores = spots((60, 80), (180, 200)) | spots((3, 100)) | spots((128, 128), radius_px=2)
+    found = find_candidates(scores, 0.3)
+    assert sorted((round(c.centre_px[0]), round(c.centre_px[1])) for c in found) == [(60, 80), (180, 200)]
+    assert all(c.peak == pytest.approx(230 / 255, abs=0.01) for c in found)
+
+
+def test_the_classifier_sees_twenty_micrometres_around_a_place_with_its_centre_in_the_middle() -> None:
+    y, x = np.mgrid[:200, :200]
+    image = np.full((200, 200, 3), 255, np.uint8)
+    image[(x + 0.5 - 90) ** 2 + (y + 0.5 - 70) ** 2 <= 20**2] = 0
+    crop = crop_around(image, (90.0, 70.0))
+    assert crop.shape == (64, 64, 3)
+    dark = np.argwhere(crop[..., 0] < 128)
+    assert dark.mean(axis=0) == pytest.approx([31.5, 31.5], abs=0.1)
+    assert len(dark) == pytest.approx(np.pi * 16**2, rel=0.05)
+
+
+def test_a_candidate_has_one_probability_and_what_is_no_mitosis_stays_a_nucleus() -> None:
+    patch = np.random.default_rng(0).integers(0, 255, (256, 256, 3)).astype(np.uint8)
+    before = np.zeros((1, 3, 256, 256), np.uint8)
+    before[0, 1] = spots((60, 80)) | spots((128, 128), radius_px=2)
+    for bias, mitosis in ((20.0, 255), (-20.0, 0)):
+        scores = before.copy()
+        stage(bias).judge([patch], scores)
+        assert set(np.unique(scores[0, 1, 75:86, 55:66])) == {mitosis}
+        assert scores[0, 1, 100:, 100:].max() == 0
+        assert (scores[0, 0, 80, 60] > 200) == (mitosis == 0)
+
+
+def test_a_patchs_probabilities_do_not_depend_on_its_companions(tmp_path: Path) -> None:
+    patches = without_ink(3, 6)
+    predictor = Predictor(with_second_stage(tmp_path / "b"), "cpu", "fp32", 4)
+    together = predictor.predict(patches)
+    assert together[:, 1].max() > 0
+    alone = np.concatenate([predictor.predict(p[None]) for p in patches[::-1]])[::-1]
+    assert np.array_equal(together, alone)
+
+
+def test_a_bundle_with_a_second_stage_survives_a_round_trip(tmp_path: Path) -> None:
+    saved = with_second_stage(tmp_path / "b")
+    assert load_bundle(tmp_path / "b") == saved
+    assert saved.first_stage_only().card.candidate_stage is None
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_a_second_stage_that_is_not_the_cards_is_refused(tmp_path: Path, damage: str) -> None:
+    with_second_stage(tmp_path / "b")
+    path = tmp_path / "b" / CLASSIFIER
+    path.unlink() if damage == "missing" else path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(ModelError, match=CLASSIFIER):
+        load_bundle(tmp_path / "b")
+
+
+def test_operating_points_are_the_cards_and_one_that_it_lacks_is_refused(tmp_path: Path) -> None:
+    bundle = with_second_stage(tmp_path / "b")
+    assert bundle.card.least_peak("balanced") == 0.5
+    assert bundle.card.least_peak("sensitive") == 0.3
+    with pytest.raises(ModelError, match="no operating point 'specific'"):
+        bundle.card.least_peak("specific")
+    plain = save_bundle(tmp_path / "plain", trained_a_little("batch").state_dict(), card())
+    assert plain.card.least_peak("balanced") == plain.card.thresholds.mitosis_peak

@@ -1,0 +1,71 @@
+"""Calibrated scores, and thresholds that no single patient decides."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from minugan_training.evaluation.calibration import (
+    PatientCandidates,
+    best_threshold,
+    expected_calibration_error,
+    f1_at,
+    fit_calibration,
+    froc,
+    leave_one_out,
+)
+
+
+def patient(seed: int, n: int = 4000, slope: float = 2.0, shift: float = -1.0) -> PatientCandidates:
+    """Return candidates of which a logit x is a mitosis with probability sigmoid(slope x + shift)."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(0, 2, (n, 1))
+    hit = rng.random(n) < 1 / (1 + np.exp(-(slope * x[:, 0] + shift)))
+    return PatientCandidates(x, hit, int(hit.sum()), 5.0)
+
+
+def test_a_calibrated_score_of_one_half_means_half() -> None:
+    patients = [patient(k) for k in range(4)]
+    calibration = fit_calibration(patients)
+    assert calibration.weights[0] == pytest.approx(2.0, abs=0.15)
+    assert calibration.bias == pytest.approx(-1.0, abs=0.15)
+    new = patient(99)
+    p = calibration.probability(new.logits)
+    near_half = np.abs(p - 0.5) < 0.1
+    assert new.hit[near_half].mean() == pytest.approx(0.5, abs=0.08)
+    assert expected_calibration_error(p, new.hit) < 0.03
+    assert expected_calibration_error(p**3, new.hit) > 0.05
+
+
+def test_a_patient_with_many_candidates_has_no_more_say_than_one_with_few() -> None:
+    few, many = patient(1, 1000, shift=-3.0), patient(2, 20_000, shift=1.0)
+    bias = fit_calibration([few, many]).bias
+    assert -1.8 < bias < -0.2
+
+
+def test_the_threshold_is_that_of_the_mean_over_patients() -> None:
+    patients = [patient(k) for k in range(3)]
+    calibration = fit_calibration(patients)
+    balanced = best_threshold(patients, calibration)
+    told = [(p, calibration.probability(p.logits)) for p in patients]
+    mean = {
+        t: np.mean([f1_at(p, s, t) for p, s in told]) for t in (balanced - 0.25, balanced, balanced + 0.25)
+    }
+    assert max(mean, key=mean.__getitem__) == balanced
+    assert best_threshold(patients, calibration, 2.0) < balanced < best_threshold(patients, calibration, 0.5)
+
+
+def test_a_patient_left_out_has_no_say_in_its_own_threshold() -> None:
+    patients = {str(k): patient(k) for k in range(3)}
+    before = leave_one_out(patients)["0"][0]
+    patients["0"] = patient(7, shift=5.0)
+    assert leave_one_out(patients)["0"][0] == before
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40), st.floats(0.1, 10))
+def test_recall_grows_with_the_false_positives_that_are_allowed(
+    found: list[tuple[float, bool]], area_mm2: float
+) -> None:
+    score, hit = np.array([f[0] for f in found]), np.array([f[1] for f in found], bool)
+    recall = list(froc(PatientCandidates(score[:, None], hit, int(hit.sum()) + 1, area_mm2), score).values())
+    assert recall == sorted(recall)
+    assert all(0 <= r < 1 for r in recall)

@@ -8,7 +8,7 @@ STAMP = $(VENV)/.installed
 
 DOCS = $(VENV)/.installed-docs
 
-.PHONY: demo test docs serve-docs spelling lint-containers build lint format-check types check schemas viewer test-313 run-313 test-tiatoolbox clean
+.PHONY: demo test docs serve-docs spelling lint-containers build lint format-check types check schemas viewer test-313 run-313 test-openings test-tiatoolbox clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -85,8 +85,18 @@ viewer:
 	.venv-tiatoolbox/bin/python -m pip install -q --disable-pip-version-check -e '.[tiatoolbox]' pytest pytest-timeout hypothesis
 	touch $@
 
+# napari and spatialdata bring many packages of their own, so they have an environment, too.
+.venv-openings/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-openings
+	.venv-openings/bin/python -m pip install -q --disable-pip-version-check torch==2.13.0
+	.venv-openings/bin/python -m pip install -q --disable-pip-version-check -e '.[spatialdata,napari]' duckdb xarray pytest pytest-timeout
+	touch $@
+
+test-openings: .venv-openings/.installed
+	OMP_NUM_THREADS=1 QT_QPA_PLATFORM=offscreen .venv-openings/bin/python -m pytest tests/interop
+
 test-tiatoolbox: .venv-tiatoolbox/.installed
 	OMP_NUM_THREADS=1 .venv-tiatoolbox/bin/python -m pytest -m tiatoolbox tests/slides
 
 clean:
-	rm -rf .venv .venv-313 .venv-tiatoolbox demo-output build dist
+	rm -rf .venv .venv-313 .venv-openings .venv-tiatoolbox demo-output build dist

@@ -52,7 +52,7 @@ def test_a_dry_run_writes_nothing(run_command, slide: Path, tmp_path: Path) -> N
     done = run_command("run", slide, "-o", tmp_path / "o", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "patches" in done.stdout
-    assert re.search(r"Reckoned from one batch .* \d+ ms a patch .* \d+ workers?\.", done.stdout, re.DOTALL)
+    assert re.search(r"estimated from one batch .* \d+ ms a patch .* \d+ workers?\.", done.stdout, re.DOTALL)
     assert not (tmp_path / "o").exists()
     assert max(map(len, done.stdout.splitlines())) <= 80
 

@@ -44,7 +44,7 @@ class RunSettings(BaseModel):
         192, ge=128, le=PATCH_PX, multiple_of=2, description="Distance of patches, analysis px."
     )
     mpp: float | None = Field(
-        None, gt=0, description="um/px of level 0, for slides that say nothing plausible."
+        None, gt=0, description="um/px of level 0, for slides that give no plausible value."
     )
     reader: Literal["auto", "openslide", "tiatoolbox"] = Field("auto", description="What opens the slides.")
     tissue: bool = Field(True, description="Analyse tissue only, or everything.")
@@ -66,7 +66,7 @@ class RunSettings(BaseModel):
         description="Count mitoses.geojson from the corner of the slide's bounds, where QuPath crops to them.",
     )
     tolerate_tiles: int = Field(
-        0, ge=0, description="Leave out up to so many tiles of a slide that do not decode."
+        0, ge=0, description="Leave out up to this many tiles of a slide that do not decode."
     )
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the network runs.")
@@ -77,14 +77,14 @@ class RunSettings(BaseModel):
         4096, ge=512, multiple_of=512, description="Side of a block (a shard), analysis px."
     )
     stall_s: float = Field(
-        60.0, gt=0, le=86_400, description="Longest wait for one read of a slide, seconds."
+        60.0, gt=0, le=86_400, description="Longest wait for one read of a slide, in seconds."
     )
     scheduler: str | None = Field(None, description="Address of a Dask scheduler; default a local cluster.")
     cluster: str = Field("local", description="'local', or a YAML file of a cluster (jobs/clusters).")
     stage_dir: Path | None = Field(
         None, description="Copy slides here while the one before is computed; needed for s3:// and https://."
     )
-    stage_gb: float = Field(200.0, gt=0, description="Most that lies in --stage-dir, in GB.")
+    stage_gb: float = Field(200.0, gt=0, description="Most space used in --stage-dir, in GB.")
     on_finish: str | None = Field(
         None, description="Command to run at the end (no shell); OUT and the tally are in its environment."
     )

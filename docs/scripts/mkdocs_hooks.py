@@ -52,6 +52,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return _LINK.sub(lambda m: _linked(m, source, uri), markdown)
 
 
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Leave out what mkdocs-click 0.9 writes where an option has no default (click 8.3 and later)."""
+    return (
+        html.replace("<code>Sentinel.UNSET</code>", "") if page.file.src_uri.endswith("commands.md") else html
+    )
+
+
 def _linked(match: re.Match[str], source: str, uri: str) -> str:
     picture, text, target = match.groups()
     if re.match(r"[a-z]+:|#|/", target):

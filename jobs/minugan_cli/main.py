@@ -29,7 +29,7 @@ def app() -> None:
 @click.option("-o", "--out", type=_PATH, required=True, help="Folder for the results.")
 @click.option("--config", type=_PATH, help="YAML file of settings; flags win.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
-@click.option("--retry", is_flag=True, help="Take slides that failed before again.")
+@click.option("--retry", is_flag=True, help="Retry slides that failed before.")
 @setting_options
 def run(
     sources: tuple[str, ...], out: Path, config: Path | None, dry_run: bool, retry: bool, **flags: Any
@@ -43,7 +43,7 @@ def run(
 @app.command()
 @click.argument("out", type=_PATH)
 def retry(out: Path) -> None:
-    """Take the failed slides of a run again, with its settings."""
+    """Retry the failed slides of a run, with its settings."""
     from minugan_cli import running
 
     sys.exit(running.retry(out))
@@ -52,7 +52,7 @@ def retry(out: Path) -> None:
 @app.command()
 @click.argument("out", type=_PATH)
 @click.option("--json", "as_json", is_flag=True, help="For programs; schema in schemas/status.schema.json.")
-@click.option("--watch", is_flag=True, help="Again every two seconds, until the run ends.")
+@click.option("--watch", is_flag=True, help="Repeat every two seconds, until the run ends.")
 def status(out: Path, as_json: bool, watch: bool) -> None:
     """Show the state of a run, also while it runs."""
     from minugan_cli import monitoring
@@ -74,7 +74,11 @@ def verify(out: Path) -> None:
 @click.option("-o", "--out", type=_PATH, required=True, help="Folder for the results.")
 @click.option("--config", type=_PATH, help="YAML file of settings; flags win.")
 @click.option(
-    "--settle-s", type=click.FloatRange(0.1), default=60.0, show_default=True, help="Size unchanged so long."
+    "--settle-s",
+    type=click.FloatRange(0.1),
+    default=60.0,
+    show_default=True,
+    help="Seconds for which a slide's size must not change.",
 )
 @click.option("--once", is_flag=True, help="End after the first batch.")
 @setting_options
@@ -89,7 +93,7 @@ def watch(folder: Path, out: Path, config: Path | None, settle_s: float, once: b
 @click.argument("slide", type=_PATH)
 @click.option("--mpp", type=float, help="um/px of level 0, if the slide does not say.")
 @click.option("--reader", type=click.Choice(["auto", "openslide", "tiatoolbox"]), default="auto")
-@click.option("--png", type=_PATH, help="Write a picture of the tissue found.")
+@click.option("--png", type=_PATH, help="Write a picture of the tissue that was found.")
 def inspect(slide: Path, mpp: float | None, reader: str, png: Path | None) -> None:
     """Show what a run would see of one slide."""
     from minugan_cli import inspection

@@ -112,5 +112,5 @@ def _tell_once(error: MinuganError, told: str) -> str:
     A lock held for a moment, a full disk, a share that is away: what passes must not end a watch over night.
     """
     if str(error) != told:
-        click.echo(f"{error}\nThe watch goes on, and tries again every {_AGAIN_S:.0f} s.", err=True)
+        click.echo(f"{error}\nThe watch continues, and tries again every {_AGAIN_S:.0f} s.", err=True)
     return str(error)

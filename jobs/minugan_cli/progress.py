@@ -76,7 +76,7 @@ class Progress:
         if event.kind == "failed":
             text = f"failed  {event.slide_id}: {event.error}"
         elif event.kind == "kept":
-            text = f"kept    {event.slide_id}: its results stay; whether it has changed could not be seen. {event.error}"
+            text = f"kept    {event.slide_id}: its results stay. The slide cannot be read, so changes are not seen. {event.error}"
         elif row is not None:
             text = (
                 f"done    {event.slide_id}: {counted(row.mitoses or 0, 'mitosis', 'mitoses')} in {row.tissue_mm2 or 0:.1f} mm2, "

@@ -101,6 +101,6 @@ def _tell(marks: Marks) -> None:
         click.echo(f"Not counted, by class: {', '.join(others)}.", err=True)
     if 0 < marks.unclassed < len(marks.points_px):
         click.echo(
-            f"Counted without a class: {counted(marks.unclassed, 'object')}. What is no mitosis needs a class in QuPath.",
+            f"Counted without a class: {counted(marks.unclassed, 'object')}. Give other objects a class in QuPath.",
             err=True,
         )

@@ -59,9 +59,9 @@ def run_slides(
     )
     if failed:
         _print_failures(failed, f"{counted(len(failed), 'slide')} failed")
-        click.echo(f"Failed slides are taken again with: wsi-minugan retry {shlex.quote(str(out))}", err=True)
+        click.echo(f"To retry the failed slides: wsi-minugan retry {shlex.quote(str(out))}", err=True)
     if result.signal is not None:
-        click.echo("Stopped. The same command goes on from here.", err=True)
+        click.echo("Stopped. Run the same command again to resume.", err=True)
     return result.exit_status
 
 
@@ -121,10 +121,12 @@ def _pace(bundle: Bundle, settings: RunSettings) -> tuple[float, str]:
     one_s = seconds_per_patch(bundle, settings, "auto" if elsewhere else settings.device)
     workers = worker_count(settings)
     how = (
-        f"Reckoned from one batch of the model\non this machine: {1000 * one_s:.0f} ms a patch and worker, "
+        f"The time is estimated from one batch of the model\non this machine: {1000 * one_s:.0f} ms a patch and worker, "
         f"with {counted(workers, 'worker')}."
     )
-    return one_s / workers, how + ("\nThe cluster's workers may be faster, and more." if elsewhere else "")
+    return one_s / workers, how + (
+        "\nThe cluster's workers may be faster, and there may be more of them." if elsewhere else ""
+    )
 
 
 def _looked_at(slide: SlideInput, settings: RunSettings, model_mpp: float) -> tuple[SlidePlan, int]:
@@ -156,7 +158,7 @@ def retry(out: Path) -> int:
 
     groups = unfinished(out)
     if not groups:
-        click.echo(f"All slides in {out} are done: there is nothing to take again.")
+        click.echo(f"All slides in {out} are done. There is nothing to retry.")
     statuses = [0]
     for text, slides in groups:
         settings = load_settings(None, json.loads(text)).model_copy(update={"overwrite": False})

@@ -185,8 +185,8 @@ class Engine:
 
     def _gone(self) -> ClusterError:
         return ClusterError(
-            f"The Dask scheduler at {self._address} is gone. Start it and its workers, then run the same command again: "
-            "it goes on from here."
+            f"The Dask scheduler at {self._address} is gone. Start it and its workers, then run the same command again "
+            "to resume."
         )
 
     def _open_next(self) -> _SlideRun | None:

@@ -159,14 +159,14 @@ class Staged:
                 self._ready.append(found)
 
     def _why(self, record: SlideRecord, error: Exception) -> str:
-        todo = f"Check the address, the network and the disk, then take the failed slides again with: {RETRY}"
+        todo = f"Check the address, the network and the disk, then retry the failed slides: {RETRY}"
         reason = str(error) or type(error).__name__
         if isinstance(error, ImportError):
             todo = "Install it: pip install 'wsi-minugan[remote]'"
         elif isinstance(error, DiskFullError):
             reason, todo = (
                 "its disk is full",
-                f"Free some space, then take the failed slides again with: {RETRY}",
+                f"Free some space, then retry the failed slides: {RETRY}",
             )
         return f"{record.slide.source} cannot be copied to {self._folder}: {reason.rstrip('.')}. {todo}"
 

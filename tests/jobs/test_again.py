@@ -127,7 +127,7 @@ def test_finished_slides_stay_done_when_their_files_are_gone_or_other_slides_are
     assert states(out) == {"bad": "done", "s0": "done", "s1": "done"}
     assert {k: written(out / k) for k in ("s0", "s1")} == before
     done = run_command("retry", out)
-    assert (done.returncode, "nothing to take again" in done.stdout) == (0, True)
+    assert (done.returncode, "nothing to retry" in done.stdout) == (0, True)
 
 
 @pytest.mark.slow

@@ -150,5 +150,5 @@ def test_ctrl_c_to_all_processes_of_a_terminal_says_one_sentence(tmp_path: Path)
         assert len(workers) == 2
         os.killpg(run.pid, signal.SIGINT)
         assert run.wait(60) == 130
-    assert (tmp_path / "told").read_text() == "Stopped. The same command goes on from here.\n"
+    assert (tmp_path / "told").read_text() == "Stopped. Run the same command again to resume.\n"
     assert not any(p.is_running() for p in workers)

@@ -139,7 +139,7 @@ def test_one_run_holds_a_folder_and_a_dead_ones_lock_is_taken_over(tmp_path: Pat
     assert not held(tmp_path)
     with hold(tmp_path) as note:
         assert note is not None
-        assert "taken over" in note
+        assert "takes over its lock" in note
     assert not (tmp_path / OWNER).exists()
 
 

@@ -122,8 +122,8 @@ def test_a_scheduler_that_is_killed_ends_the_run_with_a_sentence_and_its_slides_
     _, told = run.communicate(timeout=60)
     assert run.returncode == 1
     assert told.splitlines() == [
-        f"Error: The Dask scheduler at {outside.address} is gone. Start it and its workers, then run the same command again: "
-        "it goes on from here."
+        f"Error: The Dask scheduler at {outside.address} is gone. Start it and its workers, then run the same command again "
+        "to resume."
     ]
     assert states_of(tmp_path / "o") == {"pending"}
     assert ">running<" not in (tmp_path / "o" / "report.html").read_text()

@@ -56,9 +56,7 @@ def test_a_server_that_breaks_off_midway_fails_that_slide_and_the_next_one_comes
     with open_supply(batch, tmp_path / "copies", "run", 1, stall_s=10) as supply:
         broken = next_of(supply)
         assert broken.error.startswith(f"{address}/broken.svs cannot be copied to ")
-        assert (
-            "Check the address, the network and the disk, then take the failed slides again" in broken.error
-        )
+        assert "Check the address, the network and the disk, then retry the failed slides" in broken.error
         assert not [p for p in (tmp_path / "copies").rglob("*broken*") if p.is_file()]
         supply.release("broken")
         whole = next_of(supply)

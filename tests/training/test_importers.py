@@ -74,7 +74,7 @@ def test_a_set_without_any_truth_is_not_free_of_mitoses(tmp_path: Path) -> None:
         ("icpr12", "A00_01.csv"),
         ("icpr14", "mitosis/A03_00Aa_mitosis.csv"),
     ):
-        with pytest.raises(DataError, match=f"no truth. It was looked for .*{place}"):
+        with pytest.raises(DataError, match=f"no truth. Expected .*{place}"):
             import_data(kind, tmp_path / kind)
 
 

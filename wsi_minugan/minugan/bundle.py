@@ -50,7 +50,7 @@ class SecondLook(_Frozen):
     """Patches that may hold a mitosis are scored again, mirrored in x, in y and in both, and the four scores averaged."""
 
     least_score: float = Field(
-        gt=0, lt=1, description="Mitosis score of any pixel from which on a patch is looked at again."
+        gt=0, lt=1, description="A patch is scored again where any pixel has this mitosis score or more."
     )
 
 

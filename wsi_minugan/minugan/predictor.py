@@ -178,7 +178,7 @@ class Predictor:
             ) from error
         self.batch_size //= 2
         torch.cuda.empty_cache()
-        log.warning("GPU memory is short: going on with %d patches per batch.", self.batch_size)
+        log.warning("GPU memory is short. The run continues with %d patches per batch.", self.batch_size)
 
 
 def _load_classifiers(bundle: Bundle) -> list[CandidateClassifier]:

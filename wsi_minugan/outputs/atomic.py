@@ -49,7 +49,7 @@ def not_written(path: Path, error: OSError) -> OutputError:
     """Return the error for a file that its folder did not take; that the disk is full is no wrong use."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return DiskFullError(
-            f"{path} cannot be written: {error.strerror}. Free some space there; the same command then goes on."
+            f"{path} cannot be written: {error.strerror}. Free some space there. Then run the same command again to resume."
         )
     return OutputError(
         f"{path} cannot be written: {error.strerror or error}. Check that the folder is writable and its disk not full."

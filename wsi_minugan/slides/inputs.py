@@ -113,7 +113,7 @@ def expand_inputs(
             empty[0] if empty else InputError("No slides were named. Give files, folders, patterns or a CSV.")
         )
     for without in empty:
-        tell(f"{without} The other inputs go on.")
+        tell(f"{without} The other inputs are used.")
     return _told_apart(_one_a_series(list(found.values()), patience))
 
 

@@ -39,7 +39,9 @@ class Submissions:
         self.refusal = " ".join(said.split()) or type(error).__name__
         if self.taken:
             log.warning(
-                "The batch system did not take a job: %s. Tried again every %.0f s.", self.refusal, _AGAIN_S
+                "The batch system did not take a job: %s. It is tried again every %.0f s.",
+                self.refusal,
+                _AGAIN_S,
             )
 
 

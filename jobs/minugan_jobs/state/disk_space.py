@@ -41,7 +41,7 @@ def check_space(folder: Path, tissue_mm2: float) -> None:
     if free < needed:
         raise OutputError(
             f"About {needed / 1e9:.1f} GB are needed in {folder} and {free / 1e9:.1f} GB are free. "
-            f"Free some space, then take the failed slides again with: {RETRY}"
+            f"Free some space, then retry the failed slides: {RETRY}"
         )
 
 
@@ -57,5 +57,5 @@ def space_warning(folder: Path, slides: Iterable[Path], patience: Patience) -> s
         return None
     return (
         f"The slides have {total / 1e9:.0f} GB, their results will need about as much, and {folder} has {free / 1e9:.0f} GB free. "
-        "The batch begins; slides that do not fit will fail and can be taken again."
+        "The batch begins; slides that do not fit will fail. You can retry them later."
     )

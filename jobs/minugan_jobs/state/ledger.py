@@ -110,7 +110,8 @@ class Ledger:
         except sqlite3.Error as e:
             if getattr(e, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                 raise DiskFullError(
-                    f"The ledger {self.path} cannot be written: the disk is full. Free some space there; the same command then goes on."
+                    f"The ledger {self.path} cannot be written: the disk is full. Free some space there. "
+                    "Then run the same command again to resume."
                 ) from e
             raise OutputError(
                 f"The ledger {self.path} cannot be used: {e}. Check the folder and its disk, or choose another folder."

@@ -58,7 +58,7 @@ def hold(out: Path) -> Iterator[str | None]:
         write_text(out / OWNER, json.dumps(me) + "\n")
         try:
             yield (
-                f"The run before this one ended without notice ({before}); its lock was taken over."
+                f"The run before this one ended without notice ({before}). This run takes over its lock."
                 if before
                 else None
             )

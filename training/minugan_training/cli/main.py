@@ -55,7 +55,9 @@ for command in COMMANDS:
 @click.argument("experiment", type=_PATH)
 @click.option("--index", type=_PATH, required=True, help="Index of the data.")
 @click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
-@click.option("-o", "--out", type=_PATH, required=True, help="Folder of the run; one that is there goes on.")
+@click.option(
+    "-o", "--out", type=_PATH, required=True, help="Folder of the run. A run that is there resumes."
+)
 @_DEVICE
 @click.option("--start-from", type=_PATH, help="Weights to start from.")
 def fit(experiment: Path, index: Path, root: Path, out: Path, device: str, start_from: Path | None) -> None:
@@ -100,7 +102,11 @@ def _of_the_paper(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--ngf", type=int, help="Another width, for a CPU."),
         click.option("--dataset", "datasets", multiple=True, help="Instead of the experiment's data sets."),
         click.option(
-            "-o", "--out", type=_PATH, required=True, help="Gets a folder for each experiment; goes on."
+            "-o",
+            "--out",
+            type=_PATH,
+            required=True,
+            help="Gets a folder for each experiment. Runs that are there resume.",
         ),
         click.option("--root", type=_PATH, required=True, help="What the index's paths are below."),
         click.option("--index", type=_PATH, required=True, help="Index of the data."),

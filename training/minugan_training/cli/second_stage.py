@@ -65,7 +65,9 @@ def candidates(
 @click.command()
 @click.argument("experiment", type=_PATH)
 @click.option("--candidates", "folder", type=_PATH, required=True, help="Folder that `candidates` wrote.")
-@click.option("-o", "--out", type=_PATH, required=True, help="Folder of the run; one that is there goes on.")
+@click.option(
+    "-o", "--out", type=_PATH, required=True, help="Folder of the run. A run that is there resumes."
+)
 def classify(experiment: Path, folder: Path, out: Path) -> None:
     """Train the second stage by an EXPERIMENT file, from its last checkpoint if there is one."""
     import torch

@@ -54,6 +54,6 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
 def not_finite(what: str) -> TrainingError:
     """Return the error for a loss, a gradient or weights that are not numbers; `what` says which, as a sentence."""
     return TrainingError(
-        f"{what} The last checkpoint is kept. Lower the learning rate; a new folder can go on from this one's weights "
+        f"{what} The last checkpoint is kept. Lower the learning rate; a new folder can start from this one's weights "
         "with --start-from."
     )

@@ -190,7 +190,7 @@ def _resume(folder: Path, experiment: Experiment, state: TrainingState, sampler:
     if rest.get("data", data) != data:  # earlier versions did not note it
         raise TrainingError(
             f"{folder} holds a run on other data than the index has now. Choose another folder, or remove it; "
-            "a new run can go on from its weights with --start-from."
+            "a new run can start from its weights with --start-from."
         )
     state.network.load_state_dict(part_of("network", tensors))
     restore_optimizer("optimizer", state.optimizer, tensors, rest["optimizer"])

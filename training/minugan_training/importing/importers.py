@@ -34,7 +34,7 @@ def _points(path: Path) -> list[tuple[float, float]]:
 def _need_truth(kind: str, root: Path, found: Sequence[object], where: str) -> None:
     """Refuse a set without any truth: its images are not free of mitoses, its truth is elsewhere."""
     if not any(found):
-        raise DataError(f"{root} holds images of {kind}, but no truth. It was looked for {where}.")
+        raise DataError(f"{root} holds images of {kind}, but no truth. Expected {where}.")
 
 
 def _field_of(path: Path) -> tuple[int, int]:

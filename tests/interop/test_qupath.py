@@ -1,0 +1,89 @@
+"""Nuclei for QuPath, and the script that loads results: QuPath's rules are kept."""
+
+import gzip
+import json
+import re
+import shutil
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shapely.geometry import shape
+
+from tests.test_docs import ROOT
+from wsi_minugan import Result
+from wsi_minugan.interop.qupath import write_nuclei_for_qupath
+from wsi_minugan.interop.slide_pyramid import pyramid_of
+
+SCRIPT = ROOT / "docs" / "qupath" / "load_minugan_results.groovy"
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def features(finished: Path, slide: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    path = tmp_path_factory.mktemp("qupath") / "nuclei.geojson.gz"
+    written = write_nuclei_for_qupath(Result.open(finished / slide.stem), path)
+    with gzip.open(written, "rt", encoding="utf-8") as f:
+        content = json.load(f)
+    assert content["type"] == "FeatureCollection"
+    return content["features"]
+
+
+def test_every_nucleus_is_a_detection_that_qupath_takes(
+    features: list[dict], finished: Path, slide: Path
+) -> None:
+    assert len(features) == len(Result.open(finished / slide.stem).nuclei)
+    assert len({f["id"] for f in features}) == len(features)
+    for f in features:
+        uuid.UUID(f["id"])
+        assert f["properties"]["objectType"] == "detection"
+        assert f["properties"]["classification"].keys() == {"name", "color"}
+        assert all(isinstance(v, float) for v in f["properties"]["measurements"].values())
+        figure = shape(f["geometry"])
+        assert figure.is_valid
+        assert not figure.is_empty
+        corners = np.array(
+            figure.exterior.coords if figure.geom_type == "Polygon" else figure.geoms[0].exterior.coords
+        )
+        assert np.allclose(corners, np.round(corners, 2), atol=1e-6)
+        assert "null" not in json.dumps(f)
+
+
+def test_ids_stay_when_nuclei_are_written_again(
+    features: list[dict], finished: Path, slide: Path, tmp_path: Path
+) -> None:
+    again = write_nuclei_for_qupath(Result.open(finished / slide.stem), tmp_path / "again.geojson.gz")
+    with gzip.open(again, "rt", encoding="utf-8") as f:
+        assert [x["id"] for x in json.load(f)["features"]] == [x["id"] for x in features]
+
+
+def test_the_script_looks_where_the_files_lie_and_for_the_classes_that_are_written(
+    finished: Path, slide: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "OUT"
+    shutil.copytree(finished / slide.stem, out / "SLIDE")
+    path = write_nuclei_for_qupath(Result.open(out / "SLIDE"))
+    text = SCRIPT.read_text("utf-8")
+    assert path == out / "qupath" / "SLIDE.nuclei.geojson.gz"
+    assert '"qupath/${folder.getName()}.nuclei.geojson.gz"' in text
+    assert '["Mitosis", "Hot spot", "Nucleus"]' in text
+    manifest = json.loads((out / "SLIDE" / "manifest.json").read_text("utf-8"))
+    for key in re.findall(r"slide\.(\w+)", re.sub(r"def slide = .*", "", text)):
+        assert key in manifest["slide"], key
+    assert "geojson_origin_px" in manifest
+
+
+def test_the_scripts_brackets_are_closed() -> None:
+    text = re.sub(r"//.*|/\*.*?\*/|\"(?:[^\"\\]|\\.)*\"", "", SCRIPT.read_text("utf-8"), flags=re.DOTALL)
+    text = re.sub(r"//.*", "", SCRIPT.read_text("utf-8").split("*/", 1)[1])
+    for opening, closing in ("()", "[]", "{}"):
+        assert text.count(opening) == text.count(closing)
+
+
+def test_a_slide_is_a_pyramid_of_lazy_arrays(slide: Path) -> None:
+    levels = pyramid_of(slide)
+    assert levels[0].shape == (1300, 1500, 3)
+    assert levels[0][200:210, 300:320].compute().shape == (10, 20, 3)
+    assert levels[0].dtype == np.uint8

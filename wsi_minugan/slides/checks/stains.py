@@ -56,8 +56,8 @@ def balanced(picture: NDArray[np.uint8], glass: NDArray[np.float32] | None) -> N
 def ink_in(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return where pen marks are in a balanced low-resolution picture, with a margin; shapes ``(h, w, 3)`` in, ``(h, w)`` out.
 
-    Green and blue ink has more green than red, or far more blue than red, which tissue in H&E has not. Black ink darkens all colours alike,
-    red ink green and blue alike: so do pigment and blood, so these two count only where they lie on glass in part.
+    Green and blue ink has more green than red, violet ink far more blue than red: tissue in H&E has neither. Black ink darkens all colours
+    alike, red ink green and blue alike. So do pigment and blood, so these two count only where they lie on glass in part.
 
     Parameters
     ----------
@@ -67,13 +67,14 @@ def ink_in(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     red, green, blue = (picture[..., k].astype(np.int16) for k in range(3))
     density = -np.log(np.maximum(picture, 1).astype(np.float32) / 255)
     most, least = density.max(axis=2), density.min(axis=2)
-    coloured = ((green - red > 12) | ((blue - red > 70) & (green - red > -45))) & (
-        np.ptp(picture, axis=2) >= 20
-    )
+    coloured = (green - red > 12) & (np.ptp(picture, axis=2) >= 20)
+    violet = _large((blue - red > 100) & (np.abs(green - red) < 45))
+    near = cv2.dilate(violet.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
+    violet |= near & (blue - red > 20) & (np.abs(green - red) < 30)
     black = (most > 0.6) & (least > 0.75 * most)
     scarlet = (red - np.maximum(green, blue) > 80) & (np.abs(green - blue) < 45) & (green < 130)
     glassy = (picture.min(axis=2) > 200) & (np.ptp(picture, axis=2) < 16)
-    found = _large(coloured)
+    found = _large(coloured) | violet
     for kind in (black, scarlet):
         found |= _partly_on(_large(kind), glassy)
     margin = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_INK_MARGIN, _INK_MARGIN))

@@ -110,11 +110,7 @@ class SlidePlan:
             )
         if self.broken_tiles:
             one = self.broken_tiles == 1
-            verbs = (
-                "does not decode or holds no data, and was"
-                if one
-                else "do not decode or hold no data, and were"
-            )
+            verbs = "does not decode and was" if one else "do not decode and were"
             found.append(
                 f"{counted(self.broken_tiles, 'tile')} {verbs} not analysed; areas and counts are without {'it' if one else 'them'}."
             )

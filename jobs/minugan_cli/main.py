@@ -17,6 +17,9 @@ from wsi_minugan.logs import hush_libraries
 # Whether a path may be read is told by whoever reads it, with what to do; click's own words give no advice.
 _PATH = click.Path(path_type=Path, readable=False)
 
+EXPORTS = ("qupath", "csv", "parquet", "geojson.gz", "annotationstore", "ome-zarr-zip")
+"""As in wsi_minugan.outputs.exports, which takes too long to load for a help text."""
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="wsi-minugan")
@@ -142,23 +145,39 @@ def models_verify(model: str) -> None:
 
 @app.command()
 @click.argument("source", type=_PATH)
-@click.option("--mpp", type=float, help="um/px of the coordinates; needed for a GeoJSON.")
+@click.argument("corrected", type=_PATH, required=False)
+@click.option("--mpp", type=float, help="um/px of the coordinates; needed for a GeoJSON alone.")
 @click.option("--shape", type=click.Choice(["circle"]), default="circle", help="Shape of the hot spot.")
 @click.option("--area-mm2", type=float, help="Area of the hot spot; default ten fields.")
 @click.option("--hpf-diameter-mm", type=float, default=0.5, show_default=True)
 @click.option("-o", "--out", type=_PATH, help="Write count.json here; default print it.")
 def count(
     source: Path,
+    corrected: Path | None,
     mpp: float | None,
     shape: str,
     area_mm2: float | None,
     hpf_diameter_mm: float,
     out: Path | None,
 ) -> None:
-    """Count again, without the network: a slide's result folder, or a GeoJSON of mitoses."""
+    """Count again, without the network: a slide's result folder, a GeoJSON of mitoses, or a corrected GeoJSON with its folder.
+
+    Of a folder and a GeoJSON, the mitoses are the GeoJSON's; area, tissue and resolution are the folder's.
+    """
     from minugan_cli import recounting
 
-    recounting.recount(source, mpp, area_mm2, hpf_diameter_mm, out)
+    recounting.recount(source, corrected, mpp, area_mm2, hpf_diameter_mm, out)
+
+
+@app.command()
+@click.argument("out", type=_PATH)
+@click.option("--to", "kind", type=click.Choice(EXPORTS), required=True, help="What to write.")
+@click.option("-o", "--folder", type=_PATH, help="Where to write it; default OUT/export.")
+def export(out: Path, kind: str, folder: Path | None) -> None:
+    """Write mitoses and nuclei, or masks, for other programs: of a whole run, or of one slide's folder."""
+    from minugan_cli import exporting
+
+    exporting.export(out, kind, folder)
 
 
 @app.command()

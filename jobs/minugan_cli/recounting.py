@@ -18,15 +18,22 @@ if TYPE_CHECKING:
 
 
 def recount(
-    source: Path, mpp: float | None, area_mm2: float | None, hpf_diameter_mm: float, out: Path | None
+    source: Path,
+    corrected: Path | None,
+    mpp: float | None,
+    area_mm2: float | None,
+    hpf_diameter_mm: float,
+    out: Path | None,
 ) -> None:
-    """Count the mitoses of a result folder or a GeoJSON, and write or print count.json."""
+    """Count the mitoses of a result folder, of a GeoJSON, or of a corrected one with its folder; write or print count.json."""
     from wsi_minugan.counting.count import count_mitoses
     from wsi_minugan.outputs.atomic import write_text
     from wsi_minugan.outputs.geojson import read_marks
 
     hotspot_mm2 = _hotspot_mm2(area_mm2, hpf_diameter_mm)
+    source, corrected = _folder_first(source, corrected)
     path, origin_px, known_mpp, analysed_mm2, tissue = _open(source)
+    path = corrected or path
     marks = read_marks(path, origin_px)
     _tell(marks)
     count = count_mitoses(
@@ -48,6 +55,15 @@ def recount(
     click.echo(
         f"{counted(count.mitoses, 'mitosis', 'mitoses')}; {spot.mitoses} in the hot spot of {spot.area_mm2:.2f} mm2. Written: {out}"
     )
+
+
+def _folder_first(source: Path, corrected: Path | None) -> tuple[Path, Path | None]:
+    """Return a folder and the GeoJSON that takes the place of its own, in whichever order they were named."""
+    if corrected is None:
+        return source, None
+    if source.is_dir() == corrected.is_dir():
+        raise InputError(f"Name one slide's folder and one GeoJSON; {source} and {corrected} are not these.")
+    return (source, corrected) if source.is_dir() else (corrected, source)
 
 
 def _open(
@@ -95,11 +111,14 @@ def _checked(mpp: float | None, source: Path) -> float:
 
 
 def _tell(marks: Marks) -> None:
-    """Say what was not counted, and what was only because nothing speaks against it."""
+    """Say which classes were counted and which were not, and what was counted only because nothing speaks against it."""
+    counted_too = [f"{n} {label}" for label, n in sorted(marks.by_class.items()) if label]
+    if counted_too:
+        click.echo(f"Counted, by class: {', '.join(counted_too)}.", err=True)
     others = [f"{n} {label}" for label, n in sorted(marks.left_out.items())]
     if others:
         click.echo(f"Not counted, by class: {', '.join(others)}.", err=True)
-    if 0 < marks.unclassed < len(marks.points_px):
+    if marks.unclassed:
         click.echo(
             f"Counted without a class: {counted(marks.unclassed, 'object')}. Give other objects a class in QuPath.",
             err=True,

@@ -36,7 +36,6 @@ from wsi_minugan.errors import InputError, MinuganError, OutputError
 from wsi_minugan.minugan.bundle import BUNDLED, Bundle, find_bundle, load_bundle
 from wsi_minugan.minugan.devices import choose_device
 from wsi_minugan.outputs.atomic import write_text
-from wsi_minugan.outputs.manifest import read_manifest
 from wsi_minugan.outputs.models import RunFile, SlideState
 from wsi_minugan.outputs.report import write_report
 from wsi_minugan.outputs.tables import write_slides
@@ -302,16 +301,7 @@ def _write_run(
     report = out / "report.html"
     # Of thousands of finished slides it takes a minute, which no worker is to wait for at the start.
     if ended or not report.exists():
-        warnings = {s.slide_id: _warnings(out / s.slide_id) for s in states if s.status == "done"}
-        write_report(report, run, states, warnings)
-
-
-def _warnings(folder: Path) -> list[str]:
-    """Return a finished slide's warnings; that its results are gone since is one too, and no reason to stop."""
-    try:
-        return read_manifest(folder).warnings
-    except OutputError as e:
-        return [str(e)]
+        write_report(report, run, states)
 
 
 def _check_device(settings: RunSettings) -> None:

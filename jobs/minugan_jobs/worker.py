@@ -196,7 +196,7 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
             return Outcome(time.perf_counter() - start, patches, area)
         row = None
         if stage == "merge":
-            merge_blocks(plan, cuts_of(work.bundle, job.settings), job.folder, nuclei)
+            merge_blocks(plan, cuts_of(work.bundle, job.settings), job.folder)
         elif stage == "write":
             for k in blocks:
                 write_block(plan, k, job.folder, nuclei)

@@ -73,5 +73,20 @@ def test_a_hot_spot_mostly_off_the_tissue_is_warned_of(share: float | None, warn
     assert not warned or "49 %" in found.warnings[0]
 
 
-def test_without_a_hot_spot_there_is_nothing_to_warn_of() -> None:
-    assert count_mitoses(np.zeros((0, 2)), 0.25, 2.0, 0.5, 1.0, lambda x, y, r: 0.0).warnings == ()
+@pytest.mark.parametrize("share", [0.49, 0.1])
+def test_no_score_is_given_where_the_hot_spot_is_mostly_glass(share: float) -> None:
+    found = count_mitoses(np.array([[100.0, 100.0]]), 0.25, 2.0, 0.5, 1.0, lambda x, y, r: share)
+    assert (found.scores.nottingham, found.scores.tupac16) == (None, None)
+    assert found.scores.nottingham_count > 0
+    assert "no scores are given" in found.warnings[0]
+
+
+@pytest.mark.parametrize(("area_mm2", "score"), [(0.5, None), (1.5, 1), (2.0, 1), (None, 1)])
+def test_without_mitoses_a_slide_with_less_tissue_than_the_hot_spot_is_warned_of(
+    area_mm2: float | None, score: int | None
+) -> None:
+    found = count_mitoses(np.zeros((0, 2)), 0.25, 2.0, 0.5, area_mm2, lambda x, y, r: 0.0)
+    assert (found.scores.nottingham, found.scores.tupac16) == (score, score)
+    small = area_mm2 is not None and area_mm2 < 2.0
+    assert bool(found.warnings) is small
+    assert not small or f"At most {50 * area_mm2:.0f} %" in found.warnings[0]

@@ -44,7 +44,7 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def states(out: Path) -> dict[str, str]:
     import csv
 
-    with (out / "slides.csv").open(newline="") as f:
+    with (out / "slides.csv").open(newline="", encoding="utf-8-sig") as f:
         return {r["slide_id"]: r["status"] for r in csv.DictReader(f)}
 
 

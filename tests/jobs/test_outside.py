@@ -87,7 +87,7 @@ def wait_for(out: Path, event: str) -> None:
 
 
 def states_of(out: Path) -> set[str]:
-    with (out / "slides.csv").open() as f:
+    with (out / "slides.csv").open(encoding="utf-8-sig") as f:
         return {row["status"] for row in csv.DictReader(f)}
 
 

@@ -1,7 +1,10 @@
 """Reading mitoses back, as QuPath's versions and other programs write them."""
 
 import gzip
+import io
 import json
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,15 @@ import pytest
 import shapely
 
 from wsi_minugan.errors import InputError
-from wsi_minugan.outputs.geojson import FeatureCollection, Marks, Mitoses, read_marks, write_geojson
+from wsi_minugan.outputs.geojson import (
+    FeatureCollection,
+    Marks,
+    Mitoses,
+    as_written,
+    centroids_of,
+    read_marks,
+    write_geojson,
+)
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 4], [0, 4], [0, 0]]]}
 POINT = {"type": "Point", "coordinates": [10, 20]}
@@ -56,6 +67,10 @@ def test_mitoses_and_what_has_no_class_count(tmp_path: Path, classification: Any
         "Non-mitosis",
         "Mitosis-like",
         "Mitotic figure look-alike",
+        "Mitotic figure imposter",
+        "Mitosis: Negative",
+        "Mitosis?",
+        {"names": ["Mitosis", "Negative"], "color": [1, 2, 3]},
         "Ignore*",
         {"names": ["Tumor"], "color": [1, 2, 3]},
     ],
@@ -76,6 +91,47 @@ def test_points_multipoints_and_polygons_count_by_their_centres(tmp_path: Path) 
     marks = read(tmp_path, feature("Mitosis", several), feature("Mitosis", SQUARE), feature(None))
     assert marks.points_px.tolist() == [[1, 2], [3, 4], [2, 2], [10, 20]]
     assert marks.unclassed == 1
+
+
+def test_classes_that_were_counted_are_listed(tmp_path: Path) -> None:
+    several = {"type": "MultiPoint", "coordinates": [[1, 2], [3, 4]]}
+    marks = read(tmp_path, feature("Mitosis", several), feature("Mitotic figure"), feature(None))
+    assert marks.by_class == {"Mitosis": 2, "Mitotic figure": 1, "": 1}
+
+
+def test_a_bare_array_as_qupath_exports_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "m.geojson").write_text(json.dumps([feature("Mitosis"), feature("Tumor")]))
+    marks = read_marks(tmp_path / "m.geojson", (5, 6))
+    assert marks.points_px.tolist() == [[15, 26]]
+    assert marks.left_out == {"Tumor": 1}
+
+
+def zipped(path: Path, *names: str) -> Path:
+    content = json.dumps([feature("Mitosis")])
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("names", [["slide.geojson"], ["a/slide.json", "__MACOSX/a/._slide.json", "read me"]])
+def test_a_zip_as_qupath_exports_it_is_read_whatever_its_name(tmp_path: Path, names: list[str]) -> None:
+    assert len(read_marks(zipped(tmp_path / "m.zip", *names)).points_px) == 1
+    assert len(read_marks(zipped(tmp_path / "m.geojson", *names)).points_px) == 1
+
+
+@pytest.mark.parametrize("names", [[], ["a.json", "b.geojson"]])
+def test_a_zip_of_none_or_several_is_told(tmp_path: Path, names: list[str]) -> None:
+    with pytest.raises(InputError, match=r"zip that holds \d GeoJSON|cannot be read"):
+        read_marks(zipped(tmp_path / "m.zip", *names))
+
+
+def test_a_damaged_zip_is_told(tmp_path: Path) -> None:
+    whole = io.BytesIO(zipped(tmp_path / "m.zip", "a.json").read_bytes()).getvalue()
+    for broken in (whole[:40], whole[:30] + bytes(20) + whole[50:]):
+        (tmp_path / "m.zip").write_bytes(broken)
+        with pytest.raises(InputError, match="cannot be read"):
+            read_marks(tmp_path / "m.zip")
 
 
 @pytest.mark.parametrize("name", ["m.json", "m.geojson.gz", "m.GeoJSON.GZ"])
@@ -101,7 +157,8 @@ def test_a_feature_without_a_place_is_named(tmp_path: Path, geometry: Any) -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "5", "[" * 100_000, '{"type": "FeatureCollection"}', '{"a": ' + "9" * 5000 + "}"]
+    "text",
+    ["", "5", '"a"', "[5]", "[" * 100_000, '{"type": "FeatureCollection"}', '{"a": ' + "9" * 5000 + "}"],
 )
 def test_what_is_no_geojson_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "marks.json").write_text(text)
@@ -126,6 +183,13 @@ def test_with_an_offset_coordinates_count_from_the_slides_bounds_and_the_file_sa
     assert spot == (0, 0, 100, 100)
     assert mitosis == (10, 20, 14, 24)
     FeatureCollection.model_validate(content)
+
+
+def test_the_hot_spot_is_locked_and_classes_are_told_apart_as_tiatoolbox_does(tmp_path: Path) -> None:
+    spot, mitosis = json.loads(write(tmp_path / "m.geojson", None).read_text())["features"]
+    assert spot["properties"]["isLocked"] is True
+    assert "isLocked" not in mitosis["properties"]
+    assert (spot["properties"]["type"], mitosis["properties"]["type"]) == ("Hot spot", "Mitosis")
 
 
 def test_without_an_offset_the_file_says_nothing_of_it(tmp_path: Path) -> None:
@@ -161,3 +225,20 @@ def test_an_objects_id_is_that_of_the_slide_and_the_place_whatever_else_is_found
         ids[name] = [f["id"] for f in json.loads(path.read_text())["features"]]
     assert ids["second"] == ids["both"][1:]
     assert len(set(ids["both"])) == 2
+
+
+def test_a_files_places_are_those_that_were_counted_to_the_last_bit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    angles = np.sort(rng.uniform(0, 2 * np.pi, (20, 9)), axis=1)
+    corners = 1000 * rng.random((20, 1, 2)) + 20 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    shapes = as_written(shapely.polygons(corners))
+    first = np.arange(40).reshape(20, 2)
+    path = tmp_path / "m.geojson"
+    write_geojson(path, Mitoses(shapes, {"Area um2": np.ones(20)}, first, "d", None), SPOT)
+    assert np.array_equal(read_marks(path).points_px, centroids_of(shapes))
+    assert len(np.unique(np.round(read_marks(path).points_px % 0.01, 6))) > 10
+    write_geojson(path, Mitoses(shapes, {"Area um2": np.ones(20)}, first, "d", (1000, 2000)), SPOT)
+    assert read_marks(path).points_px == pytest.approx(centroids_of(shapes), abs=1e-6)
+    assert all(
+        len(number.rpartition(".")[2]) <= 2 for number in re.findall(r"\d+\.\d+(?=[,\]])", path.read_text())
+    )

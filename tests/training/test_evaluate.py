@@ -12,16 +12,18 @@ from click.testing import CliRunner
 from minugan_training.cli.main import app
 from minugan_training.data.index import Entry, points_text
 from minugan_training.data.labels import load_sample, mitosis_truth
-from minugan_training.evaluation.detect import crops_of, full_fields, patches_among
-from minugan_training.evaluation.evaluate import Figure, evaluate_model
-from minugan_training.evaluation.thresholds import NUCLEUS_CUTS, choose, choose_nuclei
+from minugan_training.evaluation.detect import Candidates, crops_of, full_fields, patches_among
+from minugan_training.evaluation.evaluate import Figure, _Judge, evaluate_model
+from minugan_training.evaluation.thresholds import NUCLEUS_CUTS, _count, _Field, choose, choose_nuclei
 from minugan_training.importing.importers import import_data
 
 from tests.training.test_data import pool, write
+from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import DataError
 from wsi_minugan.geometry import Box
-from wsi_minugan.minugan.bundle import find_bundle, load_bundle
+from wsi_minugan.minugan.bundle import Bundle, find_bundle, load_bundle
 from wsi_minugan.minugan.predictor import Predictor
+from wsi_minugan.pipeline.stages import cuts_of
 from wsi_minugan.slides.synthetic import Drawing
 
 SIDE_PX = 640
@@ -187,3 +189,29 @@ def test_the_nucleus_cut_is_chosen_by_dice_on_training_images(tmp_path: Path) ->
     assert sorted(cut for cut, _ in found) == sorted(NUCLEUS_CUTS)
     assert [v for _, v in found] == sorted((v for _, v in found), reverse=True)
     assert found[0][1] > 0.3
+
+
+def bundle_with(**changes: float) -> Bundle:
+    bundle = load_bundle(find_bundle("default"))
+    cuts = bundle.card.thresholds.model_copy(update=changes)
+    return replace(bundle, card=bundle.card.model_copy(update={"thresholds": cuts}))
+
+
+@pytest.mark.parametrize("peak", [0.5, 0.9, 0.95, 0.97])
+def test_a_figure_and_a_choice_keep_the_objects_that_a_run_keeps(tmp_path: Path, peak: float) -> None:
+    bundle = bundle_with(mitosis_peak=peak, mitosis_min_area_um2=1.0)
+    found = Candidates(np.zeros((256, 2)), np.full(256, 99), np.arange(256))
+    by_figure = _Judge(bundle, None, tmp_path, 7.5, None)._kept(found, 0.25)
+    cut = cuts_of(bundle, RunSettings()).of("mitoses", 0.25)
+    assert by_figure.peak.tolist() == np.arange(256)[cut.keeps(found.area_px, found.peak)].tolist()
+    field = _Field(None, np.zeros((0, 2)), np.zeros((9, 9), bool), 0.25, 1.0)
+    assert _count(field, found, peak, 1.0, 7.5).fp == len(by_figure.peak)
+
+
+def test_nuclei_that_a_run_would_drop_are_in_no_figure(tmp_path: Path) -> None:
+    scores = np.zeros((3, 40, 40), np.uint8)
+    scores[0, 2:22, 2:22], scores[0, 30:34, 30:34] = 255, 255
+    judge = _Judge(bundle_with(nucleus_min_area_um2=2.0), None, tmp_path, 7.5, None)
+    classes = judge._classes(scores, 0.25)
+    assert classes[10, 10] == 1
+    assert not classes[30:34, 30:34].any()

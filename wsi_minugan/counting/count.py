@@ -16,8 +16,8 @@ from wsi_minugan.geometry import UM2_PER_MM2
 
 TUPAC16_AREA_MM2 = 2.0
 LEAST_TISSUE_FRACTION = 0.5
-"""Below it the hot spot's count stands for less than half the area that the scores' tables are made for: ten fields full of such tissue
-would hold more than twice as many, which is what parts one score from the next (7 and 14 at 0.5 mm)."""
+"""Below it the hot spot's count stands for less than half the area that the scores' tables are made for, and no score is given: ten fields
+full of such tissue would hold more than twice as many, which is what parts one score from the next (7 and 14 at 0.5 mm)."""
 
 
 class _Frozen(BaseModel):
@@ -42,11 +42,15 @@ class HotspotCount(_Frozen):
 class Scores(_Frozen):
     """Mitotic scores of the hot spot."""
 
-    nottingham: int | None = Field(ge=1, le=3, description="None where no table covers the field diameter.")
+    nottingham: int | None = Field(
+        ge=1,
+        le=3,
+        description="None where no table covers the field diameter, and where the hot spot is mostly glass.",
+    )
     nottingham_field_diameter_mm: float
     nottingham_cuts: tuple[int, int] | None = Field(description="Largest counts of score 1 and of score 2.")
     nottingham_count: float = Field(description="Hot spot's count, brought to ten fields of that diameter.")
-    tupac16: int = Field(ge=1, le=3)
+    tupac16: int | None = Field(ge=1, le=3, description="None where the hot spot is mostly glass.")
     tupac16_count: float = Field(description="Hot spot's count, brought to 2 mm2.")
 
 
@@ -93,15 +97,16 @@ def count_mitoses(
     spot = find_hotspot(points_px, radius_px, tissue)
     n = len(points_px)
     counted = _hotspot(spot, hotspot_mm2, radius_px)
+    share = _analysed_share(counted, area_mm2)
     return Count(
         mpp=mpp,
         mitoses=n,
         area_mm2=area_mm2,
         mitoses_per_mm2=n / area_mm2 if area_mm2 else None,
         hotspot=counted,
-        scores=_scores(spot.mitoses if spot else 0, hotspot_mm2, hpf_diameter_mm),
+        scores=_scores(spot.mitoses if spot else 0, hotspot_mm2, hpf_diameter_mm, _is_mostly_glass(share)),
         method=_method(hotspot_mm2, hpf_diameter_mm),
-        warnings=_warnings(counted),
+        warnings=_warnings(counted, share),
     )
 
 
@@ -122,17 +127,31 @@ def _hotspot(spot: Hotspot | None, area_mm2: float, radius_px: float) -> Hotspot
     )
 
 
-def _warnings(spot: HotspotCount) -> tuple[str, ...]:
-    share = spot.tissue_fraction
-    if share is None or share >= LEAST_TISSUE_FRACTION:
+def _analysed_share(spot: HotspotCount, area_mm2: float | None) -> float | None:
+    """Return which share of the hot spot was analysed; where no mitosis gives it a place, the most that any place can have."""
+    if spot.tissue_fraction is not None or spot.mitoses or area_mm2 is None:
+        return spot.tissue_fraction
+    return min(1.0, area_mm2 / spot.area_mm2)
+
+
+def _is_mostly_glass(share: float | None) -> bool:
+    return share is not None and share < LEAST_TISSUE_FRACTION
+
+
+def _warnings(spot: HotspotCount, share: float | None) -> tuple[str, ...]:
+    if share is None or (share >= LEAST_TISSUE_FRACTION and (spot.mitoses or share >= 1.0)):
         return ()
+    least = "Only" if spot.mitoses else "At most"
+    scores = (
+        "no scores are given" if _is_mostly_glass(share) else "its scores are lower than those of a full one"
+    )
     return (
-        f"Only {100 * share:.0f} % of the hot spot's {spot.area_mm2:.2f} mm2 was analysed tissue, so its count and scores are lower than "
-        "those of a full one: look at the slide, or count again in a smaller hot spot (wsi-minugan count with --area-mm2).",
+        f"{least} {100 * share:.0f} % of the hot spot's {spot.area_mm2:.2f} mm2 was analysed tissue, so its count is lower than that of a "
+        f"full one, and {scores}: look at the slide, or count again in a smaller hot spot (wsi-minugan count with --area-mm2).",
     )
 
 
-def _scores(mitoses: int, area_mm2: float, diameter_mm: float) -> Scores:
+def _scores(mitoses: int, area_mm2: float, diameter_mm: float, mostly_glass: bool) -> Scores:
     ten_fields_mm2 = 10 * math.pi * (diameter_mm / 2) ** 2
     in_fields = round(mitoses * ten_fields_mm2 / area_mm2, 3)
     in_two_mm2 = round(mitoses * TUPAC16_AREA_MM2 / area_mm2, 3)
@@ -142,11 +161,11 @@ def _scores(mitoses: int, area_mm2: float, diameter_mm: float) -> Scores:
     except SettingsError:
         cuts, nottingham = None, None
     return Scores(
-        nottingham=nottingham,
+        nottingham=None if mostly_glass else nottingham,
         nottingham_field_diameter_mm=diameter_mm,
         nottingham_cuts=cuts,
         nottingham_count=in_fields,
-        tupac16=tupac16_score(round(in_two_mm2)),
+        tupac16=None if mostly_glass else tupac16_score(round(in_two_mm2)),
         tupac16_count=in_two_mm2,
     )
 
@@ -157,5 +176,6 @@ def _method(area_mm2: float, diameter_mm: float) -> str:
         "no placement of the circle holds more (critical positions, not a raster). It is centred on the smallest circle around "
         "its mitoses; of equal counts the one with more analysed tissue is taken, then the smallest (y, x). "
         f"The Nottingham score is that of the hot spot's count brought to ten fields of {diameter_mm:g} mm diameter and rounded; "
-        "TUPAC16's that of the count brought to 2 mm2. Areas of high-power fields differ between microscopes: compare mitoses per mm2."
+        "TUPAC16's that of the count brought to 2 mm2; neither is given where less than half of the hot spot was analysed. "
+        "Areas of high-power fields differ between microscopes: compare mitoses per mm2."
     )

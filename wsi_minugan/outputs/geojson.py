@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import uuid
+import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import shapely
@@ -25,7 +27,7 @@ from wsi_minugan.errors import InputError
 from wsi_minugan.outputs.atomic import atomic_path
 
 MITOSIS, HOTSPOT = "Mitosis", "Hot spot"
-_COLOURS = {MITOSIS: (0, 200, 60), HOTSPOT: (255, 170, 0)}
+COLOURS = {MITOSIS: (0, 200, 60), HOTSPOT: (255, 170, 0)}
 _NAMESPACE = uuid.UUID("6f2c1f0e-6a0e-5a57-9d4c-2f6f3f1f9a10")
 _GRID_PX = 0.01
 MAX_READ_BYTES = 2 * 2**30
@@ -48,6 +50,8 @@ class Properties(_Strict):
 
     objectType: Literal["annotation", "detection"]  # noqa: N815 - QuPath's name
     name: str | None = None
+    isLocked: bool | None = Field(None, description="True of the hot spot.")  # noqa: N815
+    type: str | None = Field(None, description="The class again, by which TIAToolbox colours.")
     classification: Classification
     measurements: dict[str, float] = Field(default_factory=dict)
     metadata: dict[str, str] = Field(
@@ -89,7 +93,7 @@ class Mitoses:
     Attributes
     ----------
     shapes : ndarray of shapely geometries, shape (n,)
-        Valid polygons in level-0 px.
+        Polygons in level-0 px, `as_written`.
     measurements : mapping of str to ndarray, each of shape (n,)
         Numbers per mitosis.
     first_px : ndarray of int, shape (n, 2)
@@ -134,6 +138,7 @@ def write_geojson(path: Path, mitoses: Mitoses, hotspot: shapely.Geometry | None
 
 def _features(mitoses: Mitoses, hotspot: shapely.Geometry | None, name: str) -> Iterator[str]:
     if hotspot is not None:
+        (hotspot,) = as_written([hotspot])
         yield _feature(hotspot, mitoses.slide_digest, "hotspot", HOTSPOT, "annotation", {}, name)
     for k, polygon in enumerate(mitoses.shapes):
         numbers = {m: round(float(v[k]), 4) for m, v in mitoses.measurements.items()}
@@ -148,7 +153,10 @@ def _from_origin(
     if mitoses.origin_px is None:
         return mitoses, hotspot
     origin = np.array(mitoses.origin_px)
-    *shapes, spot = shapely.transform(np.array([*mitoses.shapes, hotspot], object), lambda xy: xy - origin)
+    # Coordinates lie on a grid of 0.01 px; the difference of two floats does so but for its last digits.
+    *shapes, spot = shapely.transform(
+        np.array([*mitoses.shapes, hotspot], object), lambda xy: np.round(xy - origin, 2)
+    )
     return replace(mitoses, shapes=np.array(shapes, object)), spot
 
 
@@ -161,15 +169,15 @@ def _feature(
     measurements: dict[str, float],
     name: str = "",
 ) -> str:
-    properties: dict[str, Any] = {
-        "objectType": kind,
-        "classification": {"name": label, "color": list(_COLOURS[label])},
-    }
+    colours = {"name": label, "color": list(COLOURS[label])}
+    properties: dict[str, Any] = {"objectType": kind, "type": label, "classification": colours}
+    if kind == "annotation":
+        properties["isLocked"] = True
     if name:
         properties["name"] = name
     if measurements:
         properties["measurements"] = measurements
-    return feature_text(object_id(digest, key), polygon, properties)
+    return _line(object_id(digest, key), polygon, properties)
 
 
 def object_id(digest: str, key: str) -> str:
@@ -189,7 +197,11 @@ def feature_text(own_id: str, polygon: shapely.Geometry, properties: Mapping[str
     properties : mapping
         QuPath's properties.
     """
-    geometry = json.loads(shapely.to_geojson(shapely.orient_polygons(single(polygon))))
+    return _line(own_id, as_written([polygon])[0], properties)
+
+
+def _line(own_id: str, polygon: shapely.Geometry, properties: Mapping[str, Any]) -> str:
+    geometry = json.loads(shapely.to_geojson(polygon))
     feature = {
         "type": "Feature",
         "id": own_id,
@@ -199,7 +211,23 @@ def feature_text(own_id: str, polygon: shapely.Geometry, properties: Mapping[str
     return json.dumps(feature, separators=(",", ":"), allow_nan=False)
 
 
-def single(polygon: shapely.Geometry) -> shapely.Geometry:
+def as_written(polygons: Iterable[shapely.Geometry]) -> NDArray[np.object_]:
+    """Return polygons as a file holds them; an object's area and centroid are those of its polygon as written.
+
+    So QuPath's area, ours and that of a count of the file are one number, and a recount finds the same places to the last bit.
+    """
+    snapped = [shapely.orient_polygons(_single(p)) for p in polygons]
+    # Without their grid: GEOS would round what is computed of them, such as centroids, to it.
+    return np.asarray(shapely.set_precision(np.array(snapped, object), 0.0), object)
+
+
+def centroids_of(shapes: NDArray[np.object_]) -> NDArray[np.float64]:
+    """Return the centroids of polygons as `read_marks` finds them; shape ``(n, 2)``."""
+    xy: NDArray[np.float64] = shapely.get_coordinates(shapely.centroid(shapes)).reshape(-1, 2)
+    return xy
+
+
+def _single(polygon: shapely.Geometry) -> shapely.Geometry:
     """Return a valid polygon on QuPath's grid; a multipolygon of one part becomes a polygon."""
     snapped = shapely.set_precision(polygon, _GRID_PX)
     parts = [p for p in shapely.get_parts(snapped) if p.geom_type == "Polygon" and p.area > 0]
@@ -223,11 +251,14 @@ class Marks:
         How many features of other classes there are, by class.
     unclassed : int
         How many features without a class were counted.
+    by_class : mapping of str to int
+        How many mitoses were counted, by class; those without one under "".
     """
 
     points_px: NDArray[np.float64]
     left_out: Mapping[str, int]
     unclassed: int
+    by_class: Mapping[str, int]
 
 
 def read_marks(path: Path, origin_px: tuple[int, int] = (0, 0)) -> Marks:
@@ -236,9 +267,9 @@ def read_marks(path: Path, origin_px: tuple[int, int] = (0, 0)) -> Marks:
     Parameters
     ----------
     path : Path
-        ``.geojson`` or ``.json``, also with ``.gz``. Points, multipoints (each point counts) and polygons; where features
-        have classes, those whose name starts with "mitosis", "mitoses" or "mitotic figure" count (without regard to case, and but
-        for look-alikes), and those without a class.
+        A FeatureCollection, a feature, or an array of features; as it is, with gzip, or alone in a zip. Points, multipoints (each
+        point counts) and polygons; where features have classes, those whose name starts with "mitosis", "mitoses" or "mitotic
+        figure" count (without regard to case, and but for look-alikes, negatives and doubtful ones), and those without a class.
     origin_px : tuple of int
         What the coordinates count from where the file does not say it: QuPath leaves that out when it exports.
 
@@ -250,6 +281,7 @@ def read_marks(path: Path, origin_px: tuple[int, int] = (0, 0)) -> Marks:
     features, origin = features_of(path, origin_px)
     points: list[tuple[float, float]] = []
     left_out: Counter[str] = Counter()
+    by_class: Counter[str] = Counter()
     unclassed = 0
     for k, feature in enumerate(features):
         label = label_of(feature)
@@ -257,31 +289,35 @@ def read_marks(path: Path, origin_px: tuple[int, int] = (0, 0)) -> Marks:
             left_out[label] += 1
             continue
         unclassed += not label
-        points += _centres(path, k, feature.get("geometry") if isinstance(feature, dict) else None)
-    return Marks(np.array(points, np.float64).reshape(-1, 2) + origin, left_out, unclassed)
+        centres = _centres(path, k, feature.get("geometry") if isinstance(feature, dict) else None)
+        by_class[label] += len(centres)
+        points += centres
+    return Marks(np.array(points, np.float64).reshape(-1, 2) + origin, left_out, unclassed, by_class)
 
 
 def features_of(path: Path, origin_px: tuple[int, int] = (0, 0)) -> tuple[list[Any], NDArray[np.float64]]:
-    """Return the features of a GeoJSON as they are, and x, y of the level-0 pixel that its coordinates count from.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or is not such a GeoJSON.
-    """
+    """Return the features of a file as they stand there, and the level-0 pixel that their coordinates count from; see `read_marks`."""
     content = _load(path)
+    return _listed(path, content), _origin_of(path, content, origin_px)
+
+
+def _listed(path: Path, content: Any) -> list[Any]:
+    """Return the features of a file; QuPath also exports them as a bare array."""
+    if isinstance(content, list):
+        return content
     features = content.get("features") if content.get("type") == "FeatureCollection" else [content]
     if not isinstance(features, list):
         raise InputError(
             f"{path} is not a GeoJSON FeatureCollection. Export the objects from QuPath as GeoJSON."
         )
-    return features, _origin_of(path, content, origin_px)
+    return features
 
 
-def _origin_of(path: Path, content: dict[str, Any], otherwise: tuple[int, int]) -> NDArray[np.float64]:
+def _origin_of(path: Path, content: Any, otherwise: tuple[int, int]) -> NDArray[np.float64]:
     """Return x, y of the pixel that a file's coordinates count from."""
+    said = content.get("origin_px", otherwise) if isinstance(content, dict) else otherwise
     try:
-        origin = np.array(content.get("origin_px", otherwise), np.float64)
+        origin = np.array(said, np.float64)
     except (TypeError, ValueError, OverflowError):
         origin = np.full(2, np.nan)
     if origin.shape != (2,) or not (np.abs(origin) < MAX_COORDINATE_PX).all():
@@ -291,24 +327,46 @@ def _origin_of(path: Path, content: dict[str, Any], otherwise: tuple[int, int]) 
     return origin
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> Any:
+    """Return the object or array that a file holds, packed or not: what it is, its first bytes say better than its name."""
     try:
-        if path.suffix.lower() == ".gz":
-            with gzip.open(path) as f:
-                data = f.read(MAX_READ_BYTES + 1)
-        else:
-            with path.open("rb") as f:
-                data = f.read(MAX_READ_BYTES + 1)
+        with path.open("rb") as f:
+            packed = f.read(4)
+            f.seek(0)
+            data = _unpacked(path, f, packed).read(MAX_READ_BYTES + 1)
         if len(data) > MAX_READ_BYTES:
             raise InputError(f"{path} is larger than 2 GB; that is no list of mitoses.")
         content = json.loads(data)
     except FileNotFoundError as e:
         raise InputError(f"There is no file {path}. Check the name.") from e
-    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as e:
+    except (
+        *(OSError, EOFError, zlib.error, ValueError, RecursionError),
+        *(zipfile.BadZipFile, NotImplementedError, RuntimeError),
+    ) as e:
         raise InputError(f"{path} cannot be read as GeoJSON: {e}. Export it again.") from e
-    if not isinstance(content, dict):
+    if not isinstance(content, dict | list):
         raise InputError(f"{path} is not a GeoJSON object. Export it again.")
     return content
+
+
+def _unpacked(path: Path, file: IO[bytes], first: bytes) -> IO[bytes] | gzip.GzipFile:
+    """Return what a file holds: with gzip, or alone in a zip, as QuPath exports it; else the file itself."""
+    if first.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=file)
+    if first != b"PK\x03\x04":
+        return file
+    archive = zipfile.ZipFile(file)
+    names = [n for n in archive.namelist() if n.lower().endswith((".geojson", ".json")) and not _hidden(n)]
+    if len(names) != 1:
+        raise InputError(
+            f"{path} is a zip that holds {len(names)} GeoJSON files. Unpack it, and name the one to count."
+        )
+    return archive.open(names[0])
+
+
+def _hidden(name: str) -> bool:
+    """Return whether a file of a zip is what macOS adds to it."""
+    return name.startswith("__MACOSX/") or name.rpartition("/")[2].startswith(".")
 
 
 def label_of(feature: Any) -> str:
@@ -325,10 +383,16 @@ def label_of(feature: Any) -> str:
     return str(classification or "")
 
 
+_SAYS_NO = re.compile(
+    r"like|negativ|impost[eo]r|mimic|\bnon?\b|\bnot\b|false|reject|exclude|ignore|doubt|uncertain|unsure|maybe|possible|\?"
+)
+"""Words of a class that begins with a mitosis and does not mean one, or not for sure."""
+
+
 def is_mitosis(label: str) -> bool:
-    """Return whether the name of a class means a mitosis, and no look-alike."""
-    lowered = label.casefold()
-    return lowered.startswith(("mitosis", "mitoses", "mitotic figure")) and "like" not in lowered
+    """Return whether a class of QuPath's means mitoses: look-alikes, negatives and doubtful ones do not count."""
+    lowered = label.casefold().strip()
+    return lowered.startswith(("mitosis", "mitoses", "mitotic figure")) and not _SAYS_NO.search(lowered)
 
 
 def _centres(path: Path, index: int, geometry: Any) -> list[tuple[float, float]]:

@@ -46,6 +46,10 @@ class Manifest(_Frozen):
         (0, 0), description="x, y of the level-0 pixel that mitoses.geojson counts from (--bounds-offset)."
     )
     warnings: list[str]
+    pixel_figures: dict[str, float] = Field(
+        default_factory=dict,
+        description="Stain, focus and compression of the tissue (minugan/sentinel.py); empty where not measured.",
+    )
     files: dict[str, str] = Field(description="Path below the slide's folder: SHA-256.")
 
 
@@ -83,6 +87,10 @@ class SlideState(_Frozen):
     seconds: float | None = None
     hotspot_tissue_fraction: float | None = None
     tupac16_score: int | None = None
+    hotspot_mitoses_per_mm2: float | None = None
+    warnings: tuple[str, ...] = Field(
+        (), description="Sentences of the slide's manifest; joined in slides.csv."
+    )
 
 
 class StatusFile(_Frozen):

@@ -22,7 +22,7 @@ _FIELDS = [
 ]
 
 
-def write_nuclei(path: Path, batches: Iterable[dict[str, Any]]) -> int:
+def write_nuclei(path: Path, batches: Iterable[dict[str, Any]], slide_id: str, mpp: float) -> int:
     """Write nuclei and return their number.
 
     Parameters
@@ -31,14 +31,18 @@ def write_nuclei(path: Path, batches: Iterable[dict[str, Any]]) -> int:
         File to write.
     batches : iterable of dict
         Columns nucleus (number in labels/nuclei), centroid_x_px, centroid_y_px (level-0), area_um2, geometry (WKB, level-0 px).
-        However the batches are cut, the file is the same.
+        However the batches are cut, the file is the same. All geometries must be polygons.
+    slide_id : str
+        The slide's name, for the file's metadata.
+    mpp : float
+        um per level-0 pixel, for the file's metadata.
     """
     geo = {
         "version": "1.1.0",
         "primary_column": "geometry",
-        "columns": {"geometry": {"encoding": "WKB", "geometry_types": [], "crs": None}},
+        "columns": {"geometry": {"encoding": "WKB", "geometry_types": ["Polygon"], "crs": None}},
     }
-    schema = pa.schema(_FIELDS, metadata={"geo": json.dumps(geo)})
+    schema = pa.schema(_FIELDS, metadata={"geo": json.dumps(geo), "slide_id": slide_id, "mpp": repr(mpp)})
     count = 0
     waiting: list[pa.RecordBatch] = []
     with (

@@ -158,6 +158,7 @@ def collection_text(
         moved = shapely.transform(found.shape, lambda xy: xy - origin_px) if any(origin_px) else found.shape
         properties: dict[str, Any] = {
             "objectType": "annotation" if spot else "detection",
+            "type": found.label,
             "classification": {"name": found.label, "color": list(_COLOURS[found.label])},
         }
         properties |= {"name": words} if spot and words else {}

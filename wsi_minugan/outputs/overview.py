@@ -14,7 +14,8 @@ from wsi_minugan.outputs.atomic import write_bytes
 LONGEST_PX = 1600
 _HEAT_UM = 250.0
 _HEAT_STEP = 8
-_MITOSIS, _HOTSPOT, _TISSUE = (0, 160, 40), (255, 140, 0), (30, 90, 200)
+_MITOSIS, _HOTSPOT, _TISSUE, _RIM = (255, 255, 255), (255, 150, 0), (30, 90, 200), (0, 0, 0)
+"""Told apart also by people who do not see red and green as others do; so is the heat map, from blue to yellow."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,12 @@ def draw_overview(path: Path, thumb: NDArray[np.uint8], width_px: int, found: Fi
     factor = thumb.shape[1] / width_px
     picture = _with_heat(thumb, found.points_px * factor, _HEAT_UM / found.mpp * factor)
     for x, y in np.rint(found.points_px * factor * 16).astype(int):
-        cv2.circle(picture, (int(x), int(y)), 3 * 16, _MITOSIS, -1, cv2.LINE_AA, 4)
+        for colour, radius in ((_RIM, 4), (_MITOSIS, 2)):
+            cv2.circle(picture, (int(x), int(y)), radius * 16, colour, -1, cv2.LINE_AA, 4)
     if found.hotspot is not None:
         x, y, r = (round(v * factor * 16) for v in found.hotspot)
-        cv2.circle(picture, (x, y), r, _HOTSPOT, 3, cv2.LINE_AA, 4)
+        for colour, width in ((_RIM, 5), (_HOTSPOT, 3)):
+            cv2.circle(picture, (x, y), r, colour, width, cv2.LINE_AA, 4)
     _write_png(path, picture)
 
 
@@ -71,7 +74,7 @@ def _with_heat(thumb: NDArray[np.uint8], points: NDArray[np.float64], sigma: flo
     small = cv2.GaussianBlur(small, (0, 0), max(1.0, min(sigma, max(h, w) / 20) / _HEAT_STEP))
     heat = cv2.resize(small / small.max(), (w, h), interpolation=cv2.INTER_LINEAR)
     colours = cv2.cvtColor(
-        cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_HOT), cv2.COLOR_BGR2RGB
+        cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB
     )
     opacity = 0.6 * np.clip(heat * 1.5 - 0.2, 0, 1)[..., None]
     blended: NDArray[np.uint8] = np.rint(thumb * (1 - opacity) + colours * opacity).astype(np.uint8)

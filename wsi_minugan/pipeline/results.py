@@ -20,12 +20,14 @@ from wsi_minugan.counting.count import Count, count_mitoses
 from wsi_minugan.counting.hotspot import TissueFraction
 from wsi_minugan.errors import RETRY, OutputError
 from wsi_minugan.minugan.bundle import Bundle
+from wsi_minugan.minugan.sentinel import load_range, warnings_of
 from wsi_minugan.outputs import geojson, manifest
 from wsi_minugan.outputs.atomic import remove_partial, write_text
 from wsi_minugan.outputs.models import Manifest, SlideFacts, SlideState
 from wsi_minugan.outputs.nuclei import write_nuclei
 from wsi_minugan.outputs.overview import LONGEST_PX as OVERVIEW_PX
 from wsi_minugan.outputs.overview import Findings, draw_overview
+from wsi_minugan.pipeline.closeups import draw_closeups, sampled_figures
 from wsi_minugan.pipeline.plan import SlidePlan
 from wsi_minugan.pipeline.scratch import WORK, Scratch
 from wsi_minugan.segmentation import masks
@@ -65,16 +67,21 @@ def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: 
     """Write all that is left of a slide's results, remove its scratch, seal it, and return its row of slides.csv."""
     scratch = Scratch(folder / WORK, plan.key)
     mitoses = scratch.load_merged("mitoses")
-    count = _count(plan, mitoses, work.settings)
+    shapes = _mitosis_shapes(plan, scratch, mitoses)
+    count = _count(plan, geojson.centroids_of(shapes), work.settings)
     write_text(folder / "count.json", count.model_dump_json(indent=2) + "\n")
-    _write_mitoses(plan, scratch, mitoses, count, work, folder)
+    _write_mitoses(plan, mitoses, shapes, count, work, folder)
     if work.settings.nuclei:
         _write_nuclei(plan, scratch, folder)
-    _draw(plan, reader, mitoses, count, folder)
+    _draw(plan, reader, geojson.centroids_of(shapes), count, folder)
+    draw_closeups(reader, plan.frame.level0_mpp, shapes, _mean_scores(mitoses), count.hotspot, folder)
     masks.build_pyramid(folder / "masks.zarr", plan.frame)
+    figures = sampled_figures(plan, reader)
+    known = load_range(work.bundle.path)
+    warnings = (*count.warnings, *(warnings_of(figures, known) if known else ()))
     remove_partial(folder)
     scratch.check()
-    manifest.write_manifest(folder, _manifest(plan, work, count.warnings, folder))
+    manifest.write_manifest(folder, _manifest(plan, work, warnings, figures, folder))
     # Scratch goes last: a slide killed before its manifest goes on from it.
     shutil.rmtree(folder / WORK)
     return slide_state(plan.slide, folder)
@@ -113,19 +120,25 @@ def slide_state(slide: SlideInput, folder: Path) -> SlideState:
         nottingham_score=count.scores.nottingham,
         hotspot_tissue_fraction=count.hotspot.tissue_fraction,
         tupac16_score=count.scores.tupac16,
+        hotspot_mitoses_per_mm2=round(count.hotspot.mitoses_per_mm2, 4),
+        warnings=tuple(sealed.warnings),
     )
 
 
-def _count(plan: SlidePlan, mitoses: SlideObjects, settings: RunSettings) -> Count:
-    scale = plan.frame.scale
+def _count(plan: SlidePlan, points_px: NDArray[np.float64], settings: RunSettings) -> Count:
     return count_mitoses(
-        mitoses.centroids() * scale,
+        points_px,
         plan.frame.level0_mpp,
         settings.hotspot_area_mm2,
         settings.hpf_diameter_mm,
-        plan.tissue_mm2,
-        tissue_fraction_of(plan.tissue, scale),
+        tissue_of(plan),
+        tissue_fraction_of(plan.tissue, plan.frame.scale),
     )
+
+
+def tissue_of(plan: SlidePlan) -> float:
+    """Return the area of the tissue analysed, mm2, as all files give it."""
+    return round(plan.tissue_mm2, 6)
 
 
 def tissue_fraction_of(tissue: TissueMask, scale: float) -> TissueFraction:
@@ -149,44 +162,59 @@ def tissue_fraction_of(tissue: TissueMask, scale: float) -> TissueFraction:
     return fraction
 
 
-def _write_mitoses(
-    plan: SlidePlan, scratch: Scratch, mitoses: SlideObjects, count: Count, work: SlideWork, folder: Path
-) -> None:
+def _mitosis_shapes(plan: SlidePlan, scratch: Scratch, mitoses: SlideObjects) -> NDArray[np.object_]:
+    """Return the mitoses' polygons in level-0 px, as they are written."""
     shapes = [s for _, part in _shapes(plan, scratch, mitoses, "mitoses") for s in part]
+    return geojson.as_written(to_level0(np.array(shapes, object), plan.frame.scale))
+
+
+def _write_mitoses(
+    plan: SlidePlan,
+    mitoses: SlideObjects,
+    shapes: NDArray[np.object_],
+    count: Count,
+    work: SlideWork,
+    folder: Path,
+) -> None:
     table, spot = mitoses.table, count.hotspot
     measurements: dict[str, NDArray[Any]] = {
-        "Area um2": table["area_px"] * plan.frame.mpp**2,
+        "Area um2": shapely.area(shapes) * plan.frame.level0_mpp**2,
         "Peak score": table["peak"] / 255,
-        "Mean score": table["sum_score"] / np.maximum(1, table["area_px"]) / 255,
+        "Mean score": _mean_scores(mitoses),
     }
-    polygons = to_level0(np.array(shapes, object), plan.frame.scale)
     circle = None
     if spot.center_x_px is not None and spot.center_y_px is not None:
         circle = geojson.circle(spot.center_x_px, spot.center_y_px, spot.radius_px)
     words = f"Hot spot: {counted(spot.mitoses, 'mitosis', 'mitoses')} in {spot.area_mm2:.2f} mm2"
     origin = plan.info.bounds_px if work.settings.bounds_offset else None
     first_px = np.stack([table["first_x"], table["first_y"]], axis=1)
-    found = geojson.Mitoses(polygons, measurements, first_px, work.fingerprint, origin)
+    found = geojson.Mitoses(shapes, measurements, first_px, work.fingerprint, origin)
     geojson.write_geojson(folder / "mitoses.geojson", found, circle, words)
+
+
+def _mean_scores(found: SlideObjects) -> NDArray[np.float64]:
+    scores: NDArray[np.float64] = found.table["sum_score"] / np.maximum(1, found.table["area_px"]) / 255
+    return scores
 
 
 def _write_nuclei(plan: SlidePlan, scratch: Scratch, folder: Path) -> None:
     nuclei = scratch.load_merged("nuclei")
-    write_nuclei(folder / "nuclei.parquet", _nuclei_batches(plan, scratch, nuclei))
+    batches = _nuclei_batches(plan, scratch, nuclei)
+    write_nuclei(folder / "nuclei.parquet", batches, plan.slide.slide_id, plan.frame.level0_mpp)
 
 
 def _nuclei_batches(plan: SlidePlan, scratch: Scratch, nuclei: SlideObjects) -> Iterator[dict[str, Any]]:
-    centroids, um2 = nuclei.centroids() * plan.frame.scale, plan.frame.mpp**2
+    um2 = plan.frame.level0_mpp**2
     for start, shapes in _shapes(plan, scratch, nuclei, "nuclei"):
         for a in range(0, len(shapes), _PART_NUCLEI):
-            part = shapes[a : a + _PART_NUCLEI]
-            rows = slice(start + a, start + a + len(part))
+            part = scaled(shapes[a : a + _PART_NUCLEI], plan.frame.scale)
+            first, centroids = start + a + 1, geojson.centroids_of(part)
             yield {
-                "nucleus": np.arange(rows.start + 1, rows.stop + 1, dtype=np.uint32),
-                "centroid_x_px": centroids[rows, 0],
-                "centroid_y_px": centroids[rows, 1],
-                "area_um2": nuclei.table["area_px"][rows] * um2,
-                "geometry": shapely.to_wkb(scaled(part, plan.frame.scale)),
+                "nucleus": np.arange(first, first + len(part), dtype=np.uint32),
+                "centroid_x_px": centroids[:, 0],
+                "centroid_y_px": centroids[:, 1],
+                "area_um2": shapely.area(part) * um2,
+                "geometry": shapely.to_wkb(part),
             }
 
 
@@ -228,11 +256,13 @@ def _joined_outlines(
     return outlines(joined(parts), np.ones(len(which), bool), (0, 0))
 
 
-def _draw(plan: SlidePlan, reader: SlideReader, mitoses: SlideObjects, count: Count, folder: Path) -> None:
+def _draw(
+    plan: SlidePlan, reader: SlideReader, points_px: NDArray[np.float64], count: Count, folder: Path
+) -> None:
     spot = count.hotspot
     placed = spot.center_x_px is not None and spot.center_y_px is not None
     found = Findings(
-        mitoses.centroids() * plan.frame.scale,
+        points_px,
         (spot.center_x_px or 0.0, spot.center_y_px or 0.0, spot.radius_px) if placed else None,
         plan.frame.level0_mpp,
     )
@@ -240,7 +270,9 @@ def _draw(plan: SlidePlan, reader: SlideReader, mitoses: SlideObjects, count: Co
     draw_overview(folder / "overview.png", picture, plan.info.width_px, found)
 
 
-def _manifest(plan: SlidePlan, work: SlideWork, warnings: tuple[str, ...], folder: Path) -> Manifest:
+def _manifest(
+    plan: SlidePlan, work: SlideWork, warnings: tuple[str, ...], figures: dict[str, float], folder: Path
+) -> Manifest:
     info, frame = plan.info, plan.frame
     return Manifest(
         slide=SlideFacts(
@@ -263,11 +295,12 @@ def _manifest(plan: SlidePlan, work: SlideWork, warnings: tuple[str, ...], folde
         analysis_mpp=frame.mpp,
         analysis_width_px=frame.width_px,
         analysis_height_px=frame.height_px,
-        tissue_mm2=round(plan.tissue_mm2, 6),
+        tissue_mm2=tissue_of(plan),
         patches=len(plan.patches_of(frame.box)),
         tiles_not_analysed=plan.broken_tiles,
         geojson_origin_px=info.bounds_px if work.settings.bounds_offset else (0, 0),
         warnings=[*plan.warnings, *warnings],
+        pixel_figures=figures,
         files=manifest.digests(folder),
     )
 

@@ -28,7 +28,7 @@ from wsi_minugan.pipeline.scratch import WORK, ClassObjects, Scratch
 from wsi_minugan.segmentation import classes, masks
 from wsi_minugan.segmentation.blend import Blender
 from wsi_minugan.segmentation.grid import PatchGrid
-from wsi_minugan.segmentation.objects import measure_objects, merge_objects
+from wsi_minugan.segmentation.objects import ObjectCut, measure_objects, merge_objects, object_cut
 from wsi_minugan.segmentation.outlines import outlines
 from wsi_minugan.segmentation.run_lengths import Runs, find_runs
 from wsi_minugan.slides.analysis import AnalysisView
@@ -61,9 +61,9 @@ class Cuts:
     min_area_um2: dict[str, float]
     mitosis_peak: float
 
-    def of(self, name: str, mpp: float) -> tuple[float, int]:
-        """Return the least area (px) and the least peak (0 to 255) of a class's objects."""
-        return self.min_area_um2[name] / mpp**2, round(255 * self.mitosis_peak) if name == "mitoses" else 0
+    def of(self, name: str, mpp: float) -> ObjectCut:
+        """Return which objects of a class are kept; `mpp` is that of the mask."""
+        return object_cut(self.min_area_um2[name], self.mitosis_peak if name == "mitoses" else 0.0, mpp)
 
 
 def cuts_of(bundle: Bundle, settings: RunSettings) -> Cuts:
@@ -152,7 +152,7 @@ def analyse_block(
     folder : Path
         The slide's result folder.
     nuclei : bool
-        Whether nuclei are wanted as objects.
+        Whether the outlines of nuclei are wanted.
     """
     start = time.perf_counter()
     box, scratch, store = plan.blocks[index], Scratch(folder / WORK, plan.key), folder / "masks.zarr"
@@ -174,8 +174,9 @@ def analyse_block(
             for name, pixels in (("mitosis_score", score), ("coverage", coverage))
         ]
         runs = {n: find_runs(found_classes == value) for n, value in CLASS_OF.items()}
-        names = CLASS_OF if nuclei else ("mitoses",)
-        found = {n: _objects_of(runs[n], score, plan, index, n, cuts) for n in names}
+        # Nuclei are measured in any case: the class map lacks the small ones, whether their numbers are wanted or not.
+        drawn = set(CLASS_OF) if nuclei else {"mitoses"}
+        found = {n: _objects_of(runs[n], score, plan, index, n, cuts, n in drawn) for n in CLASS_OF}
         for part in written:
             part.result()
     scratch.save_block(index, runs, found)
@@ -184,13 +185,12 @@ def analyse_block(
 
 
 def _objects_of(
-    found: Runs, score: NDArray[np.uint8], plan: SlidePlan, index: int, name: str, cuts: Cuts
+    found: Runs, score: NDArray[np.uint8], plan: SlidePlan, index: int, name: str, cuts: Cuts, drawn: bool
 ) -> ClassObjects:
     box = plan.blocks[index]
     objects = measure_objects(found, score, box)
-    least_px, peak = cuts.of(name, plan.frame.mpp)
     # Outlines of what will be dropped, or is not whole, would be drawn in vain.
-    kept = (objects.table["area_px"] >= least_px) & (objects.table["peak"] >= peak)
+    kept = cuts.of(name, plan.frame.mpp).keeps(objects.table["area_px"], objects.table["peak"]) & drawn
     return ClassObjects(objects, outlines(found, kept & ~objects.crossing, (box.y_px, box.x_px)))
 
 
@@ -305,11 +305,11 @@ def coverage_of(tissue: TissueMask, box: Box) -> NDArray[np.uint8]:
     return part
 
 
-def merge_blocks(plan: SlidePlan, cuts: Cuts, folder: Path, nuclei: bool = True) -> dict[str, int]:
+def merge_blocks(plan: SlidePlan, cuts: Cuts, folder: Path) -> dict[str, int]:
     """Join the blocks' objects into the slide's, write these to scratch, and return how many there are of each class."""
     scratch = Scratch(folder / WORK, plan.key)
     counts = {}
-    for name in ("mitoses", "nuclei") if nuclei else ("mitoses",):
+    for name in CLASS_OF:
         objects = [scratch.load_objects(k, box, name) for k, box in enumerate(plan.blocks)]
         merged = merge_objects(objects, *cuts.of(name, plan.frame.mpp))
         scratch.save_merged(name, merged)
@@ -318,19 +318,22 @@ def merge_blocks(plan: SlidePlan, cuts: Cuts, folder: Path, nuclei: bool = True)
 
 
 def write_block(plan: SlidePlan, index: int, folder: Path, nuclei: bool = True) -> None:
-    """Write a block's final class map and instance numbers; dropped objects become background in both."""
+    """Write a block's final class map and instance numbers; dropped objects become background in both.
+
+    Without `nuclei` these have no numbers; the class map is the same.
+    """
     scratch, store, box = Scratch(folder / WORK, plan.key), folder / "masks.zarr", plan.blocks[index]
     shape = box.height_px, box.width_px
     found = np.full(shape, classes.BACKGROUND, np.uint8)
     for name, value in CLASS_OF.items():
         runs = scratch.load_runs(index, name, box)
-        if name == "mitoses" or nuclei:
-            numbers = scratch.load_numbers(name, index)[runs.labels]
-            runs, numbers = runs.of(numbers > 0), numbers[numbers > 0]
-            scratch.check()
-            if len(numbers):  # most blocks hold no mitosis, and an empty shard leaves no file
-                image = np.zeros(shape, np.uint32)
-                runs.paint(image, numbers)
-                masks.write_block(store, name, box, image)
+        numbers = scratch.load_numbers(name, index)[runs.labels]
+        runs, numbers = runs.of(numbers > 0), numbers[numbers > 0]
+        scratch.check()
+        # Most blocks hold no mitosis, and an empty shard leaves no file.
+        if len(numbers) and (nuclei or name != "nuclei"):
+            image = np.zeros(shape, np.uint32)
+            runs.paint(image, numbers)
+            masks.write_block(store, name, box, image)
         runs.paint(found, value)
     masks.write_block(store, "classes", box, found)

@@ -35,6 +35,11 @@ _PATHS = {
     "mitoses": ("labels/mitoses", "uint32"),
     "nuclei": ("labels/nuclei", "uint32"),
 }
+_BY_MAXIMUM = frozenset({"mitosis_score", "classes", "mitoses"})
+"""Arrays whose reduced levels keep the largest of four pixels, so that no mitosis gets lost; the others keep the top-left one."""
+
+_WINDOWS = {"coverage": (1, "808080"), "mitosis_score": (255, "FFFFFF")}
+"""Largest value and colour of the images, without which viewers show 0 and 1 of 8 bits as black."""
 
 
 def create_store(path: Path, frame: Frame, block_px: int, nuclei: bool) -> None:
@@ -61,7 +66,7 @@ def create_store(path: Path, frame: Frame, block_px: int, nuclei: bool) -> None:
         root = zarr.open_group(_Store(path), mode="a", zarr_format=3)
         for name in names:
             _create_pyramid(root, name, frame, block_px)
-        root.attrs["ome"] = _multiscales("coverage", frame, prefix="coverage/")
+        root.attrs["ome"] = _multiscales("coverage", frame, prefix="coverage/") | _omero("coverage")
         labels = [n for n in names if _PATHS[n][0].startswith("labels/")]
         root["labels"].attrs["ome"] = {"version": "0.5", "labels": labels}
     except OSError as e:
@@ -85,12 +90,20 @@ def _create_pyramid(root: zarr.Group, name: str, frame: Frame, block_px: int) ->
                 fill_value=0,
                 dimension_names=("y", "x"),
             )
-    if name == "coverage":
-        return
-    ome = _multiscales(name, frame)
+    ome = _multiscales(name, frame) | _omero(name)
     if where.startswith("labels/"):
         ome["image-label"] = {"source": {"image": "../../"}} | _colours(name)
     group.attrs["ome"] = ome
+
+
+def _omero(name: str) -> dict[str, Any]:
+    """Return how viewers are to show an image: its window, from 0 to the largest value; nothing for labels."""
+    if name not in _WINDOWS:
+        return {}
+    end, colour = _WINDOWS[name]
+    window = {"min": 0, "start": 0, "end": end, "max": end}
+    channel = {"label": name, "color": colour, "active": True, "window": window}
+    return {"omero": {"channels": [channel], "rdefs": {"model": "greyscale"}}}
 
 
 def _colours(name: str) -> dict[str, Any]:
@@ -112,13 +125,12 @@ def _multiscales(name: str, frame: Frame, prefix: str = "") -> dict[str, Any]:
     datasets = []
     for level in range(len(level_shapes(frame))):
         scale = frame.mpp * 2**level
-        # A reduced pixel is the top-left one of four; its centre lies where that one's does.
-        datasets.append(
-            {
-                "path": f"{prefix}{level}",
-                "coordinateTransformations": [{"type": "scale", "scale": [scale, scale]}],
-            }
-        )
+        placed: list[dict[str, Any]] = [{"type": "scale", "scale": [scale, scale]}]
+        if name in _BY_MAXIMUM and level:
+            # Coordinates are those of pixels' centres. A reduced pixel stands for all of its square; where it is the top-left
+            # one, its centre lies where that one's does.
+            placed.append({"type": "translation", "translation": [(scale - frame.mpp) / 2] * 2})
+        datasets.append({"path": f"{prefix}{level}", "coordinateTransformations": placed})
     axes = [{"name": a, "type": "space", "unit": "micrometer"} for a in "yx"]
     return {"version": "0.5", "multiscales": [{"name": name, "axes": axes, "datasets": datasets}]}
 
@@ -148,7 +160,7 @@ def write_block(path: Path, name: str, box: Box, values: NDArray[Any]) -> None:
     box : Box
         A block of the frame, analysis px.
     values : ndarray, shape (h, w)
-        Its values. Reduced levels keep every second pixel, so no label is invented.
+        Its values. A reduced pixel is one of the four below it, so no label is invented; see `next_level`.
 
     Raises
     ------
@@ -159,13 +171,26 @@ def write_block(path: Path, name: str, box: Box, values: NDArray[Any]) -> None:
         array = _open(path, name, 0)
         for level in range(_own_levels(array)):
             if level:
-                array, values = _open(path, name, level), np.ascontiguousarray(values[::2, ::2])
+                array, values = _open(path, name, level), next_level(name, values)
             part = Box(box.y_px >> level, box.x_px >> level, *values.shape)
             array[part.slices_within(Box(0, 0, 0, 0))] = values
     except OSError as e:
         raise OutputError(
             f"{path} cannot be written: {e.strerror or e}. Free some space, or check the disk."
         ) from e
+
+
+def next_level(name: str, values: NDArray[Any]) -> NDArray[Any]:
+    """Return the next level of an array, shape ``(ceil(h / 2), ceil(w / 2))``.
+
+    Of scores, classes and mitoses a pixel is the largest of four, so that each mitosis stays to be seen; of coverage and nuclei the
+    top-left one, which keeps their share of the area.
+    """
+    if name not in _BY_MAXIMUM:
+        return np.ascontiguousarray(values[::2, ::2])
+    even = np.pad(values, [(0, side % 2) for side in values.shape])
+    rows = np.maximum(even[::2], even[1::2])
+    return np.ascontiguousarray(np.maximum(rows[:, ::2], rows[:, 1::2]))
 
 
 class _Store(LocalStore):
@@ -313,6 +338,6 @@ def _reduce_shard(path: Path, name: str, level: int, corner: tuple[int, int], si
     for y in range(top, bottom, step):
         for x in range(left, right, step):
             part = source[2 * y : 2 * min(y + step, bottom), 2 * x : 2 * min(x + step, right)]
-            out[y - top : y - top + step, x - left : x - left + step] = np.asarray(part)[::2, ::2]
+            out[y - top : y - top + step, x - left : x - left + step] = next_level(name, np.asarray(part))
     if out.any():
         target[top:bottom, left:right] = out

@@ -6,10 +6,10 @@ labels along the borders, corners included, so an object is one object wherever 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from wsi_minugan.geometry import Box
-from wsi_minugan.segmentation.run_lengths import Runs, spread
+from wsi_minugan.segmentation.run_lengths import Runs, find_runs, spread
 
 _COLUMNS = (
     "area_px",
@@ -33,6 +33,41 @@ _COLUMNS = (
     "peak",
     "sum_score",
 )
+
+
+class ObjectCut(NamedTuple):
+    """Which objects of a class are kept: the one place that decides it, for slides and for figures alike.
+
+    Attributes
+    ----------
+    min_area_px : float
+        Least area, in pixels.
+    min_peak : int
+        Least peak of the score, 0 to 255.
+    """
+
+    min_area_px: float
+    min_peak: int
+
+    def keeps(self, area_px: NDArray[np.int64], peak: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which objects are kept, by their areas and peaks; shapes ``(n,)``."""
+        kept: NDArray[np.bool_] = (area_px >= self.min_area_px) & (peak >= self.min_peak)
+        return kept
+
+
+def object_cut(min_area_um2: float, min_peak: float, mpp: float) -> ObjectCut:
+    """Return a model card's cuts in what objects are measured in.
+
+    Parameters
+    ----------
+    min_area_um2 : float
+        Least area.
+    min_peak : float
+        Least peak, 0 to 1; 0 for classes whose peak does not matter.
+    mpp : float
+        um per pixel of the mask.
+    """
+    return ObjectCut(min_area_um2 / mpp**2, round(255 * min_peak))
 
 
 @dataclass(frozen=True)
@@ -147,6 +182,29 @@ def measure_objects(found: Runs, score: NDArray[np.uint8], box: Box) -> BlockObj
     return BlockObjects(box, table, _borders(found))
 
 
+def without_dropped(
+    classes: NDArray[np.uint8], score: NDArray[np.uint8], cuts: Mapping[int, ObjectCut]
+) -> NDArray[np.uint8]:
+    """Return the class map of a whole image without the objects that a slide's would not hold.
+
+    Parameters
+    ----------
+    classes : ndarray of uint8, shape (h, w)
+        Class of every pixel; 0 is background.
+    score : ndarray of uint8, shape (h, w)
+        Score from which objects' peaks are taken.
+    cuts : mapping of int to ObjectCut
+        By class; other classes stay as they are.
+    """
+    out = classes.copy()
+    for value, cut in cuts.items():
+        runs = find_runs(classes == value)
+        table = measure_objects(runs, score, Box(0, 0, *classes.shape)).table
+        dropped = ~cut.keeps(table["area_px"], table["peak"])
+        runs.of(dropped[runs.labels - 1]).paint(out, 0)
+    return out
+
+
 def _borders(found: Runs) -> dict[str, NDArray[np.int32]]:
     height, width = found.shape
     borders = {}
@@ -179,7 +237,7 @@ def merge_objects(blocks: Sequence[BlockObjects], min_area_px: float, min_peak: 
     count, group = connected_components(graph, directed=False) if total else (0, np.zeros(0, np.int32))
     columns = {c: np.concatenate([np.zeros(0, np.int64), *(b.table[c] for b in blocks)]) for c in _COLUMNS}
     merged = _grouped(columns, group, count)
-    keep = (merged["area_px"] >= min_area_px) & (merged["peak"] >= min_peak)
+    keep = ObjectCut(min_area_px, min_peak).keeps(merged["area_px"], merged["peak"])
     order = np.lexsort((merged["first_x"], merged["first_y"]))
     order = order[keep[order]]
     number = np.zeros(count, np.uint32)

@@ -29,6 +29,7 @@ RUN_FILES = frozenset(
         "report.html",
         "log.jsonl",
         "pseudonyms.csv",
+        "export",
         "ledger.sqlite",
         "ledger.sqlite-wal",
         "ledger.sqlite-shm",

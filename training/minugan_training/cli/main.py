@@ -282,7 +282,8 @@ def choose(
     from wsi_minugan.minugan.predictor import Predictor
 
     table = Table("pixel cut", "peak", "area um2", "F1", "precision", "recall", "FP per mm2", "crop recall")
-    predictor = Predictor(load_bundle(find_bundle(model)), precision="fp32")  # the same on every machine
+    bundle = load_bundle(find_bundle(model))
+    predictor = Predictor(bundle, precision="fp32")  # the same on every machine
     entries = read_index(index)
     found = search(predictor, root, entries, radius_um, jpeg)
     for c in recalling(found, crop_recall)[:show]:
@@ -290,7 +291,9 @@ def choose(
         figures = (d.f1, d.precision, d.recall, d.fp_per_mm2, c.crop_recall or 0.0)
         table.add_row(f"{c.mitosis:g}", f"{c.peak:g}", f"{c.min_area_um2:g}", *(f"{v:.3f}" for v in figures))
     Console().print(table)
-    for cut, value in choose_nuclei(predictor, root, entries, jpeg):
+    for cut, value in choose_nuclei(
+        predictor, root, entries, jpeg, bundle.card.thresholds.nucleus_min_area_um2
+    ):
         click.echo(f"nucleus cut {cut:g}: Dice {value:.3f}")
 
 

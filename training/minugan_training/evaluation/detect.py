@@ -18,7 +18,7 @@ from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.blend import Blender
 from wsi_minugan.segmentation.classes import Thresholds, class_map
 from wsi_minugan.segmentation.grid import PatchGrid
-from wsi_minugan.segmentation.objects import centroids_of, measure_objects
+from wsi_minugan.segmentation.objects import ObjectCut, centroids_of, measure_objects
 from wsi_minugan.segmentation.run_lengths import find_runs
 
 
@@ -136,10 +136,9 @@ class Candidates:
     area_px: NDArray[np.int64]
     peak: NDArray[np.int64]
 
-    def kept(self, min_area_px: float, min_peak: float) -> Candidates:
-        """Return those that pass the cuts."""
-        good = (self.area_px >= min_area_px) & (self.peak >= min_peak)
-        return self._chosen(good)
+    def kept(self, cut: ObjectCut) -> Candidates:
+        """Return those that a slide would keep."""
+        return self._chosen(cut.keeps(self.area_px, self.peak))
 
     def where_known(self, unknown: NDArray[np.bool_]) -> Candidates:
         """Return those whose centroids do not lie where nothing is known, by a mask ``(h, w)``."""

@@ -48,8 +48,8 @@ from wsi_minugan.errors import DataError
 from wsi_minugan.geometry import UM2_PER_MM2
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.predictor import Predictor
-from wsi_minugan.segmentation.classes import MITOSIS, Thresholds, class_map
-from wsi_minugan.segmentation.objects import label_objects
+from wsi_minugan.segmentation.classes import MITOSIS, NUCLEUS, Thresholds, class_map
+from wsi_minugan.segmentation.objects import label_objects, object_cut, without_dropped
 
 _RANKED_FROM = 0.5
 """Average precision ranks all objects above this cut on the score, or the card's if that is lower."""
@@ -142,7 +142,16 @@ class _Judge:
         self._jpeg = jpeg
 
     def _kept(self, found: Candidates, mpp: float) -> Candidates:
-        return found.kept(self._card.mitosis_min_area_um2 / mpp**2, 255 * self._card.mitosis_peak)
+        return found.kept(object_cut(self._card.mitosis_min_area_um2, self._card.mitosis_peak, mpp))
+
+    def _classes(self, scores: NDArray[np.uint8], mpp: float) -> NDArray[np.uint8]:
+        """Return the class map that a slide would have: without objects that are dropped there."""
+        card = self._card
+        cuts = {
+            MITOSIS: object_cut(card.mitosis_min_area_um2, card.mitosis_peak, mpp),
+            NUCLEUS: object_cut(card.nucleus_min_area_um2, 0.0, mpp),
+        }
+        return without_dropped(class_map(scores, self._cut), scores[1], cuts)
 
     def fields(self, entries: Sequence[Entry], split: str, kind: str) -> Iterator[Figure]:
         """Yield detection figures on images where every negative is known: all, and by scanner."""
@@ -187,8 +196,8 @@ class _Judge:
     ) -> list[tuple[float, bool]]:
         """Return a value for each candidate, and whether it is a mitosis: all that a low cut finds, whatever the card's are."""
         cut = replace(self._cut, mitosis=min(_RANKED_FROM, self._cut.mitosis))
-        least_px = self._card.mitosis_min_area_um2 / sample.mpp**2
-        found = mitosis_candidates(scores, cut).kept(least_px, 0).where_known(unknown)
+        least = object_cut(self._card.mitosis_min_area_um2, 0.0, sample.mpp)
+        found = mitosis_candidates(scores, cut).kept(least).where_known(unknown)
         matched = match(found.xy_px, truth, self._radius_um / sample.mpp)
         hit = np.isin(np.arange(len(found.xy_px)), matched.pairs[:, 0])
         return list(zip((found.peak * found.area_px**0.5).tolist(), hit.tolist(), strict=True))
@@ -235,7 +244,7 @@ class _Judge:
         quality: list[tuple[Entry, float]] = []
         for entry in entries:
             sample = load_sample(self._root, entry, self._jpeg)
-            classes = class_map(score_image(self._predictor, sample.image), self._cut)
+            classes = self._classes(score_image(self._predictor, sample.image), sample.mpp)
             instances = read_instances(self._root, entry)
             # A mitosis is a nucleus too, in what is found and in the truth.
             labelled = (sample.labels[..., [NUCLEI, MITOSES]] == 1).any(axis=-1)

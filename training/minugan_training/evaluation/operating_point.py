@@ -31,6 +31,7 @@ from wsi_minugan.geometry import UM2_PER_MM2
 from wsi_minugan.minugan.bundle import Bundle, logit_of
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.classes import Thresholds
+from wsi_minugan.segmentation.objects import object_cut
 
 _NEAR_PX = 10
 SENSITIVE_BETA, SPECIFIC_BETA = 2.0, 0.5
@@ -125,7 +126,8 @@ def _of_field(
     sample = load_sample(root, entry)
     unknown = sample.labels[..., MITOSES] == UNKNOWN
     scores = score_image(predictor, sample.image)
-    found = mitosis_candidates(scores, cut).kept(min_area_um2 / sample.mpp**2, 0).where_known(unknown)
+    least = object_cut(min_area_um2, 0.0, sample.mpp)
+    found = mitosis_candidates(scores, cut).kept(least).where_known(unknown)
     first = [_highest(scores[BOUNDARY], x, y) for x, y in found.xy_px.tolist()]
     truth = mitosis_truth(root, entry, sample)
     hit = np.zeros(len(found.xy_px), bool)

@@ -34,7 +34,8 @@ from minugan_training.evaluation.metrics import Detections, dice, pooled
 from wsi_minugan.errors import DataError
 from wsi_minugan.geometry import UM2_PER_MM2
 from wsi_minugan.minugan.predictor import Predictor
-from wsi_minugan.segmentation.classes import Thresholds, class_map
+from wsi_minugan.segmentation.classes import NUCLEUS, Thresholds, class_map
+from wsi_minugan.segmentation.objects import object_cut, without_dropped
 
 PIXEL_CUTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.87, 0.9, 0.92, 0.94, 0.96)
 PEAKS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98)
@@ -131,7 +132,11 @@ def recalling(choices: Sequence[Choice], least: float) -> list[Choice]:
 
 
 def choose_nuclei(
-    predictor: Predictor, root: Path, entries: Sequence[Entry], jpeg: int | None = None
+    predictor: Predictor,
+    root: Path,
+    entries: Sequence[Entry],
+    jpeg: int | None = None,
+    min_area_um2: float = 0.0,
 ) -> list[tuple[float, float]]:
     """Return every cut on the nuclei's scores with the mean Dice it reaches, best first.
 
@@ -145,6 +150,8 @@ def choose_nuclei(
         Images with labelled nuclei of the "train" split are used, no others: no set of nuclei is there to choose on alone.
     jpeg : int, optional
         Quality at which images are compressed first.
+    min_area_um2 : float
+        Least area of a nucleus, as on the card.
     """
     wanted = [e for e in entries if e.split == "train" and e.nuclei == "known"]
     found = defaultdict(list)
@@ -152,8 +159,10 @@ def choose_nuclei(
         scores = score_image(predictor, sample.image)
         # A boundary parts two nuclei, and belongs to both.
         truth = (sample.labels[..., NUCLEI] == 1) | (sample.labels[..., BOUNDARY] == 1)
+        kept = {NUCLEUS: object_cut(min_area_um2, 0.0, sample.mpp)}
         for cut in NUCLEUS_CUTS:
-            found[cut].append(dice(class_map(scores, Thresholds(1.0, cut, 0.5)) > 0, truth))
+            classes = without_dropped(class_map(scores, Thresholds(1.0, cut, 0.5)), scores[1], kept)
+            found[cut].append(dice(classes > 0, truth))
     means = [(cut, float(np.mean(values))) for cut, values in found.items()]
     return sorted(means, key=lambda m: -m[1])
 
@@ -179,6 +188,6 @@ def _field(predictor: Predictor, root: Path, entry: Entry, jpeg: int | None) -> 
 def _count(
     field: _Field, found: Candidates, peak: float, min_area_um2: float, radius_um: float
 ) -> Detections:
-    kept = found.kept(min_area_um2 / field.mpp**2, 255 * peak).where_known(field.unknown)
+    kept = found.kept(object_cut(min_area_um2, peak, field.mpp)).where_known(field.unknown)
     m = match(kept.xy_px, field.truth, radius_um / field.mpp)
     return Detections(len(m.pairs), len(m.false_positives), len(m.false_negatives), field.area_mm2)

@@ -1,0 +1,165 @@
+"""What is exported: the mitoses and nuclei of a finished slide, part by part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+from numpy.typing import NDArray
+
+from wsi_minugan.errors import OutputError
+from wsi_minugan.outputs.geojson import HOTSPOT, MITOSIS, features_of, object_id
+from wsi_minugan.outputs.manifest import read_manifest
+
+NUCLEUS = "Nucleus"
+PART = 10_000
+"""Objects held at once."""
+
+_GRID_PX = 0.01
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some objects of one class.
+
+    Attributes
+    ----------
+    label : str
+        Their class.
+    ids : list of str
+        UUIDs; the same in every export of the same results.
+    shapes : ndarray of shapely geometries, shape (n,)
+        Valid polygons on a grid of 0.01 px, in the slide's level-0 px.
+    measurements : dict of str to ndarray, each of shape (n,)
+        Numbers of each object.
+    """
+
+    label: str
+    ids: list[str]
+    shapes: NDArray[np.object_]
+    measurements: dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Slide:
+    """A finished slide's folder.
+
+    Attributes
+    ----------
+    folder : Path
+        ``OUT/SLIDE_ID``.
+    slide_id : str
+        The slide's name.
+    mpp : float
+        um per level-0 pixel.
+    fingerprint : str
+        Of the slide; ids of nuclei are made from it.
+    origin_px : tuple of int
+        x, y of the level-0 pixel that the slide's mitoses.geojson counts from.
+    """
+
+    folder: Path
+    slide_id: str
+    mpp: float
+    fingerprint: str
+    origin_px: tuple[int, int]
+
+    @property
+    def nuclei(self) -> Path:
+        """Where its nuclei lie, if it has any."""
+        return self.folder / "nuclei.parquet"
+
+
+def open_slide_folder(folder: Path) -> Slide:
+    """Return a finished slide's folder.
+
+    Raises
+    ------
+    OutputError
+        If it is none.
+    """
+    sealed = read_manifest(folder)
+    facts = sealed.slide
+    return Slide(folder, facts.slide_id, facts.mpp, facts.fingerprint, sealed.geojson_origin_px)
+
+
+def parts_of(slide: Slide) -> Iterator[Part]:
+    """Yield the hot spot, the mitoses, then the nuclei of a slide, at most `PART` at once."""
+    yield from _marked(slide)
+    if slide.nuclei.is_file():
+        yield from _nuclei(slide)
+
+
+def _marked(slide: Slide) -> Iterator[Part]:
+    """Yield the features of mitoses.geojson by class, the hot spot first."""
+    path = slide.folder / "mitoses.geojson"
+    features, origin = features_of(path, slide.origin_px)
+    by_class: dict[str, list[dict[str, Any]]] = {HOTSPOT: [], MITOSIS: []}
+    for feature in features:
+        by_class.setdefault(_class_of(feature), []).append(feature)
+    for label, members in by_class.items():
+        for start in range(0, len(members), PART):
+            yield _part_of(path, label, members[start : start + PART], origin)
+
+
+def _class_of(feature: Any) -> str:
+    try:
+        return str(feature["properties"]["classification"]["name"])
+    except (KeyError, TypeError):
+        return MITOSIS
+
+
+def _part_of(path: Path, label: str, features: list[dict[str, Any]], origin: NDArray[np.float64]) -> Part:
+    try:
+        shapes = np.array([shapely.from_geojson(json.dumps(f["geometry"])) for f in features], object)
+        numbers = [f["properties"].get("measurements", {}) for f in features]
+        names = sorted({name for row in numbers for name in row})
+        measured = {n: np.array([float(row.get(n, np.nan)) for row in numbers]) for n in names}
+        ids = [str(f["id"]) for f in features]
+    except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as e:
+        raise OutputError(
+            f"{path} is not as a run wrote it ({type(e).__name__}: {e}). Run the slide again, or export it from QuPath."
+        ) from e
+    return Part(label, ids, shapely.transform(shapes, lambda xy: np.round(xy + origin, 2)), measured)
+
+
+def _nuclei(slide: Slide) -> Iterator[Part]:
+    try:
+        with pq.ParquetFile(slide.nuclei) as file:
+            for batch in file.iter_batches(PART, columns=["nucleus", "area_um2", "geometry"]):
+                yield _nuclei_part(slide, batch)
+    except (OSError, pa.ArrowException, KeyError, shapely.errors.ShapelyError) as e:
+        raise OutputError(f"{slide.nuclei} cannot be read: {e}. Run the slide again.") from e
+
+
+def _nuclei_part(slide: Slide, batch: pa.RecordBatch) -> Part:
+    shapes = snapped(shapely.from_wkb(batch.column("geometry").to_numpy(zero_copy_only=False)))
+    numbers = batch.column("nucleus").to_pylist()
+    ids = [object_id(slide.fingerprint, f"nucleus {k}") for k in numbers]
+    area = {"Area um2": batch.column("area_um2").to_numpy(zero_copy_only=False)}
+    there = ~shapely.is_empty(shapes)
+    if not there.all():
+        kept = np.flatnonzero(there)
+        ids, shapes = [ids[k] for k in kept], shapes[kept]
+        area = {name: values[kept] for name, values in area.items()}
+    return Part(NUCLEUS, ids, shapes, area)
+
+
+def snapped(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return polygons valid on QuPath's grid of 0.01 px, a single part a polygon; empty where nothing is left."""
+    out = np.asarray(shapely.orient_polygons(shapely.set_precision(shapes, _GRID_PX)), object)
+    # A multipolygon of one part is fatal to QuPath, and slivers are no parts.
+    for k in np.flatnonzero(shapely.get_type_id(out) != _POLYGON):
+        parts = [p for p in shapely.get_parts(out[k]) if p.geom_type == "Polygon" and p.area > 0]
+        out[k] = parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+    return out
+
+
+_POLYGON = int(shapely.get_type_id(shapely.Polygon()))

@@ -161,6 +161,7 @@ def collection_text(
             "type": found.label,
             "classification": {"name": found.label, "color": list(_COLOURS[found.label])},
         }
+        properties |= {"isLocked": True} if spot else {}
         properties |= {"name": words} if spot and words else {}
         properties |= {"measurements": dict(found.measurements)} if found.measurements else {}
         properties |= {"metadata": dict(found.metadata)} if found.metadata else {}

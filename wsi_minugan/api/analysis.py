@@ -109,7 +109,7 @@ def _run_stages(
         if progress is not None:
             progress(done, len(plan.blocks))
         analyse_block(plan, index, reader, predictor, thresholds, folder, nuclei)
-    merge_blocks(plan, thresholds, folder, nuclei)
+    merge_blocks(plan, thresholds, folder)
     for index in range(len(plan.blocks)):
         write_block(plan, index, folder, nuclei)
     finish_slide(plan, reader, work, folder)

@@ -216,7 +216,7 @@ def as_written(polygons: Iterable[shapely.Geometry]) -> NDArray[np.object_]:
 
     So QuPath's area, ours and that of a count of the file are one number, and a recount finds the same places to the last bit.
     """
-    snapped = [shapely.orient_polygons(_single(p)) for p in polygons]
+    snapped = [shapely.orient_polygons(single(p)) for p in polygons]
     # Without their grid: GEOS would round what is computed of them, such as centroids, to it.
     return np.asarray(shapely.set_precision(np.array(snapped, object), 0.0), object)
 
@@ -227,7 +227,7 @@ def centroids_of(shapes: NDArray[np.object_]) -> NDArray[np.float64]:
     return xy
 
 
-def _single(polygon: shapely.Geometry) -> shapely.Geometry:
+def single(polygon: shapely.Geometry) -> shapely.Geometry:
     """Return a valid polygon on QuPath's grid; a multipolygon of one part becomes a polygon."""
     snapped = shapely.set_precision(polygon, _GRID_PX)
     parts = [p for p in shapely.get_parts(snapped) if p.geom_type == "Polygon" and p.area > 0]

@@ -63,7 +63,7 @@ _FILES = {
     "gallery.jpg": "gallery",
     "manifest.json": "manifest",
 }
-_SHORT_WORDS = 9
+_SHORT_WORDS = 12
 
 
 @dataclass(frozen=True)

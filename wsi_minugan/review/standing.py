@@ -76,7 +76,7 @@ def standing_of(result: Result, verdicts: Mapping[str, Verdict], added: Sequence
     )
 
 
-def _scores(count: Count) -> tuple[int | None, int]:
+def _scores(count: Count) -> tuple[int | None, int | None]:
     return count.scores.nottingham, count.scores.tupac16
 
 

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +21,8 @@ import shapely
 
 from wsi_minugan.errors import OutputError
 from wsi_minugan.outputs.atomic import atomic_path
-from wsi_minugan.outputs.exports.objects import HOTSPOT, NUCLEUS, Part, Slide, parts_of
-from wsi_minugan.outputs.geojson import COLOURS
+from wsi_minugan.outputs.exports.objects import NUCLEUS, Part, Slide, parts_of
+from wsi_minugan.outputs.geojson import COLOURS, HOTSPOT
 
 _BYTE_ORDER_MARK = "\ufeff"
 _NUCLEUS_COLOUR = (70, 110, 200)
@@ -46,12 +46,12 @@ def write_geojson(slide: Slide, path: Path) -> int:
 
 
 @contextmanager
-def _text(path: Path) -> Iterator[IO[str]]:
+def _text(path: Path) -> Iterator[IO[str] | _Encoded]:
     with atomic_path(path) as temporary:
         if path.suffix == ".gz":
             # Without name and time, so that the same results are the same bytes.
             with temporary.open("wb") as raw, gzip.GzipFile("", "wb", _GZIP_LEVEL, raw, mtime=0) as packed:
-                yield _Encoded(packed)  # type: ignore[misc]
+                yield _Encoded(packed)
         else:
             with temporary.open("w", encoding="utf-8") as f:
                 yield f
@@ -60,7 +60,7 @@ def _text(path: Path) -> Iterator[IO[str]]:
 class _Encoded:
     """Text into a file of bytes, in pieces that are worth packing."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: gzip.GzipFile) -> None:
         self._file = file
 
     def write(self, text: str) -> int:
@@ -83,7 +83,7 @@ def _features(slide: Slide, part: Part) -> Iterator[str]:
 
 def _properties(label: str) -> str:
     colour = (COLOURS | {NUCLEUS: _NUCLEUS_COLOUR}).get(label, (128, 128, 128))
-    properties = {
+    properties: dict[str, Any] = {
         "objectType": "annotation" if label == HOTSPOT else "detection",
         "type": label,
         "classification": {"name": label, "color": list(colour)},

@@ -154,6 +154,10 @@ def _nuclei_part(slide: Slide, batch: pa.RecordBatch) -> Part:
 
 def snapped(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
     """Return polygons valid on QuPath's grid of 0.01 px, a single part a polygon; empty where nothing is left."""
+    bad = ~shapely.is_valid(shapes)
+    if bad.any():
+        shapes = shapes.copy()
+        shapes[bad] = shapely.make_valid(shapes[bad])
     out = np.asarray(shapely.orient_polygons(shapely.set_precision(shapes, _GRID_PX)), object)
     # A multipolygon of one part is fatal to QuPath, and slivers are no parts.
     for k in np.flatnonzero(shapely.get_type_id(out) != _POLYGON):

@@ -24,7 +24,7 @@ export function showStanding(slide: Slide, standing: Standing): void {
   if (fields) rows.push(["fields", `${fields.counts.length} fields`, String(fields.total)]);
   rows.push(
     ["nottingham", "Nottingham score", String(count.scores.nottingham ?? "not defined")],
-    ["tupac16", "TUPAC16 score", String(count.scores.tupac16)],
+    ["tupac16", "TUPAC16 score", String(count.scores.tupac16 ?? "not given")],
   );
   element("count").replaceChildren(...rows.flatMap(([id, name, value]) => row(id, name, value)));
   element("settled").textContent = settledWords(standing);

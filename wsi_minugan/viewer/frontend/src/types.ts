@@ -33,7 +33,7 @@ export interface Count {
     center_y_px: number | null;
     radius_px: number;
   };
-  scores: { nottingham: number | null; tupac16: number; nottingham_field_diameter_mm: number };
+  scores: { nottingham: number | null; tupac16: number | null; nottingham_field_diameter_mm: number };
   warnings: string[];
 }
 

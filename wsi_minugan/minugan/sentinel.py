@@ -33,6 +33,10 @@ FIGURES: dict[str, Kind] = {
 }
 """What each figure speaks for."""
 
+STAIN = tuple(name for name, kind in FIGURES.items() if kind == "stain")
+NEIGHBOURS = 3
+"""Stains differ between scanners in several ways at once, so a slide's is compared with the nearest of the training data: this many."""
+
 _ONE_SIDED = {"fine_detail": -1, "medium_detail": -1, "block_edges": 1}
 """Only blur and strong compression are told of, not that a slide is sharper or less compressed than the training data."""
 
@@ -59,7 +63,16 @@ class TrainingRange(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
-    figures: dict[str, Limits] = Field(description="By name of figure; see minugan/sentinel.py.")
+    figures: dict[str, Limits] = Field(
+        description="Of focus and compression, by name; see minugan/sentinel.py."
+    )
+    stains: tuple[tuple[float, float, float, float], ...] = Field(
+        min_length=10,
+        description="Figures of stain of each image: density, red_excess, blue_excess, contrast.",
+    )
+    stain_limit: float = Field(
+        gt=0, description="Largest distance to the nearest of these that is no warning."
+    )
     images: int = Field(ge=1)
     data: tuple[str, ...] = Field(description="Data sets and scanners that were measured.")
 
@@ -120,7 +133,7 @@ def slide_figures(patches: Iterable[NDArray[np.uint8]]) -> dict[str, float]:
 
 
 def strangeness(figures: Mapping[str, float], known: TrainingRange) -> dict[Kind, float]:
-    """Return how far a slide lies from the middle of the training data's range, in half ranges: above 1 is outside.
+    """Return how unlike the training data a slide is, by kind: above 1 is outside of what is known.
 
     Parameters
     ----------
@@ -130,15 +143,30 @@ def strangeness(figures: Mapping[str, float], known: TrainingRange) -> dict[Kind
         The model's.
     """
     out: dict[Kind, float] = {}
-    for name, value in figures.items():
+    for name, side in _ONE_SIDED.items():
         limits = known.figures.get(name)
-        if limits is None or name not in FIGURES:
+        if limits is None or name not in figures:
             continue
-        away = (value - (limits.low + limits.high) / 2) / max(1e-9, (limits.high - limits.low) / 2)
-        away *= _ONE_SIDED.get(name, 1 if away > 0 else -1)
-        kind = FIGURES[name]
-        out[kind] = max(out.get(kind, -np.inf), float(away))
+        half = max(1e-9, (limits.high - limits.low) / 2)
+        away = side * (figures[name] - (limits.low + limits.high) / 2) / half
+        out[FIGURES[name]] = max(out.get(FIGURES[name], -np.inf), float(away))
+    if all(name in figures for name in STAIN):
+        own = np.array([[figures[name] for name in STAIN]])
+        examples = np.array(known.stains)
+        out["stain"] = float(_distances(own, examples, NEIGHBOURS)[0]) / known.stain_limit
     return out
+
+
+def _distances(
+    stains: NDArray[np.float64], examples: NDArray[np.float64], neighbour: int
+) -> NDArray[np.float64]:
+    """Return the distance of each stain to its nearest examples, the n-th, in units of their spread; shapes (m, 4), (n, 4) to (m,)."""
+    own, known = (np.column_stack([np.log(np.maximum(1e-3, v[:, 0])), v[:, 1:]]) for v in (stains, examples))
+    whiten = np.linalg.inv(np.linalg.cholesky(np.cov(known.T) + 1e-9 * np.eye(len(STAIN))))
+    own, known = ((v - known.mean(axis=0)) @ whiten.T for v in (own, known))
+    away = np.sqrt(((own[:, None] - known[None]) ** 2).sum(axis=-1))
+    found: NDArray[np.float64] = np.sort(away, axis=1)[:, neighbour - 1]
+    return found
 
 
 _SENTENCES: dict[Kind, str] = {
@@ -159,7 +187,7 @@ def warnings_of(figures: Mapping[str, float], known: TrainingRange) -> tuple[str
 def range_of(
     found: Iterable[Mapping[str, float]], data: Iterable[str], share: float = 0.98, margin: float = 0.15
 ) -> TrainingRange:
-    """Return the range of figures of many images: that of a share of them, and a margin of its width on both sides.
+    """Return the range of figures of many images: that of a share of them.
 
     Parameters
     ----------
@@ -168,16 +196,22 @@ def range_of(
     data : iterable of str
         What was measured, in words.
     share, margin : float
-        Share of the images inside, and how much the range is widened on each side, by its width.
+        Share of the images inside, and how much the ranges of focus and compression are widened on each side, by their width.
     """
     rows = [f for f in found if f]
     tail = (1 - share) / 2
     limits = {}
-    for name in FIGURES:
+    for name in _ONE_SIDED:
         low, high = np.quantile([f[name] for f in rows], [tail, 1 - tail])
         wider = margin * (high - low)
         limits[name] = Limits(low=round(float(low - wider), 4), high=round(float(high + wider), 4))
-    return TrainingRange(figures=limits, images=len(rows), data=tuple(data))
+    stains = np.round([[f[name] for name in STAIN] for f in rows], 3)
+    # An image is its own nearest example, so one more is counted.
+    limit = float(np.quantile(_distances(stains, stains, NEIGHBOURS + 1), share))
+    return TrainingRange(
+        figures=limits, stains=tuple(map(tuple, stains.tolist())), stain_limit=round(limit, 4), images=len(rows),
+        data=tuple(data),
+    )  # fmt: skip
 
 
 def load_range(bundle: Path) -> TrainingRange | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from minugan_training.cli.comparison import training_range
 from minugan_training.cli.data import data
 from minugan_training.cli.second_stage import COMMANDS
 from wsi_minugan.errors import MinuganError
@@ -47,7 +48,7 @@ def app() -> None:
 
 
 app.add_command(data)
-for command in COMMANDS:
+for command in (*COMMANDS, training_range):
     app.add_command(command)
 
 

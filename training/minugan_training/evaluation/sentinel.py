@@ -141,8 +141,10 @@ def told_changes(found: Sequence[Measured], known: TrainingRange) -> list[Told]:
     by_change: dict[str, list[Measured]] = defaultdict(list)
     for m in found:
         by_change[m.change].append(m)
+    changed = {m.entry.image for m in found if m.change}
+    plain = [m for m in by_change[""] if m.entry.image in changed]
     return [
-        _told(change, MADE[change][0], by_change[change], by_change[""], known)
+        _told(change, MADE[change][0], by_change[change], plain, known)
         for change in MADE
         if by_change[change]
     ]

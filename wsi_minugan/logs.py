@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-_LIBRARIES = ("tifffile", "imagecodecs", "numcodecs", "glymur")
+_LIBRARIES = ("tifffile", "imagecodecs", "numcodecs", "glymur", "pydicom")
 
 
 def hush_libraries() -> None:

@@ -101,7 +101,7 @@ def compared(
     factor : float
         Level-0 pixels per pixel of the picture that is to be made.
     places : sequence of tuple of int
-        Where to look besides, as centres (x, y), level-0 px.
+        Where to look, as centres (x, y), level-0 px; by default at places spread evenly, and where most must be seen.
     """
     levels = tuple(levels)
     notes = [
@@ -109,7 +109,7 @@ def compared(
         for k, level in enumerate(levels)
         if not level.usable and not places
     ]
-    spots = [*_places(reader.info), *places]
+    spots = list(places or _places(reader.info))
     while (index := level_for(levels, factor)) > 0:
         why = _why_not(reader, levels[index], index, spots)
         if not why:

@@ -69,21 +69,28 @@ def survey(reader: SlideReader, frame: Frame, only_tissue: bool = True) -> Surve
     factor = CELL_PX * frame.scale
     looked = compared(strict, reader.info.levels, factor)
     looked, picture = _picture(reader, strict, looked, frame)
-    unseen = list(_busy_outside(reader.info, tissue_of(picture)))
-    if unseen:
-        again = compared(strict, looked.levels, factor, unseen)
-        if again.notes:
-            looked, picture = _picture(
-                reader, strict, replace(again, notes=looked.notes + again.notes), frame
-            )
-    found = tissue_in(picture, frame, reader.info.path) if only_tissue else everything(frame)
-    stained = found.stained if found.stained is not None else tissue_of(picture)
+    found, stained = _tissue(picture, frame, reader.info, only_tissue)
+    unseen = list(_busy_outside(reader.info, stained))
+    again = compared(strict, looked.levels, factor, unseen) if unseen else looked
+    if again.levels != looked.levels:
+        looked, picture = _picture(reader, strict, replace(again, notes=looked.notes + again.notes), frame)
+        found, stained = _tissue(picture, frame, reader.info, only_tissue)
     refuse_impossible_colours(strict, picture, stained)
     missing = _missing(strict, frame.scale, found, picture, stained)
     info = replace(
         reader.info, levels=_no_coarser(looked.levels, factor), notes=reader.info.notes + looked.notes
     )
     return Survey(found, info, missing)
+
+
+def _tissue(
+    picture: NDArray[np.uint8], frame: Frame, info: SlideInfo, only_tissue: bool
+) -> tuple[TissueMask, NDArray[np.bool_]]:
+    """Return what is analysed, and where tissue is seen."""
+    if not only_tissue:
+        return everything(frame), tissue_of(picture)
+    found = tissue_in(picture, frame, info.path)
+    return found, found.mask if found.stained is None else found.stained
 
 
 def _picture(

@@ -74,6 +74,7 @@ def analyze(
     """
     named = {} if isinstance(model, Predictor) else {"model": os.fspath(model)}
     settings, path = load_settings(None, {**named, **options}), Path(slide)
+    folder = temporary_folder() if out is None else empty_folder(Path(out))
     reader = open_reader(path, settings)
     try:
         predictor = as_predictor(
@@ -87,7 +88,6 @@ def analyze(
         work = SlideWork(settings, predictor.bundle, fingerprint(path, settings.stall_s))
         slide_input = SlideInput(safe_name(path.stem), path, mpp)
         plan = plan_slide(slide_input, reader, settings, predictor.bundle.card.mpp)
-        folder = temporary_folder() if out is None else empty_folder(Path(out))
         _run_stages(replace(plan, key=work.fingerprint), reader, predictor, work, folder.path, progress)
     finally:
         reader.close()

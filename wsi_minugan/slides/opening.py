@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, TypeVar
 from wsi_minugan.errors import SlideError, SlideUnreadableError
 from wsi_minugan.slides.checks import dicom
 from wsi_minugan.slides.checks.tiff import refuse_other_colours, refuse_other_pictures
-from wsi_minugan.slides.reader import SlideReader
+from wsi_minugan.slides.reader import OME_TIFF, SlideReader
 
 if TYPE_CHECKING:
+    from wsi_minugan.slides.ome.array_reader import ArrayReader
     from wsi_minugan.slides.openslide_reader import OpenSlideReader
     from wsi_minugan.slides.tiatoolbox_reader import TiatoolboxReader
 
-R = TypeVar("R", "OpenSlideReader", "TiatoolboxReader")
+R = TypeVar("R", "OpenSlideReader", "TiatoolboxReader", "ArrayReader")
 
 
 def open_slide(path: str | os.PathLike[str], reader: str = "auto") -> SlideReader:
@@ -27,7 +28,8 @@ def open_slide(path: str | os.PathLike[str], reader: str = "auto") -> SlideReade
     path : str or path
         The file (or, for some formats, one of its files).
     reader : {"auto", "openslide", "tiatoolbox"}
-        "auto" decodes most tiled TIFFs directly and gives everything else to OpenSlide.
+        "auto" decodes most tiled TIFFs directly, reads OME-Zarr, and OME-TIFF that OpenSlide does not open, and gives
+        everything else to OpenSlide.
 
     Raises
     ------
@@ -55,9 +57,18 @@ def open_slide(path: str | os.PathLike[str], reader: str = "auto") -> SlideReade
         from wsi_minugan.slides.tiatoolbox_reader import TiatoolboxReader
 
         return _noted(TiatoolboxReader(path), refuse_other_pictures(path))
+    if reader == "auto" and path.suffix.lower() == ".zarr":
+        from wsi_minugan.slides.ome.ngff import open_ngff
+
+        return open_ngff(path)
     from wsi_minugan.slides.openslide_reader import OpenSlideReader
 
-    slide = OpenSlideReader(path)
+    try:
+        slide = OpenSlideReader(path)
+    except SlideUnreadableError as e:
+        if reader == "auto" and path.name.lower().endswith(OME_TIFF):
+            return _ome_tiff(path, e)
+        raise
     try:
         _refuse_contradictions(slide)
     except SlideError:
@@ -68,6 +79,16 @@ def open_slide(path: str | os.PathLike[str], reader: str = "auto") -> SlideReade
 
         return direct_reader(slide) or slide
     return slide
+
+
+def _ome_tiff(path: Path, why_not: SlideUnreadableError) -> SlideReader:
+    """Open an OME-TIFF that OpenSlide does not; where tifffile does not either, OpenSlide's reason is told."""
+    from wsi_minugan.slides.ome.ome_tiff import open_ome_tiff
+
+    try:
+        return _noted(open_ome_tiff(path), refuse_other_pictures(path))
+    except SlideUnreadableError:
+        raise why_not from None
 
 
 def _refuse_contradictions(slide: OpenSlideReader) -> None:

@@ -14,13 +14,13 @@ import zarr
 
 from wsi_minugan.geometry import Box
 from wsi_minugan.slides.opening import open_slide
-from wsi_minugan.slides.synthetic import Drawing, write_slide
+from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
 SIDE_PX, ENLARGED = 256, 2
 
 
 def main() -> None:
-    drawing = Drawing(1500, 1300, seed=3, mitoses=8)
+    drawing = SyntheticSlide(1500, 1300, seed=3, mitoses=8)
     x, y = drawing.mitoses_xy_px[0].astype(int) - SIDE_PX // 2
     box = Box(int(y), int(x), SIDE_PX, SIDE_PX)
     with tempfile.TemporaryDirectory() as folder:

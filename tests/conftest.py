@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share: drawn slides, the bundled model, the command line."""
+"""Fixtures that several rooms share: synthetic slides, the bundled model, the command line."""
 
 import importlib.util
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wsi_minugan.slides.synthetic import Drawing, write_slide
+from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
 SHARED = Path(__file__).parents[2] / "shared"
 PACKAGES = ("wsi_minugan", "minugan_cli", "minugan_jobs", "minugan_training")
@@ -51,15 +51,15 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def drawing() -> Drawing:
+def drawing() -> SyntheticSlide:
     """Return a small drawing with known mitoses."""
-    return Drawing(1500, 1300, seed=4, mitoses=16)
+    return SyntheticSlide(1500, 1300, seed=4, mitoses=16)
 
 
 @pytest.fixture(scope="session")
-def slide(tmp_path_factory: pytest.TempPathFactory, drawing: Drawing) -> Path:
+def slide(tmp_path_factory: pytest.TempPathFactory, drawing: SyntheticSlide) -> Path:
     """Return the drawing as a slide."""
-    path = tmp_path_factory.mktemp("slides") / "drawn slide.tiff"
+    path = tmp_path_factory.mktemp("slides") / "synthetic slide.tiff"
     write_slide(path, drawing)
     return path
 
@@ -97,7 +97,7 @@ def run_command():
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, slide: Path) -> Path:
-    """Return the output folder of a whole run over the drawn slide."""
+    """Return the output folder of a whole run over the synthetic slide."""
     out = tmp_path_factory.mktemp("finished") / "out"
     done = command("run", slide, "-o", out, "--workers", "2", "--block", "512")
     assert done.returncode == 0, done.stderr

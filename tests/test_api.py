@@ -15,7 +15,7 @@ from wsi_minugan import Result, analyze, count_mitoses, hotspot, load_model, ope
 from wsi_minugan.errors import InputError, OutputError, SettingsError, SlideUnreadableError
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.predictor import Predictor
-from wsi_minugan.slides.synthetic import Drawing, write_slide
+from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -29,7 +29,7 @@ def model() -> Predictor:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a slide of a few patches, where only the form of the results matters."""
     path = tmp_path_factory.mktemp("small") / "small.tiff"
-    write_slide(path, Drawing(700, 600, seed=4, mitoses=4, tissue_fraction=0.7))
+    write_slide(path, SyntheticSlide(700, 600, seed=4, mitoses=4, tissue_fraction=0.7))
     return path
 
 
@@ -43,7 +43,7 @@ def near(found: np.ndarray, truth: np.ndarray, reach_px: float = 30) -> int:
     return sum(bool((np.hypot(*(found - t).T) < reach_px).any()) for t in truth)
 
 
-def test_one_line_finds_known_mitoses_and_little_else(result: Result, drawing: Drawing) -> None:
+def test_one_line_finds_known_mitoses_and_little_else(result: Result, drawing: SyntheticSlide) -> None:
     mitoses = result.mitoses
     centroids = np.stack([mitoses.geometry.centroid.x, mitoses.geometry.centroid.y], axis=1)
     assert near(centroids, drawing.mitoses_xy_px) >= len(drawing.mitoses_xy_px) / 3
@@ -75,7 +75,7 @@ def test_results_are_those_of_the_command_file_for_file(slide: Path, finished: P
 
 
 def test_tables_are_in_slide_pixels_and_say_no_false_reference_system(
-    result: Result, drawing: Drawing
+    result: Result, drawing: SyntheticSlide
 ) -> None:
     for table in (result.mitoses, result.nuclei, result.hotspot):
         assert table.crs is None
@@ -94,7 +94,7 @@ def test_the_hot_spot_is_apart_and_holds_its_mitoses(result: Result) -> None:
     assert "Hot spot" not in result.mitoses.columns
 
 
-def test_masks_are_dask_arrays_with_their_scale(result: Result, drawing: Drawing) -> None:
+def test_masks_are_dask_arrays_with_their_scale(result: Result, drawing: SyntheticSlide) -> None:
     assert set(result.masks) == {"classes", "mitoses", "nuclei", "mitosis_score", "coverage"}
     classes = result.masks["classes"]
     assert classes.data.shape == (drawing.height_px, drawing.width_px)
@@ -188,7 +188,7 @@ def test_wrong_input_is_a_sentence(tmp_path: Path, slide: Path) -> None:
         count_mitoses([[1.0, 2.0, 3.0]], 0.25)
 
 
-def test_predict_scores_patches_and_images_of_any_size(model: Predictor, drawing: Drawing) -> None:
+def test_predict_scores_patches_and_images_of_any_size(model: Predictor, drawing: SyntheticSlide) -> None:
     x, y = (int(v) for v in drawing.mitoses_xy_px[0])
     image = drawing.draw(Box(y - 200, x - 250, 400, 500))
     patches = np.stack([image[:256, :256], image[-256:, -256:]])
@@ -214,7 +214,7 @@ def test_counts_take_tables_and_points(result: Result) -> None:
     assert hotspot([], 0.25) is None
 
 
-def test_a_slide_opens_by_name(slide: Path, drawing: Drawing) -> None:
+def test_a_slide_opens_by_name(slide: Path, drawing: SyntheticSlide) -> None:
     reader = open_slide(str(slide))
     assert (reader.info.width_px, reader.info.height_px) == (drawing.width_px, drawing.height_px)
     reader.close()

@@ -13,7 +13,7 @@ import tifffile
 
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.bundle import find_bundle
-from wsi_minugan.slides.synthetic import Drawing, write_slide
+from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
 
 def write_rgb(
@@ -45,7 +45,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory, run_command):
     folder = tmp_path_factory.mktemp("bad")
     slides, out = folder / "slides", folder / "out"
     slides.mkdir()
-    small = Drawing(400, 380, seed=2, mitoses=1, tissue_fraction=0.7)
+    small = SyntheticSlide(400, 380, seed=2, mitoses=1, tissue_fraction=0.7)
     pixels = small.draw(Box(0, 0, 380, 400))
     write_slide(slides / 'good ‘name’ with "quotes" & ünïcode.tiff', small)
     (slides / "not an image.svs").write_text("plain text")
@@ -136,7 +136,7 @@ def test_the_report_escapes_names_and_tells_failures(batch) -> None:
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
     path = tmp_path / "s.tiff"
-    write_slide(path, Drawing(300, 300, mitoses=1))
+    write_slide(path, SyntheticSlide(300, 300, mitoses=1))
     return path
 
 

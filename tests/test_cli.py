@@ -133,8 +133,8 @@ def test_verify_names_a_manifest_that_was_changed(
     if ledger_of_before:  # earlier versions kept no digest of manifests
         with sqlite3.connect(out / "ledger.sqlite") as db:
             db.execute("ALTER TABLE slides DROP COLUMN sealed")
-    assert dict(verify_run(out)) == {"drawn slide": []}
-    change_tissue(out / "drawn slide")
+    assert dict(verify_run(out)) == {"synthetic slide": []}
+    change_tissue(out / "synthetic slide")
     ((_, problems),) = verify_run(out)
     assert any("tissue_mm2 9.9" in text for text in problems)
     assert ("manifest.json: changed since the run" in problems) != ledger_of_before
@@ -147,16 +147,16 @@ def test_verify_names_files_that_were_added_hidden_ones_too(
     shutil.copytree(finished, out)
     added = [".hidden", "added.txt", "masks.zarr/.x", ".folder/y", "link"]
     for name in added[:-1]:
-        (out / "drawn slide" / name).parent.mkdir(exist_ok=True)
-        (out / "drawn slide" / name).touch()
-    (out / "drawn slide" / "link").symlink_to(tmp_path)
-    (out / "drawn slide" / ".work").mkdir()
-    (out / "drawn slide" / ".work" / "plan.npz").touch()
+        (out / "synthetic slide" / name).parent.mkdir(exist_ok=True)
+        (out / "synthetic slide" / name).touch()
+    (out / "synthetic slide" / "link").symlink_to(tmp_path)
+    (out / "synthetic slide" / ".work").mkdir()
+    (out / "synthetic slide" / ".work" / "plan.npz").touch()
     (out / "notes.txt").touch()
     done = run_command("verify", out)
     assert done.returncode == 1
     for name in added:
-        assert f"drawn slide: {name}: not listed in the manifest" in done.stdout
+        assert f"synthetic slide: {name}: not listed in the manifest" in done.stdout
     assert ".work" not in done.stdout
     assert done.stderr == "Note: notes.txt is in no manifest, and was not checked.\n"
 
@@ -188,7 +188,7 @@ def test_a_finished_slide_whose_folder_was_removed_is_done_again(
     run_command, tmp_path: Path, slide: Path, finished: Path
 ) -> None:
     shutil.copytree(finished, tmp_path / "o")
-    shutil.rmtree(tmp_path / "o" / "drawn slide")
+    shutil.rmtree(tmp_path / "o" / "synthetic slide")
     done = run_command("run", slide, "-o", tmp_path / "o", "--workers", "1", "--block", "512")
     assert done.returncode == 0, done.stderr
     assert run_command("verify", tmp_path / "o").returncode == 0
@@ -201,7 +201,7 @@ def test_any_dask_scheduler_runs_a_batch(run_command, tmp_path: Path, slide: Pat
             "run", slide, "-o", tmp_path / "o", "--scheduler", cluster.scheduler_address, "--block", "512"
         )
         assert done.returncode == 0, done.stderr
-    name = "drawn slide/count.json"
+    name = "synthetic slide/count.json"
     assert (tmp_path / "o" / name).read_bytes() == (finished / name).read_bytes()
 
 

@@ -6,7 +6,7 @@ import pytest
 from wsi_minugan.config import RunSettings
 from wsi_minugan.minugan import predictor
 from wsi_minugan.minugan.bundle import find_bundle, load_bundle
-from wsi_minugan.pipeline.estimate import BEYOND_FORWARD_S, SECOND_LOOKS, seconds_per_patch
+from wsi_minugan.pipeline.estimate import AUGMENTED_PASSES, BEYOND_FORWARD_S, seconds_per_patch
 
 
 def test_the_expected_time_is_that_of_one_batch_after_one_to_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,5 +25,5 @@ def test_the_expected_time_is_that_of_one_batch_after_one_to_warm_up(monkeypatch
     bundle = load_bundle(find_bundle("default"))
     found = seconds_per_patch(bundle, settings, "cpu")
     assert calls == [("cpu", 8, 2), (8, 256, 256, 3), (8, 256, 256, 3)]
-    looks = 1 + SECOND_LOOKS if bundle.card.second_look else 1
+    looks = 1 + AUGMENTED_PASSES if bundle.card.test_time_augmentation else 1
     assert found == pytest.approx(0.1 * looks + BEYOND_FORWARD_S)

@@ -18,7 +18,7 @@ from wsi_minugan.config import RunSettings
 from wsi_minugan.geometry import Box
 from wsi_minugan.pipeline.plan import PLAN_FILE, open_reader, plan_slide, save_plan
 from wsi_minugan.slides.inputs import SlideInput
-from wsi_minugan.slides.synthetic import Drawing
+from wsi_minugan.slides.synthetic import SyntheticSlide
 
 SECRET, DATE, DAY = "Zyxomma-Petiolatum", "07/13/31", "1931:07:13 01:02:03"
 NOTES = (
@@ -35,7 +35,7 @@ def label_of(height: int, width: int) -> np.ndarray:
 
 def write_svs(path: Path) -> None:
     """Write a slide as an Aperio scanner does: levels in tiles, thumbnail, label and macro in strips."""
-    pixels = Drawing(900, 800, seed=3, mitoses=4, tissue_fraction=0.7).draw(Box(0, 0, 800, 900))
+    pixels = SyntheticSlide(900, 800, seed=3, mitoses=4, tissue_fraction=0.7).draw(Box(0, 0, 800, 900))
     head = "Aperio Image Library v12.0.15\r\n"
     artist = [(315, "s", 0, SECRET, True)]
     said = {"photometric": "rgb", "metadata": None, "datetime": DAY, "software": SECRET, "extratags": artist}

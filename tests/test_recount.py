@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-ID = "drawn slide"
+ID = "synthetic slide"
 
 
 def corrected_from(folder: Path, path: Path, **classes: str) -> Path:

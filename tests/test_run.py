@@ -1,4 +1,4 @@
-"""The main job, end to end, through the command line, on drawn slides."""
+"""The main job, end to end, through the command line, on synthetic slides."""
 
 import csv
 import json
@@ -18,9 +18,9 @@ from ome_zarr_models.v05.image_label import ImageLabel
 from wsi_minugan import schemas
 from wsi_minugan.minugan.bundle import BUNDLED
 from wsi_minugan.outputs.manifest import verify
-from wsi_minugan.slides.synthetic import Drawing
+from wsi_minugan.slides.synthetic import SyntheticSlide
 
-ID = "drawn slide"
+ID = "synthetic slide"
 
 
 def test_every_json_validates_against_its_schema(finished: Path) -> None:
@@ -52,7 +52,7 @@ def test_masks_are_ome_zarr_with_matching_labels(finished: Path) -> None:
     assert np.asarray(store["coverage/0"])[classes > 0].all()
 
 
-def test_blank_glass_is_background(finished: Path, drawing: Drawing) -> None:
+def test_blank_glass_is_background(finished: Path, drawing: SyntheticSlide) -> None:
     classes = np.asarray(zarr.open_array(finished / ID / "masks.zarr" / "labels" / "classes" / "0", mode="r"))
     assert not classes[:100, :100].any()
     assert not classes[-100:, -100:].any()
@@ -197,7 +197,7 @@ def test_schemas_are_those_of_the_models() -> None:
         assert committed == json.loads(json.dumps(schemas.schema_of(name))), f"run: make schemas ({name})"
 
 
-def test_drawn_mitoses_are_found_and_little_else(finished: Path, drawing: Drawing) -> None:
+def test_drawn_mitoses_are_found_and_little_else(finished: Path, drawing: SyntheticSlide) -> None:
     # The model was trained on tissue, to which drawings are strange: it need not find them all.
     features = json.loads((finished / ID / "mitoses.geojson").read_text())["features"]
     found = [
@@ -237,8 +237,8 @@ def test_with_bounds_offset_the_export_and_the_manifest_record_it_and_counting_g
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "o" / ID
     assert json.loads((folder / "mitoses.geojson").read_text())["origin_px"] == [0, 0]
-    sealed = json.loads((folder / "manifest.json").read_text())
-    assert (sealed["settings"]["bounds_offset"], sealed["geojson_origin_px"]) == (True, [0, 0])
+    written = json.loads((folder / "manifest.json").read_text())
+    assert (written["settings"]["bounds_offset"], written["geojson_origin_px"]) == (True, [0, 0])
     # A slide that QuPath crops: as the run would have written it, with bounds at 300, 200.
     content = json.loads((folder / "mitoses.geojson").read_text())
     for feature in content["features"]:

@@ -2,15 +2,15 @@
 
 import pytest
 
-from wsi_minugan.words import counted
+from wsi_minugan.words import pluralize
 
 
 @pytest.mark.parametrize(
     ("number", "words"), [(0, "0 mitoses"), (1, "1 mitosis"), (2, "2 mitoses"), (11, "11 mitoses")]
 )
 def test_one_is_not_many(number: int, words: str) -> None:
-    assert counted(number, "mitosis", "mitoses") == words
+    assert pluralize(number, "mitosis", "mitoses") == words
 
 
 def test_most_nouns_take_an_s() -> None:
-    assert (counted(1, "slide"), counted(2, "slide")) == ("1 slide", "2 slides")
+    assert (pluralize(1, "slide"), pluralize(2, "slide")) == ("1 slide", "2 slides")

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsi_minugan.errors import SettingsError
+from wsi_minugan.frozen import FrozenModel
 
 PATCH_PX = 256
 HPF_MIN_MM, HPF_MAX_MM = 0.1, 2.0
@@ -29,13 +30,13 @@ FLAGS = {"stride_px": "stride", "block_px": "block"}
 """Flags that are shorter than their fields."""
 
 
-class RunSettings(BaseModel):
+class RunSettings(FrozenModel):
     """Settings of `wsi-minugan run`.
 
     The first group decides the results (its digest is part of a slide's key); the second only how they are made.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
     model: str = Field("default", description="Name of a bundled model, or a bundle's folder.")
     precision: Precision = Field("auto", description="Arithmetic of the network.")

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 UM2_PER_MM2 = 1e6
+GRID_PX = 0.01
+"""Grid of the coordinates in files, level-0 px: QuPath's rules for valid rings hold on it."""
 
 
 @dataclass(frozen=True, order=True)

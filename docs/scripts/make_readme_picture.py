@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wsi_minugan import Result, analyze, open_slide
 from wsi_minugan.geometry import Box
-from wsi_minugan.slides.synthetic import Drawing, write_slide
+from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
 OUT = Path(__file__).parents[1] / "readme.png"
 HEIGHT_PX, PART_PX = 560, 200
@@ -39,7 +39,7 @@ def main() -> None:
     """Analyse the demo's slide and draw."""
     with tempfile.TemporaryDirectory() as folder:
         slide = Path(folder) / "demo.tiff"
-        write_slide(slide, Drawing(3000, 3000, 7))
+        write_slide(slide, SyntheticSlide(3000, 3000, 7))
         result = analyze(slide)
         whole = cv2.resize(result.overview(), (HEIGHT_PX, HEIGHT_PX), interpolation=cv2.INTER_AREA)
         best = result.mitoses.sort_values("area_um2").geometry.iloc[-1].centroid

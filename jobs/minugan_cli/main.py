@@ -11,7 +11,7 @@ import click
 
 from minugan_cli.options import setting_options
 from wsi_minugan import __version__
-from wsi_minugan.errors import MinuganError
+from wsi_minugan.console import run_app
 from wsi_minugan.logs import hush_libraries
 
 # Whether a path may be read is told by whoever reads it, with what to do; click's own words give no advice.
@@ -222,13 +222,4 @@ def main() -> None:
     for handler in logging.getLogger().handlers:
         # Dask tells of every connection; what matters of it reaches the user as a slide's failure.
         handler.addFilter(lambda record: not record.name.startswith("distributed"))
-    try:
-        app.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as e:
-        e.show()
-        sys.exit(2)
-    except MinuganError as e:
-        click.echo(f"Error: {e}", err=True)
-        sys.exit(e.exit_status)
+    run_app(app)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from wsi_minugan.words import counted
+from wsi_minugan.words import pluralize
 
 if TYPE_CHECKING:
     from minugan_jobs.scheduler import Event
@@ -79,7 +79,7 @@ class Progress:
             text = f"kept    {event.slide_id}: its results stay. The slide cannot be read, so changes are not seen. {event.error}"
         elif row is not None:
             text = (
-                f"done    {event.slide_id}: {counted(row.mitoses or 0, 'mitosis', 'mitoses')} in {row.tissue_mm2 or 0:.1f} mm2, "
+                f"done    {event.slide_id}: {pluralize(row.mitoses or 0, 'mitosis', 'mitoses')} in {row.tissue_mm2 or 0:.1f} mm2, "
                 f"{row.hotspot_mitoses} in the hot spot"
             )
         else:

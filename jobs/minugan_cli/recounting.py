@@ -10,7 +10,7 @@ import click
 
 from wsi_minugan.config import HPF_MAX_MM, HPF_MIN_MM
 from wsi_minugan.errors import InputError
-from wsi_minugan.words import counted
+from wsi_minugan.words import pluralize
 
 if TYPE_CHECKING:
     from wsi_minugan.counting.hotspot import TissueFraction
@@ -53,7 +53,7 @@ def recount(
     write_text(out, text + "\n", parents=True)
     spot = count.hotspot
     click.echo(
-        f"{counted(count.mitoses, 'mitosis', 'mitoses')}; {spot.mitoses} in the hot spot of {spot.area_mm2:.2f} mm2. Written: {out}"
+        f"{pluralize(count.mitoses, 'mitosis', 'mitoses')}; {spot.mitoses} in the hot spot of {spot.area_mm2:.2f} mm2. Written: {out}"
     )
 
 
@@ -83,9 +83,9 @@ def _open(
         ) from e
     if "slides.csv" in names:
         raise InputError(f"{source} holds a whole batch. Name the folder of one slide in it: {source}/SLIDE.")
-    sealed = read_manifest(source)
-    path, origin_px = source / "mitoses.geojson", sealed.geojson_origin_px
-    return path, origin_px, sealed.slide.mpp, area_of(source), tissue_of_results(source)
+    written = read_manifest(source)
+    path, origin_px = source / "mitoses.geojson", written.geojson_origin_px
+    return path, origin_px, written.slide.mpp, area_of(source), tissue_of_results(source)
 
 
 def _hotspot_mm2(area_mm2: float | None, hpf_diameter_mm: float) -> float:
@@ -120,6 +120,6 @@ def _tell(marks: Marks) -> None:
         click.echo(f"Not counted, by class: {', '.join(others)}.", err=True)
     if marks.unclassed:
         click.echo(
-            f"Counted without a class: {counted(marks.unclassed, 'object')}. Give other objects a class in QuPath.",
+            f"Counted without a class: {pluralize(marks.unclassed, 'object')}. Give other objects a class in QuPath.",
             err=True,
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wsi_minugan.errors import InputError, MinuganError
-from wsi_minugan.words import counted
+from wsi_minugan.words import pluralize
 
 if TYPE_CHECKING:
     from wsi_minugan.review.compare import Kind
@@ -82,7 +82,7 @@ def _teach(result: Result, saved: Saved, slide: Path | None) -> None:
         number = write_lessons(result, saved, reader, frame_of(result.sealed))
     finally:
         reader.close()
-    click.echo(f"{counted(number, 'image')} for training: {saved.folder / INDEX}")
+    click.echo(f"{pluralize(number, 'image')} for training: {saved.folder / INDEX}")
 
 
 def slide_path(folder: Path) -> Path:

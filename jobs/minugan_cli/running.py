@@ -13,9 +13,9 @@ import click
 from minugan_cli.progress import Progress
 from wsi_minugan.config import RunSettings, load_settings
 from wsi_minugan.errors import MinuganError
-from wsi_minugan.slides.guarded import Patience
+from wsi_minugan.slides.guarded import StallGuard
 from wsi_minugan.slides.inputs import SlideInput, expand_inputs
-from wsi_minugan.words import counted
+from wsi_minugan.words import pluralize
 
 if TYPE_CHECKING:
     from wsi_minugan.minugan.bundle import Bundle
@@ -36,7 +36,7 @@ def run(
 ) -> int:
     """Run a batch, or only say what it would be; returns the exit status."""
     settings = load_settings(config, flags)
-    slides = expand_inputs(sources, lambda text: click.echo(text, err=True), Patience(settings.stall_s))
+    slides = expand_inputs(sources, lambda text: click.echo(text, err=True), StallGuard(settings.stall_s))
     return _dry_run(slides, settings) if dry_run else run_slides(slides, out, settings, retry)
 
 
@@ -55,10 +55,10 @@ def run_slides(
     done = sum(s.status == "done" for s in result.slides)
     failed = failures(result)
     click.echo(
-        f"{done} of {counted(len(result.slides), 'slide')} done, {len(failed)} failed. Results: {out / 'report.html'}"
+        f"{done} of {pluralize(len(result.slides), 'slide')} done, {len(failed)} failed. Results: {out / 'report.html'}"
     )
     if failed:
-        _print_failures(failed, f"{counted(len(failed), 'slide')} failed")
+        _print_failures(failed, f"{pluralize(len(failed), 'slide')} failed")
         click.echo(f"To retry the failed slides: wsi-minugan retry {shlex.quote(str(out))}", err=True)
     if result.signal is not None:
         click.echo("Stopped. Run the same command again to resume.", err=True)
@@ -104,9 +104,9 @@ def _dry_run(slides: Sequence[SlideInput], settings: RunSettings) -> int:
         cells = (f"{plan.frame.level0_mpp:.4f}", plan.mpp_source, f"{plan.tissue_mm2:.2f}", str(patches))
         table.add_row(name, *cells, _duration(seconds))
     Console().print(table)
-    click.echo(f"{counted(len(slides) - len(bad), 'slide')}, about {_duration(total_s)}. {how}")
+    click.echo(f"{pluralize(len(slides) - len(bad), 'slide')}, about {_duration(total_s)}. {how}")
     if bad:
-        _print_failures(bad, f"{counted(len(bad), 'slide')} would fail")
+        _print_failures(bad, f"{pluralize(len(bad), 'slide')} would fail")
     return 1 if bad else 0
 
 
@@ -122,7 +122,7 @@ def _pace(bundle: Bundle, settings: RunSettings) -> tuple[float, str]:
     workers = worker_count(settings)
     how = (
         f"The time is estimated from one batch of the model\non this machine: {1000 * one_s:.0f} ms a patch and worker, "
-        f"with {counted(workers, 'worker')}."
+        f"with {pluralize(workers, 'worker')}."
     )
     return one_s / workers, how + (
         "\nThe cluster's workers may be faster, and there may be more of them." if elsewhere else ""
@@ -171,9 +171,9 @@ def retry(out: Path) -> int:
 def demo(out: Path, seed: int) -> int:
     """Draw a slide with known mitoses and run the whole job on it."""
     from wsi_minugan.errors import OutputError
-    from wsi_minugan.slides.synthetic import Drawing, write_slide
+    from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
-    drawing = Drawing(DEMO_SIDE_PX, DEMO_SIDE_PX, seed)
+    drawing = SyntheticSlide(DEMO_SIDE_PX, DEMO_SIDE_PX, seed)
     path = out / "slides" / DEMO_SLIDE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,13 +24,13 @@ from typing import Any
 
 from minugan_jobs.clusters.cluster import open_cluster
 from minugan_jobs.scheduler import Engine, Event, Observer
-from minugan_jobs.staging import open_supply
+from minugan_jobs.staging import open_staging
 from minugan_jobs.state.disk_space import space_warning
 from minugan_jobs.state.event_log import EventLog
 from minugan_jobs.state.ledger import Ledger, SlideRecord
 from minugan_jobs.state.lock import hold
 from minugan_jobs.state.output_folder import name_slides, prepare_folder, remove_results
-from minugan_jobs.worker import BENCH, Bench, Job
+from minugan_jobs.worker import WORKER_STATE, Job, WorkerState
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError, MinuganError, OutputError
 from wsi_minugan.minugan.bundle import BUNDLED, Bundle, find_bundle, load_bundle
@@ -41,7 +41,7 @@ from wsi_minugan.outputs.report import write_report
 from wsi_minugan.outputs.tables import write_slides
 from wsi_minugan.pipeline.results import model_facts, versions
 from wsi_minugan.slides.files import file_state
-from wsi_minugan.slides.guarded import Patience
+from wsi_minugan.slides.guarded import StallGuard
 from wsi_minugan.slides.inputs import SlideInput
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def run_batch(
     broke: MinuganError | None = None
     with hold(out) as takeover, _signals() as stop:
         local = [s.path for s in slides if not s.url]
-        for text in (takeover, space_warning(out, local, Patience(settings.stall_s))):
+        for text in (takeover, space_warning(out, local, StallGuard(settings.stall_s))):
             if text:
                 note(text)
         if settings.overwrite:
@@ -183,10 +183,8 @@ def _run(
     named = {s.slide_id: s for s in slides if s.slide_id in wanted}
     known = [replace(r, slide=named[r.slide.slide_id]) for r in ledger.slides() if r.slide.slide_id in named]
     # Finished slides are only looked at again, and that can wait.
-    patience = Patience(settings.stall_s)
-    records = sorted(
-        (r for r in known if _to_do(r, request, retry, patience)), key=lambda r: r.status == "done"
-    )
+    guard = StallGuard(settings.stall_s)
+    records = sorted((r for r in known if _to_do(r, request, retry, guard)), key=lambda r: r.status == "done")
     started = _now()
     _write_run(out, settings, bundle, ledger, started, None)
     with EventLog(out) as events:
@@ -217,17 +215,17 @@ def _work_off(
 ) -> None:
     run = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:12]
     # The same for the same folder: a run that was killed could not take its own away, and this one replaces it.
-    bench, model = f"{BENCH}-{run}", bundle.path.absolute()
+    worker_state, model = f"{WORKER_STATE}-{run}", bundle.path.absolute()
 
     def make_job(r: SlideRecord) -> Job:
         folder = out.absolute() / r.slide.slide_id
-        return Job(r.slide, folder, settings, model, request + str(r.slide.mpp), bench)
+        return Job(r.slide, folder, settings, model, request + str(r.slide.mpp), worker_state)
 
     with (
-        open_supply(records, settings.stage_dir, run, settings.stage_gb, settings.stall_s) as supply,
-        open_cluster(settings, Bench(bench)) as client,
+        open_staging(records, settings.stage_dir, run, settings.stage_gb, settings.stall_s) as staging,
+        open_cluster(settings, WorkerState(worker_state)) as client,
     ):
-        Engine(client, ledger, supply, make_job, watch, stop.asked).run()
+        Engine(client, ledger, staging, make_job, watch, stop.asked).run()
 
 
 def _anywhere(settings: RunSettings, bundle: Bundle) -> RunSettings:
@@ -240,7 +238,7 @@ def _anywhere(settings: RunSettings, bundle: Bundle) -> RunSettings:
     return settings.model_copy(update=paths)
 
 
-def _to_do(record: SlideRecord, request: str, retry: bool, patience: Patience) -> bool:
+def _to_do(record: SlideRecord, request: str, retry: bool, guard: StallGuard) -> bool:
     """Return whether a slide is to be taken.
 
     Failed slides wait for a retry, other settings or another file. Finished ones are checked against slide, settings and model,
@@ -251,7 +249,7 @@ def _to_do(record: SlideRecord, request: str, retry: bool, patience: Patience) -
         return not (same and record.slide.url)
     if record.status != "failed" or retry or not same:
         return True
-    return not record.slide.url and file_state(record.slide.path, patience) != record.seen
+    return not record.slide.url and file_state(record.slide.path, guard) != record.seen
 
 
 def _request(settings: RunSettings, bundle: Bundle) -> str:

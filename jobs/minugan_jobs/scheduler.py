@@ -19,16 +19,16 @@ from typing import Any, Literal, Protocol
 
 from distributed import Client, Future, KilledWorker
 
-from minugan_jobs.clusters.worker_failures import LIMIT, Deaths
+from minugan_jobs.clusters.worker_failures import LIMIT, WorkerFailures
 from minugan_jobs.clusters.worker_wait import Waiting
-from minugan_jobs.staging import Supply
+from minugan_jobs.staging import Staging
 from minugan_jobs.state.ledger import Ledger, SlideRecord
 from minugan_jobs.state.output_folder import unnamed
 from minugan_jobs.worker import Job, Outcome, Stage, run_stage
 from wsi_minugan.errors import RETRY, ClusterError, MinuganError
 from wsi_minugan.slides.files import file_state
-from wsi_minugan.slides.guarded import Patience
-from wsi_minugan.words import counted
+from wsi_minugan.slides.guarded import StallGuard
+from wsi_minugan.words import pluralize
 
 TASKS_PER_WORKER = 3
 _WRITTEN_AT_ONCE = 8
@@ -102,7 +102,7 @@ class Engine:
         Where tasks go.
     ledger : Ledger
         Batch state.
-    supply : Supply
+    staging : Staging
         The batch's slides.
     make_job : callable
         From a slide's record to its job.
@@ -123,17 +123,17 @@ class Engine:
         self,
         client: Client,
         ledger: Ledger,
-        supply: Supply,
+        staging: Staging,
         make_job: Callable[[SlideRecord], Job],
         observe: Observer,
         stopped: Callable[[], bool],
     ) -> None:
         self._client = client
         self._address = client.scheduler.address
-        self._deaths, self._waiting = Deaths(client), Waiting(client)
-        self._patience = Patience(_STATE_S)
+        self._worker_failures, self._waiting = WorkerFailures(client), Waiting(client)
+        self._guard = StallGuard(_STATE_S)
         self._ledger = ledger
-        self._supply = supply
+        self._staging = staging
         self._make_job = make_job
         self._observe = observe
         self._stopped = stopped
@@ -148,12 +148,12 @@ class Engine:
         try:
             self._run()
         finally:
-            self._deaths.close()
+            self._worker_failures.close()
 
     def _run(self) -> None:
         while not self._stopped():
             self._hand_out()
-            if self._in_flight == 0 and self._supply.exhausted:
+            if self._in_flight == 0 and self._staging.exhausted:
                 return
             self._collect()
         self._cancel_all()
@@ -174,7 +174,7 @@ class Engine:
         workers = self._client.scheduler_info(n_workers=-1).get("workers", {}).values()
         # It may have gone during the question, which then has no answer.
         self._check_scheduler()
-        self._waiting.look(len(workers), self._in_flight)
+        self._waiting.check(len(workers), self._in_flight)
         self._workers = max(1, sum(w["nthreads"] for w in workers))
         self._gpus = any(w["resources"].get("GPU") for w in workers)
         self._counted_s = time.monotonic()
@@ -190,17 +190,17 @@ class Engine:
         )
 
     def _open_next(self) -> _SlideRun | None:
-        while (supplied := self._supply.take()) is not None:
-            record = supplied.record
-            slide = _SlideRun(self._make_job(record), record.key, supplied.origin)
+        while (staged := self._staging.take()) is not None:
+            record = staged.record
+            slide = _SlideRun(self._make_job(record), record.key, staged.origin)
             self._active.append(slide)
             if record.status == "done":
                 slide.stage = "check"  # it stays done until its work is begun anew
             else:
                 self._begin(slide)
-            if not supplied.error:
+            if not staged.error:
                 return slide
-            self._fail(slide, supplied.error, "")
+            self._fail(slide, staged.error, "")
         return None
 
     def _begin(self, slide: _SlideRun) -> None:
@@ -254,7 +254,7 @@ class Engine:
             # Not by this engine, which forgets the slide first: Dask cancels all tasks of a scheduler that was lost or restarted.
             raise self._gone()
         else:
-            self._fail(slide, *_why(slide, stage, blocks, future, self._deaths.of(future.key)))
+            self._fail(slide, *_why(slide, stage, blocks, future, self._worker_failures.of(future.key)))
 
     def _advance(self, slide: _SlideRun, stage: Stage, blocks: _Blocks, outcome: Outcome) -> None:
         if stage == "check":
@@ -279,7 +279,7 @@ class Engine:
     def _leave(self, slide: _SlideRun, event: Event) -> None:
         """Be done with a slide, and tell."""
         self._active.remove(slide)
-        self._supply.release(slide.slide_id)
+        self._staging.release(slide.slide_id)
         self._observe(event)
 
     def _planned(self, slide: _SlideRun, outcome: Outcome) -> None:
@@ -327,7 +327,7 @@ class Engine:
             self._leave(slide, Event("kept", slide.slide_id, error=error, details=details))
             return
         path = Path(slide.origin or slide.job.slide.path)
-        seen = file_state(path, self._patience) if not slide.job.slide.url else ""
+        seen = file_state(path, self._guard) if not slide.job.slide.url else ""
         self._ledger.failed(slide.slide_id, error, seen)
         self._leave(slide, Event("failed", slide.slide_id, error=error, details=details))
 
@@ -337,7 +337,7 @@ class Engine:
                 future.cancel()
 
 
-def _why(slide: _SlideRun, stage: Stage, blocks: _Blocks, future: Future, deaths: int) -> tuple[str, str]:
+def _why(slide: _SlideRun, stage: Stage, blocks: _Blocks, future: Future, failures: int) -> tuple[str, str]:
     """Return why a task ended badly: a sentence, and the traceback of what nobody expected."""
     error: Any = future.exception()
     if isinstance(error, MinuganError):
@@ -345,9 +345,9 @@ def _why(slide: _SlideRun, stage: Stage, blocks: _Blocks, future: Future, deaths
     named = stage in _BLOCKWISE and len(blocks) == 1
     where = f"block {blocks[0]} of {slide.slide_id}" if named else f"{slide.slide_id} ({stage})"
     if isinstance(error, KilledWorker):
-        number = deaths if deaths >= LIMIT else error.allowed_failures + 1
+        number = failures if failures >= LIMIT else error.allowed_failures + 1
         why = (
-            f"{counted(number, 'worker process', 'worker processes')} died on {where}. Most often memory ran out: "
+            f"{pluralize(number, 'worker process', 'worker processes')} died on {where}. Most often memory ran out: "
             "use fewer --workers or a smaller --batch-size; else the slide crashes its reader: try --reader tiatoolbox."
         )
         return why, ""

@@ -28,7 +28,7 @@ _CHUNK_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
-class Supplied:
+class StagedSlide:
     """A slide that can be begun, or the reason why it cannot.
 
     Attributes
@@ -46,10 +46,10 @@ class Supplied:
     origin: str = ""
 
 
-class Supply(Protocol):
+class Staging(Protocol):
     """Slides in the batch's order, as they become readable."""
 
-    def take(self) -> Supplied | None:
+    def take(self) -> StagedSlide | None:
         """Return the next slide, or None where none is ready now."""
 
     @property
@@ -72,9 +72,9 @@ class InPlace:
     def __init__(self, records: Sequence[SlideRecord]) -> None:
         self._waiting = deque(records)
 
-    def take(self) -> Supplied | None:
+    def take(self) -> StagedSlide | None:
         """Return the next slide."""
-        return Supplied(self._waiting.popleft()) if self._waiting else None
+        return StagedSlide(self._waiting.popleft()) if self._waiting else None
 
     @property
     def exhausted(self) -> bool:
@@ -85,7 +85,7 @@ class InPlace:
         """Do nothing: what the user has is never touched."""
 
 
-class Staged:
+class StagedCopies:
     """Slides that are copied first, in a thread, a bounded number of bytes ahead.
 
     Parameters
@@ -109,7 +109,7 @@ class Staged:
         self, records: Sequence[SlideRecord], folder: Path, limit_bytes: float, stall_s: float
     ) -> None:
         self._folder, self._stall_s = folder, stall_s
-        self._ready: deque[Supplied] = deque()
+        self._ready: deque[StagedSlide] = deque()
         self._sizes: dict[str, int] = {}
         self._left = len(records)
         self._change = threading.Condition()
@@ -118,7 +118,7 @@ class Staged:
         self._thread = threading.Thread(target=self._work, args=(tuple(records),), daemon=True)
         self._thread.start()
 
-    def take(self) -> Supplied | None:
+    def take(self) -> StagedSlide | None:
         """Return the next slide whose copy is whole."""
         with self._change:
             if not self._ready:
@@ -152,7 +152,7 @@ class Staged:
                 found = self._stage(record)
             # Each protocol has errors of its own, and a thread that ended would leave all later slides waiting for ever.
             except Exception as e:  # noqa: BLE001
-                found = Supplied(record, self._why(record, e))
+                found = StagedSlide(record, self._why(record, e))
             if self._stopped:
                 return
             with self._change:
@@ -170,14 +170,14 @@ class Staged:
             )
         return f"{record.slide.source} cannot be copied to {self._folder}: {reason.rstrip('.')}. {todo}"
 
-    def _stage(self, record: SlideRecord) -> Supplied:
+    def _stage(self, record: SlideRecord) -> StagedSlide:
         slide = record.slide
         if slide.path.suffix.lower() in SEVERAL_FILES:
             if slide.url:
                 raise InputError("slides of several files are read from local folders only")
-            return Supplied(record)
+            return StagedSlide(record)
         if record.status == "done" and not slide.url:
-            return Supplied(record)  # it is only looked at again, for which it need not be copied
+            return StagedSlide(record)  # it is only looked at again, for which it need not be copied
         target = self._folder / slide.slide_id / slide.path.name
         files, path = fsspec.core.url_to_fs(slide.url) if slide.url else (LocalFileSystem(), slide.source)
         size = within(self._stall_s, Path(path), lambda: files.info(path)["size"])
@@ -186,7 +186,7 @@ class Staged:
         copied = target.stat().st_size
         if size is not None and copied != size:
             raise InputError(f"{copied} of {size} bytes arrived")
-        return Supplied(replace(record, slide=replace(slide, path=target)), origin=slide.source)
+        return StagedSlide(replace(record, slide=replace(slide, path=target)), origin=slide.source)
 
     def _wait_for_room(self, slide_id: str, size: int) -> None:
         with self._change:
@@ -219,10 +219,10 @@ def _emptied(folder: Path) -> int:
 
 
 @contextmanager
-def open_supply(
+def open_staging(
     records: Sequence[SlideRecord], stage_dir: Path | None, run: str, gb: float, stall_s: float = 60.0
-) -> Iterator[Supply]:
-    """Yield the supply that a run's settings ask for.
+) -> Iterator[Staging]:
+    """Yield the source of slides that a run's settings ask for.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def open_supply(
     if stage_dir is None:
         yield InPlace(records)
         return
-    staged = Staged(records, stage_dir / f"wsi-minugan-{run}", gb * 1e9, stall_s)
+    staged = StagedCopies(records, stage_dir / f"wsi-minugan-{run}", gb * 1e9, stall_s)
     try:
         yield staged
     finally:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wsi_minugan.errors import InputError, NoSlidesError
-from wsi_minugan.slides.files import Mark, marks_of
-from wsi_minugan.slides.guarded import STALL_S, Patience
+from wsi_minugan.slides.files import FileSignature, signatures_of
+from wsi_minugan.slides.guarded import STALL_S, StallGuard
 from wsi_minugan.slides.inputs import SlideInput, expand_inputs
 
 log = logging.getLogger(__name__)
@@ -48,25 +48,27 @@ class Arrivals:
         self._folder = folder
         self._settle_s = settle_s
         self._now = now
-        self._seen: dict[Path, tuple[Mark, float]] = {}
-        # With their marks: a slide whose transfer broke off, and was completed later, is a new arrival.
-        self._told: frozenset[tuple[Path, Mark]] = frozenset()
-        self._before: frozenset[tuple[Path, Mark]] = frozenset()
+        self._seen: dict[Path, tuple[FileSignature, float]] = {}
+        # With their signatures: a slide whose transfer broke off, and was completed later, is a new arrival.
+        self._told: frozenset[tuple[Path, FileSignature]] = frozenset()
+        self._before: frozenset[tuple[Path, FileSignature]] = frozenset()
         self._tell = tell
-        self._patience = Patience(stall_s)
+        self._guard = StallGuard(stall_s)
         self.fresh: frozenset[str] = frozenset()
         self._trouble: frozenset[str] = frozenset()
 
     def settled(self) -> tuple[SlideInput, ...]:
         """Return all settled slides when there is one that was not returned before, or has changed since, else none."""
         slides = self._slides()
-        seen = marks_of((s.path for s in slides), self._patience)
+        seen = signatures_of((s.path for s in slides), self._guard)
         still = tuple(s for s in slides if s.path in seen and self._is_still(s.path, seen[s.path]))
-        marks = {s.source: (s.path, self._seen[s.path][0]) for s in still}
-        self.fresh = frozenset(source for source, mark in marks.items() if mark not in self._told)
+        signatures = {s.source: (s.path, self._seen[s.path][0]) for s in still}
+        self.fresh = frozenset(
+            source for source, signature in signatures.items() if signature not in self._told
+        )
         if not self.fresh:
             return ()
-        self._before, self._told = self._told, frozenset(marks.values())
+        self._before, self._told = self._told, frozenset(signatures.values())
         return still
 
     def again(self) -> None:
@@ -76,7 +78,7 @@ class Arrivals:
     def _slides(self) -> tuple[SlideInput, ...]:
         trouble: list[str] = []
         try:
-            slides = expand_inputs([str(self._folder)], trouble.append, self._patience)
+            slides = expand_inputs([str(self._folder)], trouble.append, self._guard)
         except NoSlidesError:
             slides = ()
         except InputError as e:
@@ -88,7 +90,7 @@ class Arrivals:
         self._trouble = frozenset(trouble)
         return slides
 
-    def _is_still(self, path: Path, mark: Mark) -> bool:
-        if path not in self._seen or self._seen[path][0] != mark:
-            self._seen[path] = (mark, self._now())
+    def _is_still(self, path: Path, signature: FileSignature) -> bool:
+        if path not in self._seen or self._seen[path][0] != signature:
+            self._seen[path] = (signature, self._now())
         return self._now() - self._seen[path][1] >= self._settle_s

@@ -37,7 +37,13 @@ from wsi_minugan.pipeline.plan import (
 )
 from wsi_minugan.pipeline.results import SlideWork, finish_slide, slide_state
 from wsi_minugan.pipeline.scratch import WORK, Scratch
-from wsi_minugan.pipeline.stages import analyse_block, cuts_of, merge_blocks, prepare_store, write_block
+from wsi_minugan.pipeline.stages import (
+    analyse_block,
+    merge_blocks,
+    object_thresholds,
+    prepare_store,
+    write_block,
+)
 from wsi_minugan.segmentation import masks
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader
@@ -48,7 +54,7 @@ Stage = Literal["check", "plan", "analyse", "merge", "write", "finish"]
 RESULTS_VERSION = 8
 """Raised when the same inputs would give other results, so that old work is not taken for new."""
 
-BENCH = "minugan-bench"
+WORKER_STATE = "minugan-worker-state"
 _KEPT = 2
 _NETWORK = "wsi_minugan.minugan.predictor"
 
@@ -69,8 +75,8 @@ class Job:
         The bundle's folder.
     request : str
         Digest of what is asked for, whatever the slide's content.
-    bench : str
-        Name of the bench that it is done on; see `Bench`.
+    worker_state : str
+        Name of the worker state that it is done with; see `WorkerState`.
     """
 
     slide: SlideInput
@@ -78,7 +84,7 @@ class Job:
     settings: RunSettings
     model: Path
     request: str
-    bench: str = BENCH
+    worker_state: str = WORKER_STATE
 
 
 @dataclass(frozen=True)
@@ -137,8 +143,8 @@ class StageRunner(Protocol):
         """Run one stage; `blocks` are the blocks that it shall do, `previous_key` the key of earlier work ("plan" only)."""
 
 
-class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
-    """A worker's own bench: model, open slides and plans, each made once and bounded in number; one stage runs at a time.
+class WorkerState(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
+    """What a worker keeps between tasks: model, open slides and plans, each made once and bounded in number; one stage runs at a time.
 
     Parameters
     ----------
@@ -146,9 +152,9 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         Its name on the workers. A scheduler that several runs share has one for each of them.
     """
 
-    name = BENCH
+    name = WORKER_STATE
 
-    def __init__(self, name: str = BENCH) -> None:
+    def __init__(self, name: str = WORKER_STATE) -> None:
         self.name = name
         self._readers: OrderedDict[Path, SlideReader] = OrderedDict()
         self._plans: OrderedDict[Path, tuple[SlidePlan, SlideWork]] = OrderedDict()
@@ -158,9 +164,9 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         self._one_at_a_time = threading.Lock()
         self._worker: Worker | None = None
 
-    def __reduce__(self) -> tuple[type[Bench], tuple[str]]:
-        """Travel to a worker as an empty bench: what lies on this one, and its lock, cannot."""
-        return Bench, (self.name,)
+    def __reduce__(self) -> tuple[type[WorkerState], tuple[str]]:
+        """Travel to a worker empty: what this one holds, and its lock, cannot."""
+        return WorkerState, (self.name,)
 
     def setup(self, worker: Worker) -> None:
         """Keep Zarr from starting threads of its own beside the worker's, and load torch while the first slide is planned."""
@@ -189,14 +195,14 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
         plan, work = self._plan(job)
         nuclei = job.settings.nuclei
         if stage == "analyse":
-            cuts = cuts_of(work.bundle, job.settings)
+            thresholds = object_thresholds(work.bundle, job.settings)
             predictor, reader = self._predict(job, work.settings), self._reader(job)
-            done = [analyse_block(plan, k, reader, predictor, cuts, job.folder, nuclei) for k in blocks]
+            done = [analyse_block(plan, k, reader, predictor, thresholds, job.folder, nuclei) for k in blocks]
             patches, area = sum(d.patches for d in done), sum(d.tissue_mm2 for d in done)
             return Outcome(time.perf_counter() - start, patches, area)
         row = None
         if stage == "merge":
-            merge_blocks(plan, cuts_of(work.bundle, job.settings), job.folder)
+            merge_blocks(plan, object_thresholds(work.bundle, job.settings), job.folder)
         elif stage == "write":
             for k in blocks:
                 write_block(plan, k, job.folder, nuclei)
@@ -207,13 +213,13 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
 
     def _check(self, job: Job, previous_key: str) -> Planned:
         """Return whether a finished slide still is what this job asks for; changes nothing."""
-        key = work_key(job, _settled(job.settings), _mark(job), self._bundle(job))
+        key = work_key(job, _settled(job.settings), _signature(job), self._bundle(job))
         return Planned(key, (), "done" if key == previous_key and is_whole(job.folder) else "new")
 
     def _make_plan(self, job: Job, previous_key: str) -> Planned:
         self._forget(job)
         bundle, settings = self._bundle(job), _settled(job.settings)
-        key = work_key(job, settings, _mark(job), bundle)
+        key = work_key(job, settings, _signature(job), bundle)
         if key == previous_key and is_whole(job.folder):
             shutil.rmtree(job.folder / WORK, ignore_errors=True)
             return Planned(key, (), "done")
@@ -231,10 +237,10 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
 
     def _plan(self, job: Job) -> tuple[SlidePlan, SlideWork]:
         if job.folder not in self._plans:
-            bundle, mark = self._bundle(job), _mark(job)
+            bundle, signature = self._bundle(job), _signature(job)
             plan = load_plan(job.folder / WORK)
             settings = job.settings.model_copy(update={"precision": plan.precision})
-            work = SlideWork(settings, bundle, mark)
+            work = SlideWork(settings, bundle, signature)
             _keep(self._plans, job.folder, (plan, work))
         self._plans.move_to_end(job.folder)
         return self._plans[job.folder]
@@ -276,7 +282,7 @@ class Bench(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
             reader.close()
 
 
-def _mark(job: Job) -> str:
+def _signature(job: Job) -> str:
     return fingerprint(job.slide.path, job.settings.stall_s)
 
 
@@ -301,11 +307,11 @@ def _remove(folder: Path) -> None:
         raise OutputError(f"{folder} cannot be replaced: {e.strerror or e}. Remove it by hand.") from e
 
 
-def work_key(job: Job, settings: RunSettings, mark: str, bundle: Bundle) -> str:
+def work_key(job: Job, settings: RunSettings, signature: str, bundle: Bundle) -> str:
     """Return the digest of what decides a slide's results (`settings` with their arithmetic settled), and of how its scratch is cut."""
     content = {
         "version": RESULTS_VERSION,
-        "slide": mark,
+        "slide": signature,
         "slide_id": job.slide.slide_id,
         "mpp": job.slide.mpp,
         "settings": settings.results_key(),
@@ -317,5 +323,5 @@ def work_key(job: Job, settings: RunSettings, mark: str, bundle: Bundle) -> str:
 
 def run_stage(stage: Stage, job: Job, blocks: Sequence[int], previous_key: str) -> Outcome:
     """Run one stage on the worker that executes this task."""
-    bench: StageRunner = get_worker().plugins[job.bench]
-    return bench.run(stage, job, blocks, previous_key)
+    worker_state: StageRunner = get_worker().plugins[job.worker_state]
+    return worker_state.run(stage, job, blocks, previous_key)

@@ -29,7 +29,7 @@ STEPS = (
     "wsi_minugan.pipeline.stages:_read_strip",
     "wsi_minugan.pipeline.stages:coverage_of",
     "wsi_minugan.pipeline.stages:label_objects",
-    "wsi_minugan.pipeline.stages:find_runs",
+    "wsi_minugan.pipeline.stages:run_length_mask",
     "wsi_minugan.pipeline.stages:measure_objects",
     "wsi_minugan.pipeline.stages:outlines",
     "wsi_minugan.pipeline.stages:_numbered",
@@ -42,8 +42,8 @@ STEPS = (
     "wsi_minugan.pipeline.scratch:Scratch.save_patch",
     "wsi_minugan.pipeline.scratch:Scratch.load_patch",
     "wsi_minugan.pipeline.scratch:Scratch.load_classes",
-    "wsi_minugan.pipeline.scratch:Scratch.load_runs",
-    "wsi_minugan.segmentation.run_lengths:Runs.paint",
+    "wsi_minugan.pipeline.scratch:Scratch.load_run_lengths",
+    "wsi_minugan.segmentation.run_lengths:RunLengthMask.paint",
     "wsi_minugan.pipeline.scratch:Scratch.load_shapes",
     "wsi_minugan.pipeline.results:_write_mitoses",
     "wsi_minugan.pipeline.results:write_nuclei",
@@ -122,15 +122,15 @@ class Replay:
 
 def one_pass(job: Any, replay: Replay, clock: Clock) -> int:
     """Run every stage of a slide and return its number of blocks."""
-    from minugan_jobs.worker import Bench
+    from minugan_jobs.worker import WorkerState
 
-    bench = Bench()
-    bench.setup(None)
-    bench._predict = lambda *_: replay
+    worker_state = WorkerState()
+    worker_state.setup(None)
+    worker_state._predict = lambda *_: replay
     blocks = 1
     for stage in ("plan", "analyse", "merge", "write", "finish"):
         for index in range(blocks if stage in {"analyse", "write"} else 1):
-            run = bench.run if stage == "plan" else clock.timed(f"rest of {stage}", bench.run)
+            run = worker_state.run if stage == "plan" else clock.timed(f"rest of {stage}", worker_state.run)
             outcome = run(stage, job, (index,), "")
             if outcome.planned:
                 blocks = outcome.planned.blocks
@@ -144,12 +144,12 @@ def prepared(arguments: argparse.Namespace, folder: Path) -> Any:
     from wsi_minugan.config import RunSettings
     from wsi_minugan.minugan.bundle import find_bundle
     from wsi_minugan.slides.inputs import SlideInput
-    from wsi_minugan.slides.synthetic import Drawing, write_slide
+    from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
     slide = arguments.slide
     if slide is None:
         slide = folder / "drawn.tiff"
-        write_slide(slide, Drawing(arguments.block, arguments.block, seed=1, mitoses=40))
+        write_slide(slide, SyntheticSlide(arguments.block, arguments.block, seed=1, mitoses=40))
     settings = RunSettings(block_px=arguments.block)
     return Job(SlideInput("slide", slide), folder / "slide", settings, find_bundle("default"), "")
 

@@ -25,12 +25,12 @@ def run_command(arguments: list[str], workers: int = 1) -> list[str]:
     return [sys.executable, "-c", code, *arguments, "--workers", str(workers), "--quiet"]
 
 
-def drawn_slide(folder: Path, side: int, tissue: float) -> Path:
+def synthetic_slide(folder: Path, side: int, tissue: float) -> Path:
     """Draw a slide; one of 60,000 px takes minutes."""
-    from wsi_minugan.slides.synthetic import Drawing, write_slide
+    from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
     path = folder / f"{side}.tiff"
-    write_slide(path, Drawing(side, side, tissue_fraction=tissue, mitoses=50))
+    write_slide(path, SyntheticSlide(side, side, tissue_fraction=tissue, mitoses=50))
     return path
 
 

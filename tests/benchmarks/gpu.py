@@ -28,7 +28,7 @@ def busy_percent(stop: threading.Event, found: list[float]) -> None:
 
 
 def main() -> None:
-    from minugan_jobs.worker import Bench, Job
+    from minugan_jobs.worker import Job, WorkerState
 
     from wsi_minugan.config import RunSettings
     from wsi_minugan.minugan.bundle import find_bundle
@@ -49,10 +49,10 @@ def main() -> None:
         device="cuda", batch_size=a.batch, precision=a.precision, mpp=a.mpp, compile=a.compile
     )
     job = Job(SlideInput("slide", a.slide), out / "slide", settings, find_bundle(a.model), "")
-    bench = Bench()
-    bench.setup(None)
-    blocks = bench.run("plan", job, (0,), "").planned.blocks
-    predictor = bench._predict(job, settings)
+    worker_state = WorkerState()
+    worker_state.setup(None)
+    blocks = worker_state.run("plan", job, (0,), "").planned.blocks
+    predictor = worker_state._predict(job, settings)
     patches = np.random.default_rng(0).integers(0, 256, (a.batch, 256, 256, 3), np.uint8)
     predictor.predict(patches)
     start = time.perf_counter()
@@ -63,7 +63,7 @@ def main() -> None:
     watcher = threading.Thread(target=busy_percent, args=(stop, busy), daemon=True)
     watcher.start()
     start = time.perf_counter()
-    count = sum(bench.run("analyse", job, (k,), "").patches for k in range(blocks))
+    count = sum(worker_state.run("analyse", job, (k,), "").patches for k in range(blocks))
     rate = count / (time.perf_counter() - start)
     stop.set()
     sys.stdout.write(

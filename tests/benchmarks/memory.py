@@ -1,4 +1,4 @@
-"""Peak memory of a run's whole process tree, for a small and a large drawn slide with the same share of tissue.
+"""Peak memory of a run's whole process tree, for a small and a large synthetic slide with the same share of tissue.
 
 python tests/benchmarks/memory.py [SLIDE ...] [--sides 10000 60000] [--tissue 0.1]
 """
@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import drawn_slide, measured, run_command
+from common import measured, run_command, synthetic_slide
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="memory-") as folder:
         slides = arguments.slides or [
-            drawn_slide(Path(folder), side, arguments.tissue) for side in arguments.sides
+            synthetic_slide(Path(folder), side, arguments.tissue) for side in arguments.sides
         ]
         for k, path in enumerate(slides):
             seconds, peak = measured(run_command(["run", str(path), "-o", str(Path(folder) / f"out-{k}")]))

@@ -2,7 +2,8 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/overhead.py SLIDE [--block 4096] [--precision bf16]
 
-Runs every stage in this process, as a worker does, then as many patches through the network alone, second looks included; prints the ratio.
+Runs every stage in this process, as a worker does, then as many patches through the network alone,
+test-time augmentation included; prints the ratio.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def seconds_a_patch(predictor: Any, patches: np.ndarray, times: int) -> float:
 
 
 def main() -> None:
-    from minugan_jobs.worker import Bench, Job
+    from minugan_jobs.worker import Job, WorkerState
 
     from wsi_minugan.config import RunSettings
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
@@ -47,14 +48,14 @@ def main() -> None:
     precision = arguments.precision or settle_precision("auto", choose_device("auto"))
     settings = RunSettings(block_px=arguments.block, mpp=arguments.mpp, precision=precision)
     job = Job(SlideInput("slide", arguments.slide), out / "slide", settings, find_bundle(arguments.model), "")
-    bench = Bench()
-    bench.setup(None)
+    worker_state = WorkerState()
+    worker_state.setup(None)
     bundle = load_bundle(job.model)
-    alone_bundle = bundle.looking_once()
+    alone_bundle = bundle.without_test_time_augmentation()
     predictor = Predictor(alone_bundle, precision=precision, batch_size=settings.batch_size)
     patches = np.random.default_rng(0).integers(0, 256, (settings.batch_size, 256, 256, 3), np.uint8)
     predictor.predict(patches)
-    used = bench._predict(job, settings)
+    used = worker_state._predict(job, settings)
     used.predict(patches)
     before = used.forwards
     spent: Counter[str] = Counter()
@@ -62,14 +63,14 @@ def main() -> None:
     for stage in ("plan", "analyse", "merge", "write", "finish"):
         for index in range(blocks if stage in {"analyse", "write"} else 1):
             start = time.perf_counter()
-            outcome = bench.run(stage, job, (index,), "")
+            outcome = worker_state.run(stage, job, (index,), "")
             spent[stage] += time.perf_counter() - start
             count += outcome.patches
             if outcome.planned:
                 blocks = outcome.planned.blocks
     again = used.forwards - before - count
     first_s = seconds_a_patch(predictor, patches, max(1, count // settings.batch_size // 4))
-    # Second looks run by threes, as in a run on a CPU.
+    # Mirrored patches run by threes, as in a run on a CPU.
     small = Predictor(alone_bundle, precision=precision, batch_size=3)
     again_s = seconds_a_patch(small, patches[:3], max(1, again // 3 // 4))
     forward = count * first_s + again * again_s
@@ -79,7 +80,7 @@ def main() -> None:
     )
     sys.stdout.write(
         f"total {total:.1f} s, forward alone {forward:.1f} s ({1000 * first_s:.1f} ms a patch, "
-        f"{1000 * again_s:.1f} ms for each of {again} second looks)\n"
+        f"{1000 * again_s:.1f} ms for each of {again} patches with test-time augmentation)\n"
     )
     sys.stdout.write(
         f"forward's share {forward / total:.3f}; beyond it {1000 * (total - forward) / count:.2f} ms a patch\n"

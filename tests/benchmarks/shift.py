@@ -14,18 +14,18 @@ import zarr
 
 
 def classes_of(path: Path, out: Path, mpp: float, model: str) -> np.ndarray:
-    from minugan_jobs.worker import Bench, Job
+    from minugan_jobs.worker import Job, WorkerState
 
     from wsi_minugan.config import RunSettings
     from wsi_minugan.minugan.bundle import find_bundle
     from wsi_minugan.slides.inputs import SlideInput
 
-    bench, blocks = Bench(), 1
-    bench.setup(None)
+    worker_state, blocks = WorkerState(), 1
+    worker_state.setup(None)
     job = Job(SlideInput("s", path, mpp), out, RunSettings(tissue=False), find_bundle(model), "")
     for stage in ("plan", "analyse", "merge", "write"):
         for index in range(blocks if stage in {"analyse", "write"} else 1):
-            planned = bench.run(stage, job, (index,), "").planned
+            planned = worker_state.run(stage, job, (index,), "").planned
             blocks = planned.blocks if planned else blocks
     return np.asarray(zarr.open_array(out / "masks.zarr" / "labels" / "classes" / "0", mode="r"))
 

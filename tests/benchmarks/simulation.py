@@ -27,7 +27,7 @@ from minugan_jobs.clusters.worker_failures import tell_begun
 from minugan_jobs.scheduler import Engine, Event
 from minugan_jobs.staging import InPlace
 from minugan_jobs.state.ledger import Ledger, SlideRecord
-from minugan_jobs.worker import Bench, Job, Outcome, Planned, Stage
+from minugan_jobs.worker import Job, Outcome, Planned, Stage, WorkerState
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.outputs.models import SlideState
@@ -37,7 +37,7 @@ from wsi_minugan.slides.inputs import SlideInput
 class Sleeper(WorkerPlugin):
     """Stages that only sleep."""
 
-    name = Bench.name
+    name = WorkerState.name
 
     def __init__(self, blocks: int, sleep_s: float) -> None:
         self.blocks, self.sleep_s = blocks, sleep_s

@@ -1,4 +1,4 @@
-"""The same network on the same drawn slide, patches and stride: TIAToolbox's segmentation engine, and this project with one worker.
+"""The same network on the same synthetic slide, patches and stride: TIAToolbox's segmentation engine, and this project with one worker.
 
     make .venv-tiatoolbox/.installed
     OMP_NUM_THREADS=1 .venv-tiatoolbox/bin/python tests/benchmarks/tiatoolbox.py [--side 10240]
@@ -61,12 +61,14 @@ if __name__ == "__main__":
 """
 
 
-def written_looking_once(folder: Path) -> Path:
-    """Write the bundled model without its second look, and return its folder."""
+def written_without_augmentation(folder: Path) -> Path:
+    """Write the bundled model without test-time augmentation, and return its folder."""
     from wsi_minugan.minugan.bundle import CARD, find_bundle, load_bundle
 
     shutil.copytree(find_bundle("default"), folder)
-    (folder / CARD).write_text(load_bundle(folder).looking_once().card.model_dump_json(), "utf-8")
+    (folder / CARD).write_text(
+        load_bundle(folder).without_test_time_augmentation().card.model_dump_json(), "utf-8"
+    )
     return folder
 
 
@@ -85,17 +87,17 @@ def forward_ms(model: Path) -> float:
 
 
 def main() -> None:
-    from wsi_minugan.slides.synthetic import Drawing, write_slide
+    from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=10240)
     a = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="tiatoolbox-"))
     slide, script = folder / "slide.tiff", folder / "theirs.py"
-    write_slide(slide, Drawing(a.side, a.side, mitoses=200))
+    write_slide(slide, SyntheticSlide(a.side, a.side, mitoses=200))
     script.write_text(THEIRS)
     patches = math.ceil(a.side / 256) ** 2
-    model = written_looking_once(folder / "model")
+    model = written_without_augmentation(folder / "model")
     theirs = [sys.executable, str(script), str(slide), str(folder / "theirs"), str(model)]
     ours = ["run", str(slide), "-o", str(folder / "ours"), "--model", str(model)]
     ours += ["--no-tissue", "--stride", "256", "--device", "cpu"]

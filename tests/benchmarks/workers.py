@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import drawn_slide, measured, run_command
+from common import measured, run_command, synthetic_slide
 
 
 def digests(out: Path) -> dict[str, object]:
@@ -30,7 +30,7 @@ def main() -> None:
     found = []
     with tempfile.TemporaryDirectory(prefix="workers-") as name:
         folder = Path(name)
-        slide = a.slide or drawn_slide(folder, a.side, a.tissue)
+        slide = a.slide or synthetic_slide(folder, a.side, a.tissue)
         for pair in range(a.pairs):
             times = []
             for workers in (1, 2) if pair % 2 == 0 else (2, 1):

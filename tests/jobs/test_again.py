@@ -16,7 +16,7 @@ from distributed import LocalCluster
 from minugan_jobs.run import _to_do, run_batch
 from minugan_jobs.scheduler import Event
 from minugan_jobs.state.ledger import SlideRecord
-from minugan_jobs.worker import Bench, Job, Stage
+from minugan_jobs.worker import Job, Stage, WorkerState
 
 import wsi_minugan.pipeline.plan
 from wsi_minugan.config import RunSettings
@@ -25,9 +25,9 @@ from wsi_minugan.minugan.bundle import BUNDLED
 from wsi_minugan.outputs import atomic, manifest
 from wsi_minugan.pipeline.plan import fingerprint
 from wsi_minugan.slides.files import file_state
-from wsi_minugan.slides.guarded import Patience
+from wsi_minugan.slides.guarded import StallGuard
 from wsi_minugan.slides.inputs import SlideInput
-from wsi_minugan.slides.synthetic import Drawing, write_slide
+from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
 Run = Callable[..., "CompletedProcess[str]"]
 
@@ -37,7 +37,7 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two small slides."""
     folder = tmp_path_factory.mktemp("slides")
     for k in range(2):
-        write_slide(folder / f"s{k}.tiff", Drawing(700, 600, seed=k, mitoses=2))
+        write_slide(folder / f"s{k}.tiff", SyntheticSlide(700, 600, seed=k, mitoses=2))
     return folder
 
 
@@ -75,17 +75,17 @@ def jobs_of_two_settings(slides: Path, out: Path) -> tuple[Job, Job]:
 def test_a_plan_of_other_settings_is_not_gone_on_with(
     slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench, load = Bench(), np.load
+    worker_state, load = WorkerState(), np.load
     narrow, wide = jobs_of_two_settings(slides, tmp_path)
-    key = bench.run("plan", narrow, (0,), "").planned.key
+    key = worker_state.run("plan", narrow, (0,), "").planned.key
     with monkeypatch.context() as patched:
         opened: list[object] = []
         patched.setattr(np, "load", lambda *a, **k: (opened.append(a), load(*a, **k))[1])
-        assert bench.run("plan", narrow, (0,), key).planned.state == "resumed"
+        assert worker_state.run("plan", narrow, (0,), key).planned.state == "resumed"
         assert len(opened) == 1
-    bench.run("plan", wide, (0,), key)
+    worker_state.run("plan", wide, (0,), key)
     # Here a kill comes, and the ledger still names the first key.
-    assert bench.run("plan", narrow, (0,), key).planned.state == "new"
+    assert worker_state.run("plan", narrow, (0,), key).planned.state == "new"
 
 
 @pytest.mark.parametrize("stage", ["analyse", "merge", "write", "finish"])
@@ -93,13 +93,13 @@ def test_what_a_stopped_run_still_does_never_reaches_the_results_of_the_next_one
     slides: Path, tmp_path: Path, stage: Stage
 ) -> None:
     # A worker of somebody's own scheduler is not ended with the run: its block goes on.
-    late, bench = Bench(), Bench()
+    late, worker_state = WorkerState(), WorkerState()
     before, after = jobs_of_two_settings(slides, tmp_path)
     stages: tuple[Stage, ...] = ("plan", "analyse", "merge", "write", "finish")
     for earlier in stages[: stages.index(stage)]:
         late.run(earlier, before, (0,), "")
     late._plan(before)
-    bench.run("plan", after, (0,), "")
+    worker_state.run("plan", after, (0,), "")
     begun = written(tmp_path / "s0")
     with pytest.raises(OutputError):
         late.run(stage, before, (0,), "")
@@ -181,13 +181,13 @@ def test_a_slide_whose_other_files_were_completed_is_another_one_and_is_taken_ag
     if path.suffix != ".zarr":
         path.write_bytes(SERIES + b"1.2.3\0")
     beside.write_bytes(SERIES + b"1.2.3\0")
-    key, seen = fingerprint(path), file_state(path, Patience())
+    key, seen = fingerprint(path), file_state(path, StallGuard())
     failed = SlideRecord(SlideInput("a", path), "failed", "", 1, "", "request" + str(None), seen)
-    assert not _to_do(failed, "request", False, Patience())
+    assert not _to_do(failed, "request", False, StallGuard())
     with beside.open("ab") as f:
         f.write(b"the rest")
     assert fingerprint(path) != key
-    assert _to_do(failed, "request", False, Patience())
+    assert _to_do(failed, "request", False, StallGuard())
 
 
 def test_a_slide_is_the_same_when_another_series_comes_into_its_folder(tmp_path: Path) -> None:
@@ -226,8 +226,8 @@ def test_a_failed_slide_whose_drive_hangs_is_not_waited_for_long(
     back = threading.Event()
     monkeypatch.setattr("wsi_minugan.slides.files.files_of", lambda path: back.wait(20) and [])
     slides = [SlideInput(f"s{k}", tmp_path / f"s{k}.svs") for k in range(3)]
-    patience, begin = Patience(0.2), time.monotonic()
-    assert {file_state(s.path, patience) for s in slides} == {""}
+    guard, begin = StallGuard(0.2), time.monotonic()
+    assert {file_state(s.path, guard) for s in slides} == {""}
     assert time.monotonic() - begin < 5
     back.set()
 
@@ -235,8 +235,8 @@ def test_a_failed_slide_whose_drive_hangs_is_not_waited_for_long(
 def test_a_finished_slide_from_elsewhere_is_not_fetched_again() -> None:
     slide = SlideInput("s", Path("s.svs"), None, "https://host/s.svs")
     record = SlideRecord(slide, "done", "key", 1, "", "request" + str(None))
-    assert not _to_do(record, "request", False, Patience())
-    assert _to_do(record, "other", False, Patience())
+    assert not _to_do(record, "request", False, StallGuard())
+    assert _to_do(record, "other", False, StallGuard())
 
 
 def test_all_of_a_slide_is_on_the_disk_before_it_is_sealed(
@@ -247,10 +247,10 @@ def test_all_of_a_slide_is_on_the_disk_before_it_is_sealed(
     synced: list[Path] = []
     monkeypatch.setattr(manifest, "sync", synced.append)
     monkeypatch.setattr(atomic, "sync", synced.append)
-    sealed = manifest.read_manifest(folder)
-    manifest.write_manifest(folder, sealed)
+    written = manifest.read_manifest(folder)
+    manifest.write_manifest(folder, written)
     last = next(k for k, p in enumerate(synced) if manifest.MANIFEST in p.name)
     first = set(synced[:last])
-    assert first >= {folder / name for name in sealed.files}
+    assert first >= {folder / name for name in written.files}
     assert first >= {folder, folder / "masks.zarr"}
     assert synced[-1] == folder

@@ -15,7 +15,7 @@ from minugan_jobs.clusters.worker_failures import tell_begun
 from minugan_jobs.scheduler import Engine, Event
 from minugan_jobs.staging import InPlace
 from minugan_jobs.state.ledger import Ledger, SlideRecord
-from minugan_jobs.worker import Bench, Job, Outcome, Planned, Stage
+from minugan_jobs.worker import Job, Outcome, Planned, Stage, WorkerState
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.outputs.models import SlideState
@@ -28,7 +28,7 @@ LARGE = 60
 class Stages(WorkerPlugin):
     """Stages that sleep; block 1 of the slide "deadly" ends its worker, and the slide "large" keeps a list of its tasks."""
 
-    name = Bench.name
+    name = WorkerState.name
 
     def setup(self, worker: Worker) -> None:
         self.worker = worker

@@ -14,7 +14,7 @@ from typing import IO
 import psutil
 import pytest
 
-from wsi_minugan.slides.synthetic import Drawing, write_slide
+from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
 KILLS = 8
 
@@ -57,11 +57,11 @@ def write_batch(folder: Path) -> None:
     """Write six slides, of which three cannot be done."""
     folder.mkdir()
     for k in range(3):
-        write_slide(folder / f"s{k}.tiff", Drawing(1100, 900, seed=k, mitoses=4))
+        write_slide(folder / f"s{k}.tiff", SyntheticSlide(1100, 900, seed=k, mitoses=4))
     data = (folder / "s0.tiff").read_bytes()
     (folder / "truncated.tiff").write_bytes(data[: len(data) // 2])
-    write_slide(folder / "blank.tiff", Drawing(800, 800, tissue_fraction=0.0))
-    write_slide(folder / "no mpp.tiff", Drawing(600, 600, mpp=0.0001))
+    write_slide(folder / "blank.tiff", SyntheticSlide(800, 800, tissue_fraction=0.0))
+    write_slide(folder / "no mpp.tiff", SyntheticSlide(600, 600, mpp=0.0001))
 
 
 def _works(process: psutil.Process) -> bool:
@@ -116,7 +116,7 @@ def wait_for_the_plan(out: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_whose_folder_is_removed_ends_and_makes_it_not_again(tmp_path: Path) -> None:
-    write_slide(tmp_path / "s.tiff", Drawing(1600, 1600, mitoses=4))
+    write_slide(tmp_path / "s.tiff", SyntheticSlide(1600, 1600, mitoses=4))
     out = tmp_path / "o"
     run = start(tmp_path / "s.tiff", out)
     wait_for_the_plan(out)
@@ -132,7 +132,7 @@ def test_a_run_whose_folder_is_removed_ends_and_makes_it_not_again(tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path, number: signal.Signals) -> None:
-    write_slide(tmp_path / "s.tiff", Drawing(1600, 1600, mitoses=4))
+    write_slide(tmp_path / "s.tiff", SyntheticSlide(1600, 1600, mitoses=4))
     run = start(tmp_path / "s.tiff", tmp_path / "o")
     wait_for_the_plan(tmp_path / "o")
     run.send_signal(number)
@@ -142,7 +142,7 @@ def test_a_signal_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path, num
 
 @pytest.mark.slow
 def test_ctrl_c_to_all_processes_of_a_terminal_says_one_sentence(tmp_path: Path) -> None:
-    write_slide(tmp_path / "s.tiff", Drawing(1600, 1600, mitoses=4))
+    write_slide(tmp_path / "s.tiff", SyntheticSlide(1600, 1600, mitoses=4))
     with (tmp_path / "told").open("wb") as told:
         run = start(tmp_path / "s.tiff", tmp_path / "o", told)
         wait_for_the_plan(tmp_path / "o")

@@ -81,7 +81,7 @@ def test_the_digest_of_a_manifest_is_that_of_the_moment_its_slide_was_finished(t
         if planned:
             ledger.planned("s0", "key", 1, resumed=True)
         ledger.done("s0", None, 1.0)
-        digests.append(ledger.seals()["s0"])
+        digests.append(ledger.checksums()["s0"])
     first, second = (hashlib.sha256(text).hexdigest() for text in (b"first", b"second"))
     assert digests == [first, first, second]
 
@@ -96,7 +96,7 @@ def test_a_ledger_of_before_columns_were_added_is_read_and_gone_on_with(tmp_path
     db.close()
     looking = Ledger(tmp_path, read_only=True)
     assert [r.seen for r in looking.slides()] == ["", "", ""]
-    assert looking.seals() == {}
+    assert looking.checksums() == {}
     looking.close()
     again = Ledger(tmp_path)
     again.failed("s1", "why", "a mark")

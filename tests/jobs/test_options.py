@@ -24,16 +24,16 @@ from hypothesis import strategies as st
 from minugan_jobs.clusters.cluster import open_cluster, uses_gpu, worker_count
 from minugan_jobs.clusters.cluster_file import load_cluster, start_cluster
 from minugan_jobs.run import failures, run_batch
-from minugan_jobs.staging import Staged, open_supply
+from minugan_jobs.staging import StagedCopies, open_staging
 from minugan_jobs.state.disk_space import check_space, space_warning
 from minugan_jobs.state.ledger import SlideRecord
-from minugan_jobs.worker import Bench
+from minugan_jobs.worker import WorkerState
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import ClusterError, InputError, OutputError, SettingsError
-from wsi_minugan.slides.guarded import Patience
+from wsi_minugan.slides.guarded import StallGuard
 from wsi_minugan.slides.inputs import SlideInput
-from wsi_minugan.slides.synthetic import Drawing, write_slide
+from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,13 +47,13 @@ def records(folder: Path, sizes: list[int]) -> list[SlideRecord]:
     return found
 
 
-def taken(staged: Staged) -> SlideRecord | None:
+def taken(staged: StagedCopies) -> SlideRecord | None:
     """Return the next slide, waiting for its copy a while."""
     for _ in range(100):
-        supplied = staged.take()
-        if supplied is not None:
-            assert not supplied.error
-            return supplied.record
+        found = staged.take()
+        if found is not None:
+            assert not found.error
+            return found.record
         threading.Event().wait(0.02)
     return None
 
@@ -64,7 +64,7 @@ def test_staging_hands_out_every_slide_in_order_within_its_bound(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
 ) -> None:
     folder = tmp_path_factory.mktemp("stage")
-    with open_supply(records(folder, sizes), folder / "copies", "run", 150 / 1e9) as staged:
+    with open_staging(records(folder, sizes), folder / "copies", "run", 150 / 1e9) as staged:
         for k, size in enumerate(sizes):
             record = taken(staged)
             assert record is not None
@@ -81,7 +81,7 @@ def test_staging_hands_out_every_slide_in_order_within_its_bound(
 def test_a_slide_that_cannot_be_copied_is_told_and_the_next_one_comes(tmp_path: Path) -> None:
     batch = records(tmp_path, [5, 5])
     (tmp_path / "s0.svs").unlink()
-    with open_supply(batch, tmp_path / "copies", "run", 1) as staged:
+    with open_staging(batch, tmp_path / "copies", "run", 1) as staged:
         while (first := staged.take()) is None:
             pass
         assert "cannot be copied" in first.error
@@ -92,7 +92,7 @@ def test_a_source_that_does_not_answer_is_given_up_and_the_next_one_comes(tmp_pa
     batch = records(tmp_path, [5, 5])
     (tmp_path / "s0.svs").unlink()
     os.mkfifo(tmp_path / "s0.svs")  # opening it waits for a writer that never comes
-    with open_supply(batch, tmp_path / "copies", "run", 1, stall_s=0.2) as staged:
+    with open_staging(batch, tmp_path / "copies", "run", 1, stall_s=0.2) as staged:
         while (first := staged.take()) is None:
             pass
         assert "did not answer" in first.error
@@ -110,7 +110,7 @@ def test_a_slide_on_a_web_server_is_staged_computed_and_removed(
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(slide.parent)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_address[1]}/drawn%20slide.tiff"
+    url = f"http://127.0.0.1:{server.server_address[1]}/synthetic%20slide.tiff"
     out = tmp_path / "o"
     refused = run_command("run", url, "-o", out)
     assert refused.returncode == 2
@@ -121,7 +121,9 @@ def test_a_slide_on_a_web_server_is_staged_computed_and_removed(
     assert done.returncode == 0, done.stderr
     assert not [p for p in (tmp_path / "stage").rglob("*") if p.is_file()]
     for name in ("count.json", "mitoses.geojson"):
-        assert (out / "drawn slide" / name).read_bytes() == (finished / "drawn slide" / name).read_bytes()
+        assert (out / "synthetic slide" / name).read_bytes() == (
+            finished / "synthetic slide" / name
+        ).read_bytes()
     missing = run_command("run", url + "x", "-o", tmp_path / "p", "--stage-dir", tmp_path / "stage")
     assert missing.returncode == 1
     assert "cannot be copied" in (tmp_path / "p" / "slides.csv").read_text()
@@ -132,7 +134,7 @@ def test_a_slide_on_a_web_server_is_staged_computed_and_removed(
 def holed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[int, int, int, int]]:
     """Return a slide with one tile inside the tissue that does not decode, and where (top, left, bottom, right)."""
     path = tmp_path_factory.mktemp("holed") / "holed.tiff"
-    write_slide(path, Drawing(1500, 1300, seed=3, mitoses=8))
+    write_slide(path, SyntheticSlide(1500, 1300, seed=3, mitoses=8))
     with tifffile.TiffFile(path) as tif:
         page = tif.pages.first
         across = -(-page.imagewidth // page.tilewidth)
@@ -204,7 +206,7 @@ def test_a_cluster_option_that_there_is_not_is_told(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_command_at_the_end_gets_folder_and_tally_and_no_shell(tmp_path: Path, run_command) -> None:
     path = tmp_path / "s.tiff"
-    write_slide(path, Drawing(300, 300, mitoses=1))
+    write_slide(path, SyntheticSlide(300, 300, mitoses=1))
     script = tmp_path / "tell.py"
     script.write_text(
         "import os, pathlib, sys\n"
@@ -241,7 +243,7 @@ def test_the_command_at_the_end_is_also_told_of_a_run_that_broke_off(
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with (
         pytest.raises(InputError, match="no address"),
-        open_cluster(RunSettings(scheduler=address), Bench()),
+        open_cluster(RunSettings(scheduler=address), WorkerState()),
     ):
         pass
 
@@ -265,7 +267,7 @@ def test_a_disk_that_fills_up_fails_the_slides_and_the_ledger_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "s.tiff"
-    write_slide(path, Drawing(300, 300, mitoses=1))
+    write_slide(path, SyntheticSlide(300, 300, mitoses=1))
     monkeypatch.setattr(minugan_jobs.state.disk_space, "KEPT_FREE_BYTES", 10**18)
     with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster, Client(cluster):
         run = RunSettings(scheduler=cluster.scheduler_address)
@@ -280,9 +282,9 @@ def test_a_disk_that_fills_up_fails_the_slides_and_the_ledger_says_so(
 def test_a_batch_that_will_not_fit_is_told(tmp_path: Path) -> None:
     with (tmp_path / "large.svs").open("wb") as f:
         f.truncate(shutil.disk_usage(tmp_path).free + 2**30)  # sparse: it takes no room
-    assert "free" in (space_warning(tmp_path, [tmp_path / "large.svs"], Patience()) or "")
-    assert space_warning(tmp_path, [tmp_path / "missing.svs"], Patience()) is None
+    assert "free" in (space_warning(tmp_path, [tmp_path / "large.svs"], StallGuard()) or "")
+    assert space_warning(tmp_path, [tmp_path / "missing.svs"], StallGuard()) is None
     (tmp_path / "large").mkdir()
     (tmp_path / "large.svs").rename(tmp_path / "large" / "Data0000.dat")
     (tmp_path / "large.mrxs").touch()
-    assert "free" in (space_warning(tmp_path, [tmp_path / "large.mrxs"], Patience()) or "")
+    assert "free" in (space_warning(tmp_path, [tmp_path / "large.mrxs"], StallGuard()) or "")

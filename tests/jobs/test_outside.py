@@ -13,10 +13,10 @@ import psutil
 import pytest
 from distributed import Client, LocalCluster
 from minugan_jobs.clusters.cluster import open_cluster
-from minugan_jobs.worker import Bench
+from minugan_jobs.worker import WorkerState
 
 from wsi_minugan.config import RunSettings
-from wsi_minugan.slides.synthetic import Drawing, write_slide
+from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
 
 class Outside:
@@ -91,21 +91,23 @@ def states_of(out: Path) -> set[str]:
         return {row["status"] for row in csv.DictReader(f)}
 
 
-def test_a_scheduler_that_goes_on_keeps_no_bench_of_a_run_and_that_of_another_stays(tmp_path: Path) -> None:
+def test_a_scheduler_that_goes_on_keeps_no_worker_state_of_a_run_and_that_of_another_stays(
+    tmp_path: Path,
+) -> None:
     with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
         (worker,) = cluster.workers.values()
         settings = RunSettings(scheduler=cluster.scheduler_address)
 
-        def benches() -> tuple[set[str], set[str]]:
+        def states() -> tuple[set[str], set[str]]:
             return {n for n in cluster.scheduler.worker_plugins if "run" in n}, {
                 n for n in worker.plugins if "run" in n
             }
 
-        with open_cluster(settings, Bench("run 1")):
-            with open_cluster(settings, Bench("run 2")):
-                assert benches() == ({"run 1", "run 2"}, {"run 1", "run 2"})
-            assert benches() == ({"run 1"}, {"run 1"})
-        assert benches() == (set(), set())
+        with open_cluster(settings, WorkerState("run 1")):
+            with open_cluster(settings, WorkerState("run 2")):
+                assert states() == ({"run 1", "run 2"}, {"run 1", "run 2"})
+            assert states() == ({"run 1"}, {"run 1"})
+        assert states() == (set(), set())
 
 
 @pytest.mark.slow
@@ -114,7 +116,7 @@ def test_a_scheduler_that_is_killed_ends_the_run_with_a_sentence_and_its_slides_
 ) -> None:
     for k in range(2):
         (tmp_path / "slides").mkdir(exist_ok=True)
-        write_slide(tmp_path / "slides" / f"s{k}.tiff", Drawing(1100, 900, seed=k, mitoses=4))
+        write_slide(tmp_path / "slides" / f"s{k}.tiff", SyntheticSlide(1100, 900, seed=k, mitoses=4))
     outside.worker("--nthreads", "1")
     run = outside.run(tmp_path / "slides", tmp_path / "o")
     wait_for(tmp_path / "o", "planned")
@@ -142,8 +144,8 @@ def test_a_worker_with_four_threads_gives_the_bytes_of_workers_with_one(
     (tmp_path / "slides" / slide.name).symlink_to(slide)
     for k in range(
         3
-    ):  # more slides than a bench keeps open, so that readers are closed while others are used
-        write_slide(tmp_path / "slides" / f"s{k}.tiff", Drawing(900, 700, seed=k, mitoses=4))
+    ):  # more slides than a worker keeps open, so that readers are closed while others are used
+        write_slide(tmp_path / "slides" / f"s{k}.tiff", SyntheticSlide(900, 700, seed=k, mitoses=4))
     outside.worker("--nthreads", "4")
     run = outside.run(tmp_path / "slides", tmp_path / "o")
     _, told = run.communicate(timeout=200)

@@ -13,7 +13,7 @@ import yaml
 from minugan_jobs.state.ledger import Ledger
 
 from wsi_minugan.errors import OutputError
-from wsi_minugan.slides.synthetic import Drawing, write_slide
+from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,7 +86,7 @@ def digests(out: Path) -> dict[str, str]:
 def test_a_batch_on_slurm_survives_a_cancelled_job(tmp_path: Path, slurm: None, run_command) -> None:
     (tmp_path / "slides").mkdir()
     for k in range(6):
-        write_slide(tmp_path / "slides" / f"s{k}.tiff", Drawing(1100, 900, seed=k, mitoses=4))
+        write_slide(tmp_path / "slides" / f"s{k}.tiff", SyntheticSlide(1100, 900, seed=k, mitoses=4))
     options = {"queue": "cpu", "cores": 1, "processes": 1, "memory": "1GB", "walltime": "00:15:00"}
     options |= {"interface": "lo", "log_directory": str(tmp_path / "logs"), "local_directory": str(tmp_path)}
     name = f"wsi-minugan-{uuid.uuid4().hex}"

@@ -9,16 +9,16 @@ import pytest
 from distributed import LocalCluster
 from minugan_jobs.run import failures, run_batch
 from minugan_jobs.scheduler import Event
-from minugan_jobs.staging import Supplied, Supply, open_supply
+from minugan_jobs.staging import StagedSlide, Staging, open_staging
 from minugan_jobs.state.disk_space import KEPT_FREE_BYTES
 from minugan_jobs.state.ledger import SlideRecord
-from minugan_jobs.worker import Bench, Job
+from minugan_jobs.worker import Job, WorkerState
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import OutputError, SlideError
 from wsi_minugan.minugan.bundle import BUNDLED
 from wsi_minugan.slides.inputs import SlideInput
-from wsi_minugan.slides.synthetic import Drawing, write_slide
+from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
 
 def record(path: Path, status: str = "pending", size: int = 100) -> SlideRecord:
@@ -26,12 +26,12 @@ def record(path: Path, status: str = "pending", size: int = 100) -> SlideRecord:
     return SlideRecord(SlideInput(path.stem, path), status, "", 0, "")
 
 
-def taken(supply: Supply) -> Supplied:
+def taken(staging: Staging) -> StagedSlide:
     until = time.monotonic() + 10
-    while (supplied := supply.take()) is None:
+    while (staged := staging.take()) is None:
         assert time.monotonic() < until
         time.sleep(0.01)
-    return supplied
+    return staged
 
 
 def open_names() -> list[str]:
@@ -45,15 +45,15 @@ def open_names() -> list[str]:
 
 def test_a_finished_slide_is_not_copied_to_be_looked_at_again(tmp_path: Path) -> None:
     done = record(tmp_path / "s.svs", "done")
-    with open_supply([done], tmp_path / "copies", "run", 1) as supply:
-        assert taken(supply) == Supplied(done)
+    with open_staging([done], tmp_path / "copies", "run", 1) as staging:
+        assert taken(staging) == StagedSlide(done)
         assert not [p for p in (tmp_path / "copies").rglob("*") if p.is_file()]
 
 
 def test_a_local_slide_may_be_named_as_it_likes(tmp_path: Path) -> None:
     odd = record(tmp_path / "a::b [1]*.svs")  # "::" chains file systems where addresses are meant
-    with open_supply([odd], tmp_path / "copies", "run", 1) as supply:
-        found = taken(supply)
+    with open_staging([odd], tmp_path / "copies", "run", 1) as staging:
+        found = taken(staging)
         assert found.error == ""
         assert found.record.slide.path.read_bytes() == b"x" * 100
 
@@ -61,17 +61,17 @@ def test_a_local_slide_may_be_named_as_it_likes(tmp_path: Path) -> None:
 def test_no_more_is_copied_than_the_disk_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(minugan_jobs.staging, "_emptied", lambda folder: KEPT_FREE_BYTES + 150)
     batch = [record(tmp_path / f"s{k}.svs") for k in range(2)]
-    with open_supply(batch, tmp_path / "copies", "run", 200) as supply:
-        first = taken(supply)
+    with open_staging(batch, tmp_path / "copies", "run", 200) as staging:
+        first = taken(staging)
         time.sleep(0.2)
-        assert supply.take() is None
-        supply.release(first.record.slide.slide_id)
-        assert taken(supply).record.slide.slide_id == "s1"
+        assert staging.take() is None
+        staging.release(first.record.slide.slide_id)
+        assert taken(staging).record.slide.slide_id == "s1"
 
 
 def test_a_folder_for_copies_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="--stage-dir"), open_supply([], tmp_path / "file", "run", 1):
+    with pytest.raises(OutputError, match="--stage-dir"), open_staging([], tmp_path / "file", "run", 1):
         pass
 
 
@@ -95,9 +95,9 @@ def test_a_slide_that_fails_as_a_copy_is_told_by_its_own_path_and_waits_for_a_re
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
 def test_a_worker_closes_a_copy_that_was_removed(tmp_path: Path) -> None:
-    bench = Bench()
+    worker_state = WorkerState()
     for k in range(2):
-        write_slide(tmp_path / f"s{k}.tiff", Drawing(300, 300, seed=k, mitoses=1))
+        write_slide(tmp_path / f"s{k}.tiff", SyntheticSlide(300, 300, seed=k, mitoses=1))
         settings = RunSettings(stage_dir=tmp_path)
         job = Job(
             SlideInput(f"s{k}", tmp_path / f"s{k}.tiff"),
@@ -106,9 +106,9 @@ def test_a_worker_closes_a_copy_that_was_removed(tmp_path: Path) -> None:
             BUNDLED / "default",
             "",
         )
-        bench.run("plan", job, (0,), "")
+        worker_state.run("plan", job, (0,), "")
         assert [name for name in open_names() if name == str(job.slide.path)]
         (tmp_path / f"s{k}.tiff").unlink()
     with pytest.raises(SlideError):
-        bench.run("check", job, (0,), "")
+        worker_state.run("check", job, (0,), "")
     assert not [name for name in open_names() if name.startswith(str(tmp_path))]

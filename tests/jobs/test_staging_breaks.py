@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from minugan_jobs.staging import Supplied, Supply, open_supply
+from minugan_jobs.staging import StagedSlide, Staging, open_staging
 from minugan_jobs.state.ledger import SlideRecord
 
 from wsi_minugan.slides.inputs import SlideInput
@@ -40,9 +40,9 @@ def address() -> Iterator[str]:
     server.server_close()
 
 
-def next_of(supply: Supply) -> Supplied:
+def next_of(staging: Staging) -> StagedSlide:
     until = time.monotonic() + 20
-    while (found := supply.take()) is None:
+    while (found := staging.take()) is None:
         assert time.monotonic() < until, "nothing comes any more"
         time.sleep(0.02)
     return found
@@ -53,13 +53,13 @@ def test_a_server_that_breaks_off_midway_fails_that_slide_and_the_next_one_comes
 ) -> None:
     slides = [SlideInput(n, Path(f"{n}.svs"), url=f"{address}/{n}.svs") for n in ("broken", "whole")]
     batch = [SlideRecord(s, "pending", "", 0, "") for s in slides]
-    with open_supply(batch, tmp_path / "copies", "run", 1, stall_s=10) as supply:
-        broken = next_of(supply)
+    with open_staging(batch, tmp_path / "copies", "run", 1, stall_s=10) as staging:
+        broken = next_of(staging)
         assert broken.error.startswith(f"{address}/broken.svs cannot be copied to ")
         assert "Check the address, the network and the disk, then retry the failed slides" in broken.error
         assert not [p for p in (tmp_path / "copies").rglob("*broken*") if p.is_file()]
-        supply.release("broken")
-        whole = next_of(supply)
+        staging.release("broken")
+        whole = next_of(staging)
         assert whole.error == ""
         assert whole.record.slide.path.read_bytes() == WHOLE
-        assert supply.exhausted
+        assert staging.exhausted

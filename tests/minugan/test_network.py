@@ -18,7 +18,7 @@ from wsi_minugan.minugan.generator import Generator, load_ordered
 from wsi_minugan.minugan.ink import ink_in
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.minugan.scoring import by_squares, from_squares
-from wsi_minugan.slides.synthetic import Drawing
+from wsi_minugan.slides.synthetic import SyntheticSlide
 
 THRESHOLDS = {
     "mitosis": 0.5,
@@ -153,7 +153,7 @@ def test_what_may_hold_a_mitosis_has_the_mean_score_of_four_mirrored_looks(tmp_p
     mean = (np.sum(looks, axis=0) + 2) // 4
     peaks = first[:, 1, 16:-16, 16:-16].max(axis=(1, 2))
     least = int(np.median(peaks))
-    again = card() | {"second_look": {"least_score": least / 255}}
+    again = card() | {"test_time_augmentation": {"least_score": least / 255}}
     predictor = Predictor(save_bundle(tmp_path / "again", weights, again), "cpu", "fp32", 4)
     found = predictor.predict(patches)
     doubtful = peaks >= least
@@ -250,7 +250,7 @@ def test_a_path_is_never_taken_for_a_bundled_model_of_the_same_name(tmp_path: Pa
     "ink", [(20, 110, 80), (30, 60, 160), (15, 40, 35)], ids=["green", "blue", "black-green"]
 )
 def test_there_is_no_mitosis_in_ink(ink: tuple[int, int, int]) -> None:
-    drawing = Drawing(1200, 1200, seed=4, mitoses=6)
+    drawing = SyntheticSlide(1200, 1200, seed=4, mitoses=6)
     x, y = (int(v) for v in drawing.mitoses_xy_px[0])
     patch = drawing.draw(Box(y - 128, x - 128, 256, 256))
     assert not ink_in(patch).any()

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from minugan_cli.main import EXPORTS, app
 from zarr.storage import ZipStore
 
-from tests.outputs.test_report import seal
+from tests.outputs.test_report import manifest_checksum
 from wsi_minugan.geometry import Box, Frame
 from wsi_minugan.outputs.exports.files import FORMATS
 from wsi_minugan.outputs.exports.objects import snapped
@@ -74,7 +74,7 @@ def slide_folder(folder: Path, nuclei: int, origin: tuple[int, int] | None = Non
     if nuclei:
         write_nuclei(folder / "nuclei.parquet", batches(nuclei), folder.name, 0.25)
     masks.create_store(folder / "masks.zarr", Frame(700, 600, 0.25, 1.0, 700, 600), 512, nuclei=True)
-    seal(folder)
+    manifest_checksum(folder)
     if origin:
         path = folder / "manifest.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"geojson_origin_px": origin}))

@@ -33,7 +33,7 @@ COUNT = {
 }
 
 
-def seal(folder: Path, warnings: tuple[str, ...] = ()) -> None:
+def manifest_checksum(folder: Path, warnings: tuple[str, ...] = ()) -> None:
     facts = SlideFacts(
         slide_id=folder.name, file_name=None, fingerprint="f", width_px=9, height_px=9, levels=1, mpp=0.25,
         mpp_source="--mpp", vendor="", objective=None, bounds_x_px=0, bounds_y_px=0,
@@ -62,7 +62,7 @@ def finished(
     write_jpeg(folder / "hotspot.jpg", picture)
     write_jpeg(folder / "gallery.jpg", picture[:60])
     (folder / "count.json").write_text(json.dumps(COUNT))
-    seal(folder, warnings)
+    manifest_checksum(folder, warnings)
     return SlideState(slide_id=name, path=name, status="done", **row)
 
 

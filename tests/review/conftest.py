@@ -23,7 +23,7 @@ def out(finished: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def folder(out: Path) -> Path:
     """Return the folder of its slide."""
-    return out / "drawn slide"
+    return out / "synthetic slide"
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ def test_images_of_decisions_that_were_taken_back_go(
 def test_without_the_slide_a_review_is_whole_and_says_what_it_lacks(
     run_command, folder: Path, corrected: Callable[..., Path], tmp_path: Path
 ) -> None:
-    alone = tmp_path / "elsewhere" / "drawn slide"
+    alone = tmp_path / "elsewhere" / "synthetic slide"
     shutil.copytree(folder, alone)
     done = run_command("review", alone, corrected(edit), "--reviewer", "ann")
     assert done.returncode == 0

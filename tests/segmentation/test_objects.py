@@ -13,7 +13,7 @@ from skimage.measure import label, regionprops
 from wsi_minugan.geometry import Box
 from wsi_minugan.segmentation.objects import SlideObjects, label_objects, measure_objects, merge_objects
 from wsi_minugan.segmentation.outlines import outlines, to_level0
-from wsi_minugan.segmentation.run_lengths import find_runs, joined
+from wsi_minugan.segmentation.run_lengths import joined, run_length_mask
 
 masks = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(
     lambda s: arrays(np.bool_, s, elements=st.booleans(), fill=st.booleans())
@@ -31,7 +31,7 @@ def merged(
         for x in range(0, mask.shape[1], side)
     ]
     frame = Box(0, 0, *mask.shape)
-    runs = [find_runs(mask[b.slices_within(frame)]) for b in boxes]
+    runs = [run_length_mask(mask[b.slices_within(frame)]) for b in boxes]
     found = merge_objects(
         [measure_objects(r, score[b.slices_within(frame)], b) for r, b in zip(runs, boxes, strict=True)],
         min_area,
@@ -80,7 +80,7 @@ def test_small_and_weak_objects_are_dropped_after_merging(mask: np.ndarray, area
 @given(masks)
 @settings(max_examples=100, deadline=None)
 def test_runs_are_the_masks_pixels_and_label_its_connected_objects(mask: np.ndarray) -> None:
-    runs = find_runs(mask)
+    runs = run_length_mask(mask)
     painted = np.zeros(mask.shape, np.uint32)
     runs.paint(painted, runs.labels)
     assert np.array_equal(painted, label(mask, connectivity=2))
@@ -90,14 +90,14 @@ def test_runs_are_the_masks_pixels_and_label_its_connected_objects(mask: np.ndar
 @given(masks, st.integers(1, 40))
 @settings(max_examples=100, deadline=None)
 def test_the_runs_of_blocks_joined_are_those_of_the_whole_mask(mask: np.ndarray, side: int) -> None:
-    whole = find_runs(mask)
+    whole = run_length_mask(mask)
     painted = np.zeros(mask.shape, np.int32)
     whole.paint(painted, whole.labels)
     parts = []
     for y in range(0, mask.shape[0], side):
         for x in range(0, mask.shape[1], side):
             part = painted[y : y + side, x : x + side]
-            runs = find_runs(part > 0)
+            runs = run_length_mask(part > 0)
             box = Box(y, x, *part.shape)
             parts.append(
                 (box, replace(runs, labels=part.reshape(-1)[runs.pixels[runs.lengths.cumsum() - 1]]))
@@ -111,7 +111,7 @@ def test_the_runs_of_blocks_joined_are_those_of_the_whole_mask(mask: np.ndarray,
 @settings(max_examples=100, deadline=None)
 def test_borders_hold_the_labels_along_the_blocks_edges(mask: np.ndarray) -> None:
     labels = label(mask, connectivity=2)
-    borders = measure_objects(find_runs(mask), mask.astype(np.uint8), Box(0, 0, *mask.shape)).borders
+    borders = measure_objects(run_length_mask(mask), mask.astype(np.uint8), Box(0, 0, *mask.shape)).borders
     edges = {"top": labels[0], "bottom": labels[-1], "left": labels[:, 0], "right": labels[:, -1]}
     assert all(np.array_equal(borders[side], edge) for side, edge in edges.items())
 
@@ -120,7 +120,7 @@ def test_borders_hold_the_labels_along_the_blocks_edges(mask: np.ndarray) -> Non
 @settings(max_examples=100, deadline=None)
 def test_outlines_are_valid_and_cover_their_pixels(mask: np.ndarray) -> None:
     labels = label(mask, connectivity=2)
-    shapes = outlines(find_runs(mask), np.ones(labels.max(), bool), (0, 0))
+    shapes = outlines(run_length_mask(mask), np.ones(labels.max(), bool), (0, 0))
     assert all(shapely.is_valid(to_level0(shapes, 0.5))) if len(shapes) else True
     for k, polygon in enumerate(shapes):
         ys, xs = np.nonzero(labels == k + 1)
@@ -131,18 +131,18 @@ def test_outlines_are_valid_and_cover_their_pixels(mask: np.ndarray) -> None:
 @given(masks, st.integers(0, 5000), st.integers(0, 5000))
 @settings(max_examples=60, deadline=None)
 def test_outlines_are_bit_equal_wherever_a_mask_begins(mask: np.ndarray, y: int, x: int) -> None:
-    wanted = np.ones(find_runs(mask).count, bool)
-    whole = outlines(find_runs(mask), wanted, (y + 3, x + 2))
-    inside = outlines(find_runs(np.pad(mask, ((3, 0), (2, 0)))), wanted, (y, x))
+    wanted = np.ones(run_length_mask(mask).count, bool)
+    whole = outlines(run_length_mask(mask), wanted, (y + 3, x + 2))
+    inside = outlines(run_length_mask(np.pad(mask, ((3, 0), (2, 0)))), wanted, (y, x))
     assert [s.wkb for s in whole] == [s.wkb for s in inside]
 
 
 @given(masks)
 @settings(max_examples=60, deadline=None)
 def test_an_outline_is_bit_equal_whatever_lies_around_its_object(mask: np.ndarray) -> None:
-    runs = find_runs(mask)
+    runs = run_length_mask(mask)
     together = outlines(runs, np.ones(runs.count, bool), (0, 0))
     for k, shape in enumerate(together):
-        alone = find_runs(label(mask, connectivity=2) == k + 1)
+        alone = run_length_mask(label(mask, connectivity=2) == k + 1)
         assert outlines(alone, np.ones(1, bool), (0, 0))[0].wkb == shape.wkb
         assert outlines(runs, np.arange(runs.count) == k, (0, 0))[k].wkb == shape.wkb

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 from wsi_minugan.geometry import Box
-from wsi_minugan.slides.synthetic import Drawing
+from wsi_minugan.slides.synthetic import SyntheticSlide
 
 TILE = 256
 WSI = "1.2.840.10008.5.1.4.1.1.77.1.6"
@@ -169,7 +169,7 @@ def as_ycc(image: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="session")
 def odd() -> OddSlides:
     """Return writers of odd slides, all of one drawing with six mitoses."""
-    drawing = Drawing(1200, 1152, seed=11, mitoses=6, tissue_fraction=0.62)
+    drawing = SyntheticSlide(1200, 1152, seed=11, mitoses=6, tissue_fraction=0.62)
     return OddSlides(drawing.draw(Box(0, 0, 1152, 1200)))
 
 

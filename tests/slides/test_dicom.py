@@ -11,7 +11,7 @@ from wsi_minugan.geometry import Box
 from wsi_minugan.slides.inputs import expand_inputs
 from wsi_minugan.slides.opening import open_slide
 from wsi_minugan.slides.reader import resolve_mpp
-from wsi_minugan.slides.synthetic import Drawing
+from wsi_minugan.slides.synthetic import SyntheticSlide
 
 pydicom = pytest.importorskip("pydicom", reason="needs pydicom, of the extra [dev]")
 
@@ -84,7 +84,7 @@ def write_level(path: Path, pixels: np.ndarray, mpp: float, uids: dict[str, str]
 
 @pytest.fixture(scope="module")
 def pixels() -> np.ndarray:
-    return Drawing(1000, 800, seed=3, mitoses=4, tissue_fraction=0.7).draw(Box(0, 0, 800, 1000))
+    return SyntheticSlide(1000, 800, seed=3, mitoses=4, tissue_fraction=0.7).draw(Box(0, 0, 800, 1000))
 
 
 @pytest.fixture(scope="module")

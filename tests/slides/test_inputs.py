@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError, SlideUnreadableError
 from wsi_minugan.pipeline.plan import open_reader
-from wsi_minugan.slides.guarded import Patience
+from wsi_minugan.slides.guarded import StallGuard
 from wsi_minugan.slides.inputs import expand_inputs, safe_name
 
 
@@ -111,12 +111,12 @@ def test_a_dicom_file_that_does_not_answer_is_a_slide_that_fails_and_the_others_
         (tmp_path / f"{name}.dcm").write_bytes(b"\0" * 128 + b"DICM" + tag)
     for name in ("a", "c"):
         os.mkfifo(tmp_path / f"{name}.dcm")  # nobody writes to it: opening it hangs
-    patience = Patience(0.3)
-    found = expand_inputs([str(tmp_path)], patience=patience)
+    guard = StallGuard(0.3)
+    found = expand_inputs([str(tmp_path)], guard=guard)
     assert [s.path.name for s in found] == ["a.dcm", "b.dcm", "c.dcm"]
     assert len({s.slide_id for s in found}) == 3
     threads = threading.active_count()
-    assert expand_inputs([str(tmp_path)], patience=patience) == found
+    assert expand_inputs([str(tmp_path)], guard=guard) == found
     assert (
         threading.active_count() == threads
     )  # a watch does not ask the same file again, once more for each time
@@ -151,22 +151,22 @@ def test_a_folder_that_does_not_answer_is_given_up_and_asked_again_once_it_has(
             back.wait(20)
         return plain(path)
 
-    patience = Patience(0.2)
+    guard = StallGuard(0.2)
     with monkeypatch.context() as patched:
         # The one is of os.walk, the other of Path.iterdir, as Python has it.
         patched.setattr(os, "scandir", hanging)
         patched.setattr(os, "listdir", lambda path: [e.name for e in hanging(path)])
         if at == "the folder":
             with pytest.raises(InputError, match="does not answer"):
-                expand_inputs([str(tmp_path)], told.append, patience)
+                expand_inputs([str(tmp_path)], told.append, guard)
         else:
-            assert [s.slide_id for s in expand_inputs([str(tmp_path)], told.append, patience)] == ["a"]
+            assert [s.slide_id for s in expand_inputs([str(tmp_path)], told.append, guard)] == ["a"]
             assert "does not answer" in told[0]
         back.set()
         until = time.monotonic() + 10
         while time.monotonic() < until:
             with contextlib.suppress(InputError):
-                if len(expand_inputs([str(tmp_path)], told.append, patience)) == 2:
+                if len(expand_inputs([str(tmp_path)], told.append, guard)) == 2:
                     return
     raise AssertionError("it was not asked again")
 

@@ -22,7 +22,7 @@ from wsi_minugan.slides.analysis import AnalysisView, reduced
 from wsi_minugan.slides.opening import open_slide
 from wsi_minugan.slides.openslide_reader import OpenSlideReader
 from wsi_minugan.slides.reader import SlideInfo, resolve_mpp
-from wsi_minugan.slides.synthetic import Drawing, write_slide
+from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 from wsi_minugan.slides.tiff_reader import TiffReader
 from wsi_minugan.slides.tissue import TissueMask, find_tissue, is_dark_field, tissue_of
 
@@ -60,7 +60,7 @@ def test_the_direct_reader_gives_the_pixels_of_openslide_on_an_svs(shared: Path)
 )
 @settings(max_examples=25, deadline=None)
 def test_a_resampled_pixel_does_not_depend_on_its_region(y: int, x: int, h: int, w: int, mpp: float) -> None:
-    drawing = Drawing(900, 800, seed=5)
+    drawing = SyntheticSlide(900, 800, seed=5)
 
     class Drawn:
         info = None
@@ -76,7 +76,7 @@ def test_a_resampled_pixel_does_not_depend_on_its_region(y: int, x: int, h: int,
 
 
 def test_drawings_are_the_same_however_they_are_cut() -> None:
-    drawing = Drawing(900, 800, seed=5)
+    drawing = SyntheticSlide(900, 800, seed=5)
     whole, classes = drawing.draw_with_classes(Box(100, 100, 500, 500))
     box = Box(260, 330, 120, 90)
     part, part_classes = drawing.draw_with_classes(box)
@@ -85,7 +85,7 @@ def test_drawings_are_the_same_however_they_are_cut() -> None:
     assert np.array_equal(classes[at], part_classes)
 
 
-def test_tissue_is_found_and_glass_is_not(slide: Path, drawing: Drawing) -> None:
+def test_tissue_is_found_and_glass_is_not(slide: Path, drawing: SyntheticSlide) -> None:
     reader = open_slide(slide)
     frame = analysis_frame(drawing.width_px, drawing.height_px, 0.25, 0.25)
     tissue = find_tissue(reader, frame)
@@ -179,7 +179,10 @@ def test_a_truncated_slide_says_so(tmp_path: Path, slide: Path) -> None:
 def test_an_ome_tiff_that_is_cut_off_says_so_and_a_whole_one_how_to_learn_its_resolution(
     tmp_path: Path, part: float, words: str
 ) -> None:
-    path, pixels = tmp_path / "s.ome.tiff", Drawing(600, 500, seed=1, mitoses=1).draw(Box(0, 0, 500, 600))
+    path, pixels = (
+        tmp_path / "s.ome.tiff",
+        SyntheticSlide(600, 500, seed=1, mitoses=1).draw(Box(0, 0, 500, 600)),
+    )
     with tifffile.TiffWriter(path, ome=True) as writer:
         options = {"photometric": "rgb", "compression": "jpeg", "tile": (256, 256)}
         writer.write(pixels, subifds=1, metadata={"axes": "YXS", "PhysicalSizeX": 0.25}, **options)
@@ -218,7 +221,7 @@ def test_a_dark_field_of_8_bits_is_refused(tmp_path: Path, kind: str) -> None:
         find_tissue(open_slide(tmp_path / "dark.tiff"), analysis_frame(1300, 1500, 0.25, 0.25))
 
 
-def test_black_borders_around_a_scan_are_no_dark_field(slide: Path, drawing: Drawing) -> None:
+def test_black_borders_around_a_scan_are_no_dark_field(slide: Path, drawing: SyntheticSlide) -> None:
     frame = analysis_frame(drawing.width_px, drawing.height_px, 0.25, 0.25)
     picture = reduced(open_slide(slide), 32, -(-frame.width_px // 32), -(-frame.height_px // 32))
     assert not is_dark_field(picture)
@@ -280,7 +283,7 @@ def test_opening_a_file_that_does_not_answer_is_given_up(tmp_path: Path) -> None
 
 def test_a_drawn_slides_pyramid_shows_the_same_at_every_level(tmp_path: Path) -> None:
     path = tmp_path / "pyramid.tiff"
-    drawing = Drawing(2400, 2200, seed=5)
+    drawing = SyntheticSlide(2400, 2200, seed=5)
     write_slide(path, drawing)
     reader = open_slide(path)
     assert len(reader.info.levels) == 2

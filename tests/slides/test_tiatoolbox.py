@@ -13,14 +13,14 @@ from wsi_minugan.errors import MppError, NotBrightfieldError, SlideUnreadableErr
 from wsi_minugan.geometry import Box
 from wsi_minugan.slides.opening import open_slide
 from wsi_minugan.slides.reader import resolve_mpp
-from wsi_minugan.slides.synthetic import Drawing
+from wsi_minugan.slides.synthetic import SyntheticSlide
 
 pytestmark = pytest.mark.tiatoolbox
 
 
 @pytest.fixture(scope="module")
 def pixels() -> np.ndarray:
-    return Drawing(700, 600, seed=2).draw(Box(0, 0, 600, 700))
+    return SyntheticSlide(700, 600, seed=2).draw(Box(0, 0, 600, 700))
 
 
 def write_ome_tiff(path: Path, pixels: np.ndarray, axes: str = "YXS") -> None:

@@ -39,9 +39,9 @@ class Halves(Exact):
 def exact(experiment: Experiment) -> TrainingState:
     """Return a state in double precision, whose optimisers take gradients as they are; Adam blows up errors of those near zero."""
     state = start(experiment, CPU)
-    network, judge = state.network.double(), state.judge.double()
-    optimizers = (torch.optim.SGD(n.parameters()) for n in (network, judge))
-    return replace(state, optimizer=next(optimizers), judge_optimizer=next(optimizers))
+    network, discriminator = state.network.double(), state.discriminator.double()
+    optimizers = (torch.optim.SGD(n.parameters()) for n in (network, discriminator))
+    return replace(state, optimizer=next(optimizers), discriminator_optimizer=next(optimizers))
 
 
 def test_two_batches_of_one_train_both_networks_as_one_batch_of_two(tmp_path: Path) -> None:
@@ -50,11 +50,11 @@ def test_two_batches_of_one_train_both_networks_as_one_batch_of_two(tmp_path: Pa
     one = settings("adversarial", sources=(source,), learning_rate=0.01)
     two = one.model_copy(update={"accumulate": 2})
     whole, halves, sampler = exact(one), exact(two), Sampler(pool(tmp_path), one)
-    first = [p.detach().clone() for n in (whole.network, whole.judge) for p in n.parameters()]
+    first = [p.detach().clone() for n in (whole.network, whole.discriminator) for p in n.parameters()]
     for _ in range(3):
         losses = train_step(one, Exact(sampler), whole, CPU)
         assert train_step(two, Halves(sampler), halves, CPU) == pytest.approx(losses)
-    together, apart = ([*s.network.parameters(), *s.judge.parameters()] for s in (whole, halves))
+    together, apart = ([*s.network.parameters(), *s.discriminator.parameters()] for s in (whole, halves))
     assert all(torch.allclose(a, b, rtol=1e-6, atol=1e-9) for a, b in zip(together, apart, strict=True))
     assert max(float((a - b).detach().abs().max()) for a, b in zip(together, first, strict=True)) > 1e-3
 
@@ -85,7 +85,7 @@ def test_each_network_steps_once_a_step(accumulate: int, tmp_path: Path) -> None
     state, sampler = start(s, CPU), Sampler(pool(tmp_path), s)
     for _ in range(2):
         train_step(s, sampler, state, CPU)
-    for optimizer in (state.optimizer, state.judge_optimizer):
+    for optimizer in (state.optimizer, state.discriminator_optimizer):
         assert {int(v["step"]) for v in optimizer.state_dict()["state"].values()} == {2}
     seen = [v for k, v in state.network.state_dict().items() if k.endswith("num_batches_tracked")]
     assert {int(v) for v in seen} == {2 * accumulate}

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from minugan_training.data.check import problems_of
 from minugan_training.data.index import Entry, read_index, write_index
-from minugan_training.data.labels import BOUNDARY, MITOSES, NUCLEI, UNKNOWN, load_sample, mitosis_truth
+from minugan_training.data.labels import BOUNDARY, IGNORE, MITOSES, NUCLEI, load_sample, mitosis_truth
 from minugan_training.data.weak_labels import weak_outlines
 from minugan_training.evaluation.metrics import dice
 from minugan_training.evaluation.weak_scores import outline_scores
@@ -20,9 +20,9 @@ from minugan_training.settings import Augmentation, Experiment, Source
 
 from wsi_minugan.errors import DataError
 from wsi_minugan.geometry import Box
-from wsi_minugan.slides.synthetic import Drawing
+from wsi_minugan.slides.synthetic import SyntheticSlide
 
-DRAWING = Drawing(320, 320, seed=4, mitoses=2, tissue_fraction=0.75)
+DRAWING = SyntheticSlide(320, 320, seed=4, mitoses=2, tissue_fraction=0.75)
 
 
 def drawn() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -207,7 +207,7 @@ def test_patches_around_mitoses_hold_one(tmp_path: Path) -> None:
     assert images.max() <= 1
     for k in (0, 1):
         assert (labels[k, MITOSES] == 1).any()
-    assert set(np.unique(labels)) <= {0, 1, UNKNOWN}
+    assert set(np.unique(labels)) <= {0, 1, IGNORE}
 
 
 def test_dark_places_are_no_mitoses(tmp_path: Path) -> None:

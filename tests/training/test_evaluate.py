@@ -13,8 +13,14 @@ from minugan_training.cli.main import app
 from minugan_training.data.index import Entry, points_text
 from minugan_training.data.labels import load_sample, mitosis_truth
 from minugan_training.evaluation.detect import Candidates, crops_of, full_fields, patches_among
-from minugan_training.evaluation.evaluate import Figure, _Judge, evaluate_model
-from minugan_training.evaluation.thresholds import NUCLEUS_CUTS, _count, _Field, choose, choose_nuclei
+from minugan_training.evaluation.evaluate import Figure, _Evaluation, evaluate_model
+from minugan_training.evaluation.thresholds import (
+    NUCLEUS_THRESHOLDS,
+    _count,
+    _Field,
+    tune_nuclei,
+    tune_thresholds,
+)
 from minugan_training.importing.importers import import_data
 
 from tests.training.test_data import pool, write
@@ -23,8 +29,8 @@ from wsi_minugan.errors import DataError
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.bundle import Bundle, find_bundle, load_bundle
 from wsi_minugan.minugan.predictor import Predictor
-from wsi_minugan.pipeline.stages import cuts_of
-from wsi_minugan.slides.synthetic import Drawing
+from wsi_minugan.pipeline.stages import object_thresholds
+from wsi_minugan.slides.synthetic import SyntheticSlide
 
 SIDE_PX = 640
 
@@ -32,7 +38,7 @@ SIDE_PX = 640
 @pytest.fixture
 def field(tmp_path: Path) -> Path:
     """One drawn field in ICPR 2012's layout, with an outline for each of its mitoses."""
-    drawing = Drawing(SIDE_PX, SIDE_PX, seed=5, mitoses=3, tissue_fraction=0.8)
+    drawing = SyntheticSlide(SIDE_PX, SIDE_PX, seed=5, mitoses=3, tissue_fraction=0.8)
     image, classes = drawing.draw_with_classes(Box(0, 0, SIDE_PX, SIDE_PX))
     write(tmp_path / "field" / "A07_01.bmp", image)
     labels = cv2.connectedComponents((classes == 2).astype("uint8"))[1]
@@ -135,7 +141,7 @@ def test_a_scanner_that_is_not_known_has_no_row_of_its_own(tmp_path: Path) -> No
 def test_an_image_is_a_crop_or_a_field_by_its_size_at_the_models_resolution(
     mpp: float, kind: Callable[[list[Entry]], list[Entry]], tmp_path: Path
 ) -> None:
-    write(tmp_path / "a.png", Drawing(200, 200, seed=5, mitoses=1).draw(Box(0, 0, 200, 200)))
+    write(tmp_path / "a.png", SyntheticSlide(200, 200, seed=5, mitoses=1).draw(Box(0, 0, 200, 200)))
     entry = Entry(
         dataset="d", image="a.png", width_px=200, height_px=200, mpp=mpp, patient="p", mitoses="known",
         mitoses_kind="points", mitoses_truth="100 100", nuclei="unknown",
@@ -166,8 +172,8 @@ def test_cuts_are_chosen_by_f1_on_the_choosing_fields_alone(field: Path) -> None
     predictor = Predictor(load_bundle(find_bundle("default")), "cpu")
     entries = import_data("icpr12", field)
     with pytest.raises(DataError, match="no full fields"):
-        choose(predictor, field, [e.model_copy(update={"split": "test"}) for e in entries], 7.5)
-    found = choose(predictor, field, [e.model_copy(update={"split": "val"}) for e in entries], 7.5)
+        tune_thresholds(predictor, field, [e.model_copy(update={"split": "test"}) for e in entries], 7.5)
+    found = tune_thresholds(predictor, field, [e.model_copy(update={"split": "val"}) for e in entries], 7.5)
     assert [c.found.f1 for c in found] == sorted((c.found.f1 for c in found), reverse=True)
     assert found[0].found.f1 > 0
     outlined = len((field / "A07_01.csv").read_text().splitlines())
@@ -179,14 +185,14 @@ def test_the_recall_of_a_crop_is_by_its_truth_of_whatever_kind(field: Path) -> N
     entry = import_data("icpr12", field)[0].model_copy(update={"split": "val"})
     x, y = mitosis_truth(field, entry, load_sample(field, entry))[0]
     there = {"x_px": max(0, int(x) - 60), "y_px": max(0, int(y) - 60), "width_px": 120, "height_px": 120}
-    found = choose(predictor, field, [entry, entry.model_copy(update=there)], 7.5)
+    found = tune_thresholds(predictor, field, [entry, entry.model_copy(update=there)], 7.5)
     assert max(c.crop_recall or 0.0 for c in found) > 0
 
 
 def test_the_nucleus_cut_is_chosen_by_dice_on_training_images(tmp_path: Path) -> None:
     p = pool(tmp_path)
-    found = choose_nuclei(Predictor(load_bundle(find_bundle("default")), "cpu"), tmp_path, p.entries)
-    assert sorted(cut for cut, _ in found) == sorted(NUCLEUS_CUTS)
+    found = tune_nuclei(Predictor(load_bundle(find_bundle("default")), "cpu"), tmp_path, p.entries)
+    assert sorted(cut for cut, _ in found) == sorted(NUCLEUS_THRESHOLDS)
     assert [v for _, v in found] == sorted((v for _, v in found), reverse=True)
     assert found[0][1] > 0.3
 
@@ -201,8 +207,8 @@ def bundle_with(**changes: float) -> Bundle:
 def test_a_figure_and_a_choice_keep_the_objects_that_a_run_keeps(tmp_path: Path, peak: float) -> None:
     bundle = bundle_with(mitosis_peak=peak, mitosis_min_area_um2=1.0)
     found = Candidates(np.zeros((256, 2)), np.full(256, 99), np.arange(256))
-    by_figure = _Judge(bundle, None, tmp_path, 7.5, None)._kept(found, 0.25)
-    cut = cuts_of(bundle, RunSettings()).of("mitoses", 0.25)
+    by_figure = _Evaluation(bundle, None, tmp_path, 7.5, None)._kept(found, 0.25)
+    cut = object_thresholds(bundle, RunSettings()).of("mitoses", 0.25)
     assert by_figure.peak.tolist() == np.arange(256)[cut.keeps(found.area_px, found.peak)].tolist()
     field = _Field(None, np.zeros((0, 2)), np.zeros((9, 9), bool), 0.25, 1.0)
     assert _count(field, found, peak, 1.0, 7.5).fp == len(by_figure.peak)
@@ -211,7 +217,7 @@ def test_a_figure_and_a_choice_keep_the_objects_that_a_run_keeps(tmp_path: Path,
 def test_nuclei_that_a_run_would_drop_are_in_no_figure(tmp_path: Path) -> None:
     scores = np.zeros((3, 40, 40), np.uint8)
     scores[0, 2:22, 2:22], scores[0, 30:34, 30:34] = 255, 255
-    judge = _Judge(bundle_with(nucleus_min_area_um2=2.0), None, tmp_path, 7.5, None)
+    judge = _Evaluation(bundle_with(nucleus_min_area_um2=2.0), None, tmp_path, 7.5, None)
     classes = judge._classes(scores, 0.25)
     assert classes[10, 10] == 1
     assert not classes[30:34, 30:34].any()

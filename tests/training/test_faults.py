@@ -19,7 +19,7 @@ from minugan_training.cli.main import app, main
 from minugan_training.data.index import write_index
 from minugan_training.data.labels import load_sample
 from minugan_training.evaluation.metrics import Detections
-from minugan_training.evaluation.thresholds import Choice, recalling
+from minugan_training.evaluation.thresholds import Setting, recalling
 from minugan_training.fitting.checkpoint import save_weights
 from minugan_training.fitting.distributed import local_device
 from minugan_training.fitting.fit import fit
@@ -316,7 +316,7 @@ def test_options_that_make_no_sense_are_wrong_use(call: list[str]) -> None:
 
 
 def test_a_recall_that_no_setting_reaches_is_told() -> None:
-    low, high = (Choice(0.5, 0.5, 8.0, Detections(1, 0, 0), recall) for recall in (0.4, 0.8))
+    low, high = (Setting(0.5, 0.5, 8.0, Detections(1, 0, 0), recall) for recall in (0.4, 0.8))
     assert recalling([low, high], 0.5) == [high]
     with pytest.raises(DataError, match=r"highest is 0\.800"):
         recalling([low, high], 0.9)

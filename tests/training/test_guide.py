@@ -15,18 +15,18 @@ from tests.test_docs import ROOT, commands
 from tests.training.test_data import published, write
 from tests.training.test_importers import tissue
 from wsi_minugan.geometry import Box
-from wsi_minugan.slides.synthetic import Drawing
+from wsi_minugan.slides.synthetic import SyntheticSlide
 
 
 def drawn(seed: int, side: int, mitoses: int) -> tuple[np.ndarray, np.ndarray]:
-    return Drawing(side, side, seed=seed, mitoses=mitoses, tissue_fraction=0.8).draw_with_classes(
+    return SyntheticSlide(side, side, seed=seed, mitoses=mitoses, tissue_fraction=0.8).draw_with_classes(
         Box(0, 0, side, side)
     )
 
 
 def write_crops(folder: Path) -> None:
     """Write AMi-Br's crops, each with a drawn mitosis."""
-    drawing = Drawing(640, 640, seed=5, mitoses=4, tissue_fraction=0.8)
+    drawing = SyntheticSlide(640, 640, seed=5, mitoses=4, tissue_fraction=0.8)
     rows = []
     for k, split in enumerate(("train", "val", "test")):
         x, y = (int(v) for v in drawing.mitoses_xy_px[k])

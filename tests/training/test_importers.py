@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from minugan_training.data.check import problems_of
 from minugan_training.data.index import read_index, write_index
-from minugan_training.data.labels import MITOSES, NUCLEI, UNKNOWN, load_sample, mitosis_truth, read_instances
+from minugan_training.data.labels import IGNORE, MITOSES, NUCLEI, load_sample, mitosis_truth, read_instances
 from minugan_training.evaluation.metrics import dice
 from minugan_training.importing.importers import import_data
 from minugan_training.importing.layouts import import_folder
@@ -208,7 +208,7 @@ def test_the_shared_folders_are_read_with_their_splits(tmp_path: Path) -> None:
     ]
     assert entries[0].points_px == [(64, 64), (20, 30)]
     assert mitosis_truth(tmp_path, entries[1], load_sample(tmp_path, entries[1])).tolist() == [[215, 110]]
-    assert (load_sample(tmp_path, entries[2]).labels == UNKNOWN).all()
+    assert (load_sample(tmp_path, entries[2]).labels == IGNORE).all()
     assert (load_sample(tmp_path, entries[3]).labels[..., NUCLEI] == 1).all()
 
 
@@ -218,7 +218,7 @@ def test_readers_votes_look_alikes_and_doubtful_places_are_kept(tmp_path: Path) 
     assert (crop.mitoses_votes, frame.mitoses_votes, frame.look_alikes) == ("0.667;", "0.8", "300 400")
     sample = load_sample(tmp_path, frame)
     scale = frame.mpp / sample.mpp
-    known = sample.labels[..., MITOSES] != UNKNOWN
+    known = sample.labels[..., MITOSES] != IGNORE
     assert not known[round(200 * scale), round(900 * scale)]
     assert known[round(200 * scale), round(900 * scale) + 45]
     truth = mitosis_truth(tmp_path, field, load_sample(tmp_path, field))

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from minugan_training.data.labels import UNKNOWN
+from minugan_training.data.labels import IGNORE
 from minugan_training.fitting.losses import (
     EDGE_PX,
     consistency_loss,
@@ -51,23 +51,21 @@ def test_feature_matching_is_the_mean_distance_and_leaves_the_real_side_alone() 
 @pytest.mark.parametrize("scales", [1, 2, 3])
 def test_gradients_flow_into_each_discriminator(scales: int) -> None:
     torch.manual_seed(0)
-    judge = MultiscaleDiscriminator(scales, 4)
+    discriminator = MultiscaleDiscriminator(scales, 4)
     image, label = torch.rand(1, 3, 128, 128), torch.rand(1, 3, 128, 128)
-    on_real, on_fake = judge(image, label), judge(image, -label)
+    on_real, on_fake = discriminator(image, label), discriminator(image, -label)
     assert len(on_real) == scales
     focal_discriminator_loss([s[-1] for s in on_real], [s[-1] for s in on_fake], 2.0).backward()
-    for discriminator in judge.discriminators:
+    for one in discriminator.discriminators:
         assert all(
-            p.grad is not None and p.grad.abs().sum() > 0
-            for n, p in discriminator.named_parameters()
-            if "weight" in n
+            p.grad is not None and p.grad.abs().sum() > 0 for n, p in one.named_parameters() if "weight" in n
         )
 
 
 def test_unknown_pixels_have_no_gradient() -> None:
     logits = torch.zeros(1, 3, 8, 8, requires_grad=True)
     labels = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
-    labels[..., :4] = UNKNOWN
+    labels[..., :4] = IGNORE
     supervised_loss(logits, labels, Losses(supervised=1.0)).backward()
     assert (logits.grad[..., :4] == 0).all()
     assert (logits.grad[..., 4:] != 0).all()
@@ -82,19 +80,19 @@ def test_the_plain_supervised_loss_by_hand() -> None:
 
 
 def test_the_discriminator_sees_the_generators_own_scores_where_nothing_is_known() -> None:
-    labels = torch.tensor([[[[0, 1, UNKNOWN]]]], dtype=torch.uint8)
+    labels = torch.tensor([[[[0, 1, IGNORE]]]], dtype=torch.uint8)
     assert label_images(labels, torch.tensor([[[[0.3, 0.4, 0.5]]]])).flatten().tolist() == [-1.0, 1.0, 0.5]
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_a_discriminator_sees_no_difference_where_nothing_is_known(layout: torch.memory_format) -> None:
     torch.manual_seed(0)
-    judge = MultiscaleDiscriminator(1, 16)
+    discriminator = MultiscaleDiscriminator(1, 16)
     image, fake = (torch.rand(1, 3, 64, 64).contiguous(memory_format=layout) for _ in range(2))
-    labels = torch.full((1, 3, 64, 64), UNKNOWN, dtype=torch.uint8)
+    labels = torch.full((1, 3, 64, 64), IGNORE, dtype=torch.uint8)
     labels[..., :16] = 1
     real = label_images(labels, fake)
-    first = [judge(image, shown)[0][0] for shown in (fake, real)]
+    first = [discriminator(image, shown)[0][0] for shown in (fake, real)]
     differs = (first[0] != first[1]).any(dim=(0, 1, 2))
     assert differs[:8].all()
     assert not differs[10:].any()
@@ -139,7 +137,7 @@ def a_patch_with(mitosis: float, spot: float, ground: float = -4.0) -> tuple[tor
     labels = torch.zeros(1, 3, 96, 96, dtype=torch.uint8)
     logits[:, 1, 10:30, 10:30], labels[:, 1, 10:30, 10:30] = mitosis, 1
     logits[:, 1, 60:80, 60:80] = spot
-    logits[:, 1, :20, 70:], labels[:, 1, :20, 70:] = 9.0, UNKNOWN
+    logits[:, 1, :20, 70:], labels[:, 1, :20, 70:] = 9.0, IGNORE
     return logits, labels
 
 
@@ -150,7 +148,7 @@ def test_the_loss_of_spots_by_hand() -> None:
     assert spots_loss(logits, labels).item() == pytest.approx(expected, rel=0.02)
     nothing_there = torch.zeros_like(labels)
     assert spots_loss(logits, nothing_there).item() == pytest.approx(math.log1p(math.exp(18.0)), rel=0.02)
-    assert spots_loss(logits, torch.full_like(labels, UNKNOWN)).item() == 0.0
+    assert spots_loss(logits, torch.full_like(labels, IGNORE)).item() == 0.0
 
 
 def test_the_loss_of_spots_draws_on_mitoses_and_on_the_most_suspicious_spot_alone() -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from minugan_training.data.labels import MITOSES, UNKNOWN, Sample
+from minugan_training.data.labels import IGNORE, MITOSES, Sample
 from minugan_training.data.stain import STAINS, UNMIX
 from minugan_training.sampling.augmentation import Patch, cut_patch
 from minugan_training.sampling.sampler import Sampler
-from minugan_training.sampling.stain_transfer import Style, restained, style_of
+from minugan_training.sampling.stain_transfer import StainStatistics, stain_statistics_of, transfer_stain
 from minugan_training.settings import Augmentation, load_experiment
 
 from tests.training.test_data import drawn, experiment, pool
@@ -25,8 +25,8 @@ def stained(factor: float, seed: int = 0) -> Sample:
     return Sample(image, np.zeros((120, 120, 3), np.uint8), 0.25)
 
 
-def style(sample: Sample) -> Style:
-    found = style_of([sample])
+def statistics(sample: Sample) -> StainStatistics:
+    found = stain_statistics_of([sample])
     assert found is not None
     return found
 
@@ -34,16 +34,16 @@ def style(sample: Sample) -> Style:
 @pytest.mark.parametrize("factor", [0.6, 1.7])
 def test_tissue_takes_the_other_slides_densities_and_the_ground_stays(factor: float) -> None:
     own, other = stained(1.0), stained(factor, seed=1)
-    found = restained(own.image, style(own), style(other))
-    moved = style(Sample(found, own.labels, 0.25))
-    assert np.allclose(moved.mean[:2], style(other).mean[:2], rtol=0.06)
-    assert np.allclose(moved.spread[:2], style(other).spread[:2], rtol=0.1)
+    found = transfer_stain(own.image, statistics(own), statistics(other))
+    moved = statistics(Sample(found, own.labels, 0.25))
+    assert np.allclose(moved.mean[:2], statistics(other).mean[:2], rtol=0.06)
+    assert np.allclose(moved.spread[:2], statistics(other).spread[:2], rtol=0.1)
     assert np.array_equal(found[:20], own.image[:20])
 
 
 def test_the_order_of_densities_stays() -> None:
     own, other = stained(1.0), stained(1.5, seed=1)
-    found = restained(own.image, style(own), style(other))
+    found = transfer_stain(own.image, statistics(own), statistics(other))
     before, after = (
         (-np.log((i[30:].astype(np.float32) + 1) / 256) @ UNMIX[:, 0]).ravel() for i in (own.image, found)
     )
@@ -52,27 +52,27 @@ def test_the_order_of_densities_stays() -> None:
 
 def test_a_slides_own_style_changes_nothing() -> None:
     image = drawn()[0]
-    own = style(Sample(image, np.zeros_like(image), 0.25))
-    assert np.abs(restained(image, own, own).astype(int) - image).max() <= 1
+    own = statistics(Sample(image, np.zeros_like(image), 0.25))
+    assert np.abs(transfer_stain(image, own, own).astype(int) - image).max() <= 1
 
 
 def test_paint_has_no_part_in_a_style() -> None:
     plain, painted = stained(1.0), stained(1.0)
     painted.image[50:100] = (255, 220, 0)
-    painted.labels[50:100] = UNKNOWN
-    assert np.allclose(style(plain).mean, style(painted).mean, atol=0.03)
+    painted.labels[50:100] = IGNORE
+    assert np.allclose(statistics(plain).mean, statistics(painted).mean, atol=0.03)
 
 
 def test_a_slide_without_tissue_has_no_style() -> None:
     white = np.full((60, 60, 3), 255, np.uint8)
-    assert style_of([Sample(white, np.zeros_like(white), 0.25)]) is None
-    assert style_of([]) is None
+    assert stain_statistics_of([Sample(white, np.zeros_like(white), 0.25)]) is None
+    assert stain_statistics_of([]) is None
 
 
 def test_a_batch_in_other_styles_has_the_same_labels(tmp_path: Path) -> None:
     p = pool(tmp_path)
     first, second = (
-        Sampler(p, experiment(augmentation={"style": share, "rotate": False})).batch(5).labels
+        Sampler(p, experiment(augmentation={"stain_transfer": share, "rotate": False})).batch(5).labels
         for share in (0.0, 1.0)
     )
     assert np.array_equal(first[0], second[0])
@@ -125,7 +125,7 @@ def test_an_image_compressed_first_has_the_same_labels_and_the_blurred_colours_o
 def test_a_crop_shows_its_place_and_nothing_is_known_beyond_it() -> None:
     sample, far = nuclei(), plain(shift_px=30.0)
     (whole, labels), (crop, told) = cut(sample, far), cut(sample, far.model_copy(update={"crop": 1.0}))
-    known = (told != UNKNOWN).all(axis=2)
+    known = (told != IGNORE).all(axis=2)
     assert 0.3 < known.mean() < 1
     assert np.array_equal(told[known], labels[known])
     inner = cv2.erode(known.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1) > 0
@@ -142,7 +142,7 @@ def test_bare_ground_has_no_nucleus_and_what_it_leaves_of_a_mitosis_is_unknown(s
     assert 0.02 < bare.mean() < 0.65
     assert (told[bare] == 0).all()
     left = labels[..., MITOSES] == 1
-    assert set(np.unique(told[left, MITOSES])) in ({1}, {0, UNKNOWN}, {0})
+    assert set(np.unique(told[left, MITOSES])) in ({1}, {0, IGNORE}, {0})
     kept = ~(bare | left)
     assert np.array_equal(told[kept], labels[kept])
     assert (before[kept] == after[kept]).mean() > 0.5

@@ -8,9 +8,9 @@ import tifffile
 from minugan_training.data.images import read_rgb
 from minugan_training.data.index import Entry, TruthKind
 from minugan_training.data.labels import (
+    IGNORE,
     MITOSES,
     NUCLEI,
-    UNKNOWN,
     in_samples_pixels,
     load_sample,
     mitosis_truth,
@@ -87,7 +87,7 @@ def test_no_mitosis_is_looked_for_where_nothing_is_known(tmp_path: Path) -> None
     entry = nucleus(tmp_path, "", nuclei_truth="", ignore="a-instances.png", **told)
     sample = load_sample(tmp_path, entry)
     assert mitosis_truth(tmp_path, entry, sample).tolist() == [[30, 40]]
-    assert (sample.labels[NUCLEUS] == UNKNOWN).all()
+    assert (sample.labels[NUCLEUS] == IGNORE).all()
 
 
 def test_listed_pixels_follow_the_region(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from minugan_training.data.index import write_index
-from minugan_training.data.labels import MITOSES, NUCLEI, UNKNOWN
+from minugan_training.data.labels import IGNORE, MITOSES, NUCLEI
 from minugan_training.fitting.fit import BEST, fit
 from minugan_training.fitting.metrics_log import read_metrics
 from minugan_training.fitting.pseudo_labels import PseudoNuclei, pool_for
@@ -81,7 +81,7 @@ def test_a_mosaic_fills_the_patch_that_a_small_crop_would_leave_unknown(tmp_path
         for share in (0.0, 1.0)
     )  # fmt: skip
     assert plain[0].shape == mosaic[0].shape == (4, 3, 512, 512)
-    unknown = [float((b.labels[:, 1] == UNKNOWN).mean()) for b in (plain, mosaic)]
+    unknown = [float((b.labels[:, 1] == IGNORE).mean()) for b in (plain, mosaic)]
     assert unknown[1] < unknown[0]
     assert np.isfinite(mosaic[0]).all()
 
@@ -92,7 +92,7 @@ def test_pseudo_labels_fill_only_what_is_unknown_and_sure(tmp_path: Path) -> Non
     entry = p.entries[0].model_copy(update={"nuclei": "unknown", "nuclei_kind": "", "nuclei_truth": ""})
     plain = Pool(tmp_path, [entry]).sample(0)
     filled = Pool(tmp_path, [entry], PseudoNuclei("default").fill).sample(0)
-    known = plain.labels != UNKNOWN
+    known = plain.labels != IGNORE
     assert np.array_equal(plain.labels[known], filled.labels[known])
     assert (filled.labels[..., NUCLEI] == 1).sum() > (plain.labels[..., NUCLEI] == 1).sum()
     assert np.array_equal(filled.labels[..., MITOSES], plain.labels[..., MITOSES])
@@ -115,8 +115,8 @@ def test_pseudo_labels_leave_what_is_to_be_ignored_unknown(tmp_path: Path) -> No
         .sample(0)
         .labels
     )
-    assert (labels[:100] == UNKNOWN).all()
-    assert (labels[100:, :, NUCLEI] != UNKNOWN).any()
+    assert (labels[:100] == IGNORE).all()
+    assert (labels[100:, :, NUCLEI] != IGNORE).any()
 
 
 def test_both_views_of_a_scene_show_the_same_labels_where_they_overlap(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ NUCLEI = 100_000
 def test_a_review_by_keyboard_alone(
     out: Path, serve: Callable[..., str], browse: Callable[..., dict[str, Any]], run_command: Any
 ) -> None:
-    folder = out / "drawn slide"
+    folder = out / "synthetic slide"
     before = digests(folder)
     address = serve(out, "--reviewer", "Ann Lee")
     seen = browse("review.mjs", address)
@@ -75,8 +75,8 @@ def many_nuclei(width_px: int, height_px: int) -> Iterator[dict[str, Any]]:
 def test_a_hundred_thousand_nuclei_move_at_twenty_frames_a_second(
     out: Path, serve: Callable[..., str], browse: Callable[..., dict[str, Any]]
 ) -> None:
-    write_nuclei(out / "drawn slide" / "nuclei.parquet", many_nuclei(1500, 1300))
-    seen = browse("speed.mjs", serve(out / "drawn slide"))
+    write_nuclei(out / "synthetic slide" / "nuclei.parquet", many_nuclei(1500, 1300))
+    seen = browse("speed.mjs", serve(out / "synthetic slide"))
     assert seen["drawn"] == NUCLEI
     assert seen["complaints"] == []
     best = max(seen["runs"], key=lambda run: run["draws"])

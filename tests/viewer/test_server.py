@@ -15,7 +15,7 @@ from wsi_minugan.geometry import Box
 from wsi_minugan.review.people import folder_name
 from wsi_minugan.slides.opening import open_slide
 
-FOLDER = "drawn slide"
+FOLDER = "synthetic slide"
 
 
 class Client:
@@ -45,7 +45,7 @@ class Client:
 
 @pytest.fixture(scope="module")
 def looking(finished: Path, serve: Callable[..., str]) -> Client:
-    """Return a browser on the drawn slide's viewer, for tests that save nothing."""
+    """Return a browser on the synthetic slide's viewer, for tests that save nothing."""
     return Client(serve(finished))
 
 

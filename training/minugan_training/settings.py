@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from wsi_minugan.config import problems_in, read_yaml
 from wsi_minugan.errors import SettingsError
+from wsi_minugan.frozen import FrozenModel
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Source(_Frozen):
+class Source(FrozenModel):
     """Where some of a batch's patches come from."""
 
     datasets: tuple[str, ...]
@@ -37,8 +34,10 @@ class Source(_Frozen):
     )
 
 
-class Augmentation(_Frozen):
+class Augmentation(FrozenModel):
     """Ranges of random changes; the defaults change nothing but orientation."""
+
+    former_names: ClassVar[Mapping[str, str]] = {"style": "stain_transfer"}
 
     rotate: bool = True
     scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 1.0)
@@ -58,7 +57,7 @@ class Augmentation(_Frozen):
     ground: float = Field(0.0, ge=0, le=1, description="Share of patches partly on bare ground.")
     sharpen: float = Field(0.0, ge=0, le=1)
     reduce: float = Field(0.0, ge=0, le=1, description="Share of patches reduced to 20x to 29x and enlarged.")
-    style: float = Field(
+    stain_transfer: float = Field(
         0.0, ge=0, le=1, description="Share of patches in the stain densities of another patient's slide."
     )
 
@@ -71,7 +70,7 @@ class Augmentation(_Frozen):
         return self
 
 
-class Mining(_Frozen):
+class Mining(FrozenModel):
     """Hard negatives: dark nuclei first, then what the model itself takes for mitoses."""
 
     every_steps: int = Field(ge=1)
@@ -80,7 +79,7 @@ class Mining(_Frozen):
     share_of_images: float = Field(0.5, gt=0, le=1)
 
 
-class Validation(_Frozen):
+class Validation(FrozenModel):
     """Early stop: when a figure on patches has not grown for a while.
 
     The patches lie around mitoses of the split "val", on images that no source draws from; also in the folds of a cross-validation.
@@ -92,7 +91,7 @@ class Validation(_Frozen):
     patches: int = Field(200, ge=1)
 
 
-class Consistency(_Frozen):
+class Consistency(FrozenModel):
     """Every patch is shown twice, shifted and in other colours; where the two overlap, the scores shall agree."""
 
     weight: float = Field(gt=0)
@@ -101,7 +100,7 @@ class Consistency(_Frozen):
     )
 
 
-class Losses(_Frozen):
+class Losses(FrozenModel):
     """Weights and exponents of the losses."""
 
     adversarial: float = Field(0.0, ge=0, description="0: no discriminators.")
@@ -120,7 +119,7 @@ class Losses(_Frozen):
     )
 
 
-class Experiment(_Frozen):
+class Experiment(FrozenModel):
     """All that decides a training run."""
 
     name: str = Field(pattern=r"^[\w.-]+$")

@@ -15,7 +15,13 @@ from wsi_minugan.config import load_settings
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.pipeline.plan import SlidePlan, fingerprint, open_reader, plan_slide
 from wsi_minugan.pipeline.results import SlideWork, finish_slide
-from wsi_minugan.pipeline.stages import analyse_block, cuts_of, merge_blocks, prepare_store, write_block
+from wsi_minugan.pipeline.stages import (
+    analyse_block,
+    merge_blocks,
+    object_thresholds,
+    prepare_store,
+    write_block,
+)
 from wsi_minugan.slides.inputs import SlideInput, safe_name
 from wsi_minugan.slides.reader import SlideReader
 
@@ -103,7 +109,7 @@ def _run_stages(
     progress: Progress | None,
 ) -> None:
     """Run all stages of a slide in turn, as the workers of a batch do."""
-    thresholds, nuclei = cuts_of(work.bundle, work.settings), work.settings.nuclei
+    thresholds, nuclei = object_thresholds(work.bundle, work.settings), work.settings.nuclei
     prepare_store(plan, folder, nuclei)
     for done, index in enumerate(plan.order):
         if progress is not None:

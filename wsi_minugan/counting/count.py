@@ -7,11 +7,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from wsi_minugan.counting.hotspot import Hotspot, TissueFraction, find_hotspot
 from wsi_minugan.counting.scores import nottingham_cuts, nottingham_score, tupac16_score
 from wsi_minugan.errors import SettingsError
+from wsi_minugan.frozen import FrozenModel
 from wsi_minugan.geometry import UM2_PER_MM2
 
 TUPAC16_AREA_MM2 = 2.0
@@ -20,11 +21,7 @@ LEAST_TISSUE_FRACTION = 0.5
 full of such tissue would hold more than twice as many, which is what parts one score from the next (7 and 14 at 0.5 mm)."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class HotspotCount(_Frozen):
+class HotspotCount(FrozenModel):
     """The hot spot, in level-0 pixels."""
 
     shape: Literal["circle"] = "circle"
@@ -39,7 +36,7 @@ class HotspotCount(_Frozen):
     )
 
 
-class Scores(_Frozen):
+class Scores(FrozenModel):
     """Mitotic scores of the hot spot."""
 
     nottingham: int | None = Field(
@@ -54,7 +51,7 @@ class Scores(_Frozen):
     tupac16_count: float = Field(description="Hot spot's count, brought to 2 mm2.")
 
 
-class Count(_Frozen):
+class Count(FrozenModel):
     """Content of count.json."""
 
     schema_version: Literal[1] = 1

@@ -10,11 +10,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from wsi_minugan.config import problems_in
 from wsi_minugan.errors import ModelError
+from wsi_minugan.frozen import FrozenModel
+from wsi_minugan.hashing import sha256_of
 
 WEIGHTS = "model.safetensors"
 CLASSIFIER = "classifier.safetensors"
@@ -23,11 +26,7 @@ _LEAST_BYTE = 0.5 / 255
 BUNDLED = Path(__file__).parent / "bundled"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Architecture(_Frozen):
+class Architecture(FrozenModel):
     """Shape of the generator."""
 
     network: Literal["minugan-generator"] = "minugan-generator"
@@ -35,8 +34,8 @@ class Architecture(_Frozen):
     norm: Literal["instance", "batch"]
 
 
-class ModelThresholds(_Frozen):
-    """Cuts on the channels' scores (0 to 1), and smallest objects; chosen on the choosing sets."""
+class ModelThresholds(FrozenModel):
+    """Thresholds of the channels' scores (0 to 1), and smallest objects; tuned on the split "val"."""
 
     mitosis: float = Field(gt=0, lt=1)
     nucleus: float = Field(gt=0, lt=1)
@@ -46,7 +45,7 @@ class ModelThresholds(_Frozen):
     nucleus_min_area_um2: float = Field(ge=0)
 
 
-class SecondLook(_Frozen):
+class TestTimeAugmentation(FrozenModel):
     """Patches that may hold a mitosis are scored again, mirrored in x, in y and in both, and the four scores averaged."""
 
     least_score: float = Field(
@@ -54,7 +53,7 @@ class SecondLook(_Frozen):
     )
 
 
-class CandidateStage(_Frozen):
+class CandidateStage(FrozenModel):
     """The second stage: classifiers judge each candidate of the generator; their probability takes the place of its score."""
 
     width: int = Field(ge=4, le=256, description="Channels of the classifiers after their first reduction.")
@@ -102,8 +101,10 @@ def logit_of(score: float) -> float:
 OperatingPoint = Literal["balanced", "sensitive", "specific"]
 
 
-class ModelCard(_Frozen):
+class ModelCard(FrozenModel):
     """What a model is, what it was trained on, and how well it was seen to do."""
+
+    former_names: ClassVar[Mapping[str, str]] = {"second_look": "test_time_augmentation"}
 
     schema_version: Literal[1] = 1
     name: str = Field(min_length=1)
@@ -114,7 +115,9 @@ class ModelCard(_Frozen):
     channels: tuple[str, str, str] = ("nucleus", "mitosis", "boundary")
     normalisation: Literal["rgb / 127.5 - 1"] = "rgb / 127.5 - 1"
     thresholds: ModelThresholds
-    second_look: SecondLook | None = Field(None, description="Thresholds were chosen with it, or without.")
+    test_time_augmentation: TestTimeAugmentation | None = Field(
+        None, description="Thresholds were tuned with it, or without."
+    )
     candidate_stage: CandidateStage | None = Field(
         None, description="The second stage; thresholds of mitoses then are probabilities."
     )
@@ -186,13 +189,13 @@ class Bundle:
         return self.path / CLASSIFIER
 
     def first_stage_only(self) -> Bundle:
-        """Return the same model without its second stage and without a second look."""
-        alone = {"second_look": None, "candidate_stage": None}
+        """Return the same model without its second stage and without test-time augmentation."""
+        alone = {"test_time_augmentation": None, "candidate_stage": None}
         return replace(self, card=self.card.model_copy(update=alone))
 
-    def looking_once(self) -> Bundle:
-        """Return the same model without a second look, so that each patch is one pass."""
-        return replace(self, card=self.card.model_copy(update={"second_look": None}))
+    def without_test_time_augmentation(self) -> Bundle:
+        """Return the same model without test-time augmentation, so that each patch is one pass."""
+        return replace(self, card=self.card.model_copy(update={"test_time_augmentation": None}))
 
 
 def find_bundle(model: str) -> Path:
@@ -232,8 +235,9 @@ def load_bundle(path: Path) -> Bundle:
             f"The model in {path} has no readable {CARD}: {e.strerror}. Copy the whole folder."
         ) from e
     except ValidationError as e:
-        problems = "; ".join(f"{'.'.join(map(str, i['loc']))}: {i['msg']}" for i in e.errors())
-        raise ModelError(f"{path / CARD} is not a model card that this version reads: {problems}.") from e
+        raise ModelError(
+            f"{path / CARD} is not a model card that this version reads: {problems_in(e)}."
+        ) from e
     if not (path / WEIGHTS).is_file():
         raise ModelError(f"The model in {path} has no {WEIGHTS}. Copy the whole folder.")
     digest = sha256_of(path / WEIGHTS)
@@ -323,9 +327,3 @@ def _stored(state: Mapping[str, Any], fp16: bool) -> dict[str, Any]:
             "Take an earlier checkpoint's."
         )
     return kept
-
-
-def sha256_of(path: Path) -> str:
-    """Return a file's SHA-256 in hexadecimal."""
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()

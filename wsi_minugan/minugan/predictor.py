@@ -1,7 +1,7 @@
 """From patches of pixels to scores, on whatever device there is.
 
 A patch's scores depend on its own pixels alone: every forward pass has the same batch shape (a last, smaller batch is
-filled up), so the arithmetic of a patch is the same whatever its companions. That also holds for the second look at
+filled up), so the arithmetic of a patch is the same whatever its companions. That also holds for test-time augmentation at
 patches that may hold a mitosis, and for the ink in which there is none.
 """
 
@@ -62,7 +62,7 @@ class Predictor:
     precision : {"fp32", "bf16", "fp16"}
         Arithmetic, settled.
     forwards : int
-        Patches that went through the network so far, second looks included.
+        Patches that went through the network so far, test-time augmentation included.
     second_stage : SecondStage or None
         What judges the generator's candidates.
 
@@ -91,8 +91,8 @@ class Predictor:
         self.dtype = _DTYPES[self.precision]
         self.batch_size = batch_size
         self.forwards = 0
-        look = bundle.card.second_look
-        self._look_again_from = round(255 * look.least_score) if look else None
+        look = bundle.card.test_time_augmentation
+        self._augment_from = round(255 * look.least_score) if look else None
         network = ScoringNetwork(load_network(bundle), self.dtype).to(self.device)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._score = torch.compile(network) if compiled else network
@@ -136,11 +136,11 @@ class Predictor:
         return out
 
     def _doubtful(self, scores: NDArray[np.uint8]) -> list[int]:
-        """Return the indices of the patches that deserve a second look."""
-        if self._look_again_from is None:
+        """Return the indices of the patches that deserve test-time augmentation."""
+        if self._augment_from is None:
             return []
         inner = scores[:, MITOSIS_CHANNEL, EDGE_PX:-EDGE_PX, EDGE_PX:-EDGE_PX]
-        return [k for k, mitosis in enumerate(inner) if mitosis.max() >= self._look_again_from]
+        return [k for k, mitosis in enumerate(inner) if mitosis.max() >= self._augment_from]
 
     def _scores_of(
         self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], at_once: int | None

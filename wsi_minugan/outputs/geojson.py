@@ -24,12 +24,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from shapely.geometry import shape
 
 from wsi_minugan.errors import InputError
+from wsi_minugan.geometry import GRID_PX
 from wsi_minugan.outputs.atomic import atomic_path
 
 MITOSIS, HOTSPOT = "Mitosis", "Hot spot"
 COLOURS = {MITOSIS: (0, 200, 60), HOTSPOT: (255, 170, 0)}
 _NAMESPACE = uuid.UUID("6f2c1f0e-6a0e-5a57-9d4c-2f6f3f1f9a10")
-_GRID_PX = 0.01
 MAX_READ_BYTES = 2 * 2**30
 MAX_COORDINATE_PX = 1e8
 
@@ -229,7 +229,7 @@ def centroids_of(shapes: NDArray[np.object_]) -> NDArray[np.float64]:
 
 def single(polygon: shapely.Geometry) -> shapely.Geometry:
     """Return a valid polygon on QuPath's grid; a multipolygon of one part becomes a polygon."""
-    snapped = shapely.set_precision(polygon, _GRID_PX)
+    snapped = shapely.set_precision(polygon, GRID_PX)
     parts = [p for p in shapely.get_parts(snapped) if p.geom_type == "Polygon" and p.area > 0]
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
 

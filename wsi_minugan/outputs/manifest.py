@@ -1,8 +1,7 @@
-"""manifest.json: sealing a slide's folder, and checking the seal."""
+"""manifest.json: the checksums of a slide's folder, written and verified."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from wsi_minugan.errors import OutputError
+from wsi_minugan.hashing import sha256_of
 from wsi_minugan.outputs.atomic import sync, write_text
 from wsi_minugan.outputs.models import Manifest
 
@@ -26,7 +26,7 @@ def digests(folder: Path) -> dict[str, str]:
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
         if name != MANIFEST and not name.startswith(".") and name.split("/", 1)[0] != REVIEWS:
-            found[name] = _sha256(path)
+            found[name] = sha256_of(path)
     return found
 
 
@@ -77,34 +77,37 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def is_whole(folder: Path) -> bool:
-    """Return whether a slide's folder is sealed and lacks nothing: all files there, and unchanged but for masks, which `verify` reads."""
+    """Return whether a slide's folder has a manifest and lacks nothing.
+
+    All files are there, and unchanged but for masks, which `verify` reads.
+    """
     try:
         listed = read_manifest(folder).files
     except OutputError:
         return False
     there = all((folder / name).is_file() for name in listed)
     return there and all(
-        _sha256(folder / name) == digest for name, digest in listed.items() if not name.startswith(_MASKS)
+        sha256_of(folder / name) == digest for name, digest in listed.items() if not name.startswith(_MASKS)
     )
 
 
-def seal(folder: Path) -> str:
-    """Return SHA-256 of a slide's manifest, which seals all its files; empty where it cannot be read."""
+def manifest_checksum(folder: Path) -> str:
+    """Return SHA-256 of a slide's manifest, which lists the checksums of all its files; empty where it cannot be read."""
     try:
-        return _sha256(folder / MANIFEST)
+        return sha256_of(folder / MANIFEST)
     except OSError:
         return ""
 
 
-def verify(folder: Path, sealed: str = "") -> list[str]:
+def verify(folder: Path, checksum: str = "") -> list[str]:
     """Return a sentence for each file of a slide that is missing, changed or not listed.
 
     Parameters
     ----------
     folder : Path
         The slide's folder.
-    sealed : str
-        What `seal` returned when the slide was finished; empty where that is not known.
+    checksum : str
+        What `manifest_checksum` returned when the slide was finished; empty where that is not known.
 
     Raises
     ------
@@ -113,7 +116,7 @@ def verify(folder: Path, sealed: str = "") -> list[str]:
     """
     manifest = read_manifest(folder)
     problems = _contradictions(folder, manifest)
-    if sealed and seal(folder) != sealed:
+    if checksum and manifest_checksum(folder) != checksum:
         problems.insert(0, f"{MANIFEST}: changed since the run")
     found = (_problem(folder, name, digest) for name, digest in manifest.files.items())
     problems += [text for text in found if text]
@@ -127,13 +130,13 @@ def _problem(folder: Path, name: str, digest: str) -> str:
             return f"{name}: lies outside the slide's folder"
         if not path.is_file():
             return f"{name}: missing"
-        return "" if _sha256(path) == digest else f"{name}: changed since the run"
+        return "" if sha256_of(path) == digest else f"{name}: changed since the run"
     except OSError as e:
         return f"{name}: cannot be read ({e.strerror or e})"
 
 
 def _unlisted(folder: Path, manifest: Manifest) -> list[str]:
-    """Return what lies in a slide's folder and is not sealed, hidden or not; scratch and reviews are no results and may be there."""
+    """Return what lies in a slide's folder and is not listed, hidden or not; scratch and reviews are no results and may be there."""
     files = (p for p in sorted(folder.rglob("*")) if p.is_symlink() or not p.is_dir())
     names = (p.relative_to(folder).as_posix() for p in files)
     known = {MANIFEST, *manifest.files}
@@ -153,8 +156,3 @@ def _contradictions(folder: Path, manifest: Manifest) -> list[str]:
         return []  # a damaged count.json is told by its digest
     found = [f"{MANIFEST}: says {k} {a}, and count.json {b}" for k, (a, b) in pairs.items() if a != b]
     return found + [f"{MANIFEST}: lacks a warning that count.json holds" for _ in lacking]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()

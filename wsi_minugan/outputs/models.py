@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from wsi_minugan.frozen import FrozenModel
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SlideFacts(_Frozen):
+class SlideFacts(FrozenModel):
     """All that is told of a slide; names of patients may hide in the rest of its metadata."""
 
     slide_id: str
@@ -28,7 +26,7 @@ class SlideFacts(_Frozen):
     bounds_y_px: int
 
 
-class Manifest(_Frozen):
+class Manifest(FrozenModel):
     """manifest.json: what a slide's results were made from, and every file's digest; written last."""
 
     schema_version: Literal[1] = 1
@@ -53,7 +51,7 @@ class Manifest(_Frozen):
     files: dict[str, str] = Field(description="Path below the slide's folder: SHA-256.")
 
 
-class RunFile(_Frozen):
+class RunFile(FrozenModel):
     """run.json: one run of a batch."""
 
     schema_version: Literal[1] = 1
@@ -69,7 +67,7 @@ class RunFile(_Frozen):
     slides_pending: int
 
 
-class SlideState(_Frozen):
+class SlideState(FrozenModel):
     """A row of slides.csv, and of `status --json`."""
 
     slide_id: str
@@ -93,7 +91,7 @@ class SlideState(_Frozen):
     )
 
 
-class StatusFile(_Frozen):
+class StatusFile(FrozenModel):
     """What `status --json` prints."""
 
     schema_version: Literal[1] = 1

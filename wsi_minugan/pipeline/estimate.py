@@ -13,8 +13,8 @@ from wsi_minugan.minugan.devices import choose_device
 BEYOND_FORWARD_S = 0.004
 """What a patch takes besides the network: reading, blending, objects, masks (docs/performance.md)."""
 
-SECOND_LOOKS = 0.26
-"""Forward passes for second looks, for each patch: three for a twelfth of the patches (docs/performance.md)."""
+AUGMENTED_PASSES = 0.26
+"""Forward passes for test-time augmentation, for each patch: three for a twelfth of the patches (docs/performance.md)."""
 
 _MOST_PATCHES = 8
 
@@ -46,5 +46,5 @@ def seconds_per_patch(bundle: Bundle, settings: RunSettings, device: str) -> flo
     predictor.predict(patches)
     start = time.perf_counter()
     predictor.predict(patches)
-    looks = 1 + SECOND_LOOKS if bundle.card.second_look else 1
+    looks = 1 + AUGMENTED_PASSES if bundle.card.test_time_augmentation else 1
     return looks * (time.perf_counter() - start) / batch + BEYOND_FORWARD_S

@@ -28,7 +28,7 @@ from wsi_minugan.slides.opening import open_slide
 from wsi_minugan.slides.reader import SlideInfo, SlideReader, resolve_mpp, unused_mpp
 from wsi_minugan.slides.tissue import TissueMask
 from wsi_minugan.slides.tolerant import TolerantReader, without_broken_tiles
-from wsi_minugan.words import counted
+from wsi_minugan.words import pluralize
 
 UPSAMPLED_BELOW = 0.9
 NEARLY_ALL = 0.97
@@ -112,7 +112,7 @@ class SlidePlan:
             one = self.broken_tiles == 1
             verbs = "does not decode and was" if one else "do not decode and were"
             found.append(
-                f"{counted(self.broken_tiles, 'tile')} {verbs} not analysed; areas and counts are without {'it' if one else 'them'}."
+                f"{pluralize(self.broken_tiles, 'tile')} {verbs} not analysed; areas and counts are without {'it' if one else 'them'}."
             )
         if self.tissue.stained is not None and self.tissue.share > NEARLY_ALL:
             found.append(

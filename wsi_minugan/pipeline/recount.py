@@ -19,7 +19,7 @@ def area_of(folder: Path) -> float:
 
 def tissue_of_results(folder: Path) -> TissueFraction:
     """Return the function that says which share of a circle was analysed, from the folder's coverage."""
-    sealed = read_manifest(folder)
-    h, w = sealed.analysis_height_px, sealed.analysis_width_px
+    written = read_manifest(folder)
+    h, w = written.analysis_height_px, written.analysis_width_px
     cells = masks.read_coarse(folder / "masks.zarr", "coverage", Box(0, 0, h, w), CELL_PX) > 0
-    return tissue_fraction_of(TissueMask(cells, CELL_PX, w, h), sealed.analysis_mpp / sealed.slide.mpp)
+    return tissue_fraction_of(TissueMask(cells, CELL_PX, w, h), written.analysis_mpp / written.slide.mpp)

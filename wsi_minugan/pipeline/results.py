@@ -38,7 +38,7 @@ from wsi_minugan.slides.analysis import thumbnail
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader
 from wsi_minugan.slides.tissue import TissueMask
-from wsi_minugan.words import counted
+from wsi_minugan.words import pluralize
 
 _PACKAGES = ("wsi-minugan", "torch", "numpy", "zarr", "openslide-python", "shapely", "opencv-python-headless")
 _PART_NUCLEI = 20_000
@@ -64,7 +64,7 @@ class SlideWork:
 
 
 def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: Path) -> SlideState:
-    """Write all that is left of a slide's results, remove its scratch, seal it, and return its row of slides.csv."""
+    """Write all that is left of a slide's results, remove its scratch, write its manifest, and return its row of slides.csv."""
     scratch = Scratch(folder / WORK, plan.key)
     mitoses = scratch.load_merged("mitoses")
     shapes = _mitosis_shapes(plan, scratch, mitoses)
@@ -95,11 +95,13 @@ def slide_state(slide: SlideInput, folder: Path) -> SlideState:
     OutputError
         If the folder holds no finished result.
     """
-    sealed = manifest.read_manifest(folder)
+    written = manifest.read_manifest(folder)
     try:
         count = Count.model_validate_json((folder / "count.json").read_bytes())
         nuclei = (
-            pq.read_metadata(folder / "nuclei.parquet").num_rows if "nuclei.parquet" in sealed.files else None
+            pq.read_metadata(folder / "nuclei.parquet").num_rows
+            if "nuclei.parquet" in written.files
+            else None
         )
     except (OSError, ValueError) as e:
         raise OutputError(
@@ -110,8 +112,8 @@ def slide_state(slide: SlideInput, folder: Path) -> SlideState:
         slide_id=slide.slide_id,
         path=str(slide.path),
         status="done",
-        mpp=sealed.slide.mpp,
-        tissue_mm2=round(sealed.tissue_mm2, 4),
+        mpp=written.slide.mpp,
+        tissue_mm2=round(written.tissue_mm2, 4),
         nuclei=nuclei,
         mitoses=count.mitoses,
         mitoses_per_mm2=None if count.mitoses_per_mm2 is None else round(count.mitoses_per_mm2, 4),
@@ -121,7 +123,7 @@ def slide_state(slide: SlideInput, folder: Path) -> SlideState:
         hotspot_tissue_fraction=count.hotspot.tissue_fraction,
         tupac16_score=count.scores.tupac16,
         hotspot_mitoses_per_mm2=round(count.hotspot.mitoses_per_mm2, 4),
-        warnings=tuple(sealed.warnings),
+        warnings=tuple(written.warnings),
     )
 
 
@@ -185,7 +187,7 @@ def _write_mitoses(
     circle = None
     if spot.center_x_px is not None and spot.center_y_px is not None:
         circle = geojson.circle(spot.center_x_px, spot.center_y_px, spot.radius_px)
-    words = f"Hot spot: {counted(spot.mitoses, 'mitosis', 'mitoses')} in {spot.area_mm2:.2f} mm2"
+    words = f"Hot spot: {pluralize(spot.mitoses, 'mitosis', 'mitoses')} in {spot.area_mm2:.2f} mm2"
     origin = plan.info.bounds_px if work.settings.bounds_offset else None
     first_px = np.stack([table["first_x"], table["first_y"]], axis=1)
     found = geojson.Mitoses(shapes, measurements, first_px, work.fingerprint, origin)
@@ -248,7 +250,7 @@ def _joined_outlines(
     parts = []
     for k, box in enumerate(plan.blocks):
         if box.y_px < bottom and box.y_end_px > top:
-            runs = scratch.load_runs(k, name, box)
+            runs = scratch.load_run_lengths(k, name, box)
             owner = scratch.load_numbers(name, k)[runs.labels].astype(np.int64) - 1
             place = np.minimum(np.searchsorted(which, owner), len(which) - 1)
             own = which[place] == owner

@@ -25,7 +25,7 @@ from wsi_minugan.geometry import Box
 from wsi_minugan.outputs.atomic import write_bytes
 from wsi_minugan.outputs.manifest import SCRATCH
 from wsi_minugan.segmentation.objects import BlockObjects, SlideObjects
-from wsi_minugan.segmentation.run_lengths import Runs
+from wsi_minugan.segmentation.run_lengths import RunLengthMask
 
 WORK = SCRATCH
 _PATCH_SHAPE = (3, PATCH_PX, PATCH_PX)
@@ -80,7 +80,9 @@ class Scratch:
                 f"{self.place} is gone: another run began this slide anew, or its folder was removed."
             )
 
-    def save_block(self, index: int, runs: Mapping[str, Runs], found: Mapping[str, ClassObjects]) -> None:
+    def save_block(
+        self, index: int, runs: Mapping[str, RunLengthMask], found: Mapping[str, ClassObjects]
+    ) -> None:
         """Write what a block found; `runs` and `found` map "mitoses" and "nuclei" to their pixels and objects."""
         arrays: dict[str, NDArray[Any]] = {f"{name}.runs": _packed_runs(part) for name, part in runs.items()}
         for name, part in found.items():
@@ -89,11 +91,11 @@ class Scratch:
             arrays |= _packed_shapes(name, part.shapes)
         self._save(f"objects-{index:06d}.npz", arrays)
 
-    def load_runs(self, index: int, name: str, box: Box) -> Runs:
+    def load_run_lengths(self, index: int, name: str, box: Box) -> RunLengthMask:
         """Return a block's pixels of one class as they were before small objects were dropped."""
         with self._open(f"objects-{index:06d}.npz") as data:
             raw = imagecodecs.zstd_decode(data[f"{name}.runs"].tobytes())
-        return Runs((box.height_px, box.width_px), *np.frombuffer(raw, np.int32).reshape(4, -1))
+        return RunLengthMask((box.height_px, box.width_px), *np.frombuffer(raw, np.int32).reshape(4, -1))
 
     def load_objects(self, index: int, box: Box, name: str) -> BlockObjects:
         """Return a block's table and borders of one class."""
@@ -169,7 +171,7 @@ class Scratch:
             ) from e
 
 
-def _packed_runs(runs: Runs) -> NDArray[np.uint8]:
+def _packed_runs(runs: RunLengthMask) -> NDArray[np.uint8]:
     columns = np.stack([runs.rows, runs.starts, runs.ends, runs.labels])
     return np.frombuffer(imagecodecs.zstd_encode(columns.tobytes(), level=1), np.uint8)
 

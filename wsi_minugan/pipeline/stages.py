@@ -30,7 +30,7 @@ from wsi_minugan.segmentation.blend import Blender
 from wsi_minugan.segmentation.grid import PatchGrid
 from wsi_minugan.segmentation.objects import ObjectCut, measure_objects, merge_objects, object_cut
 from wsi_minugan.segmentation.outlines import outlines
-from wsi_minugan.segmentation.run_lengths import Runs, find_runs
+from wsi_minugan.segmentation.run_lengths import RunLengthMask, run_length_mask
 from wsi_minugan.slides.analysis import AnalysisView
 from wsi_minugan.slides.checks.blanks import WatchedView
 from wsi_minugan.slides.reader import SlideReader
@@ -44,13 +44,13 @@ CLASS_OF = {"mitoses": classes.MITOSIS, "nuclei": classes.NUCLEUS}
 
 
 @dataclass(frozen=True)
-class Cuts:
+class ObjectThresholds:
     """Thresholds of scores and of objects, from the model's card and the user.
 
     Attributes
     ----------
     classes : Thresholds
-        Cuts on the scores of pixels.
+        Thresholds of the pixels' scores.
     min_area_um2 : dict of str to float
         Least area of "mitoses" and "nuclei".
     mitosis_peak : float
@@ -66,7 +66,7 @@ class Cuts:
         return object_cut(self.min_area_um2[name], self.mitosis_peak if name == "mitoses" else 0.0, mpp)
 
 
-def cuts_of(bundle: Bundle, settings: RunSettings) -> Cuts:
+def object_thresholds(bundle: Bundle, settings: RunSettings) -> ObjectThresholds:
     """Return the card's thresholds at an operating point; a user's mitosis threshold takes the place of the peak.
 
     Raises
@@ -79,7 +79,7 @@ def cuts_of(bundle: Bundle, settings: RunSettings) -> Cuts:
     # Scores of a second stage are probabilities of objects, whose outlines no threshold shall move.
     one_stage = bundle.card.candidate_stage is None
     pixel = (settings.mitosis_threshold or card.mitosis) if one_stage else min(card.mitosis, peak)
-    return Cuts(
+    return ObjectThresholds(
         classes.Thresholds(pixel, card.nucleus, card.boundary),
         {"mitoses": card.mitosis_min_area_um2, "nuclei": card.nucleus_min_area_um2},
         peak,
@@ -131,7 +131,7 @@ def analyse_block(
     index: int,
     reader: SlideReader,
     predictor: Predictor,
-    cuts: Cuts,
+    thresholds: ObjectThresholds,
     folder: Path,
     nuclei: bool = True,
 ) -> BlockReport:
@@ -147,7 +147,7 @@ def analyse_block(
         The open slide.
     predictor : Predictor
         The model.
-    cuts : Cuts
+    thresholds : ObjectThresholds
         Thresholds.
     folder : Path
         The slide's result folder.
@@ -165,7 +165,7 @@ def analyse_block(
     scores = blender.scores()
     inner = box.slices_within(outer)
     coverage = coverage_of(plan.tissue, box)
-    found_classes = classes.class_map(scores, cuts.classes)[inner] * coverage
+    found_classes = classes.class_map(scores, thresholds.classes)[inner] * coverage
     score = np.ascontiguousarray(scores[1][inner]) * coverage
     scratch.check()
     with ThreadPoolExecutor(1, "write") as writer:
@@ -173,10 +173,10 @@ def analyse_block(
             writer.submit(masks.write_block, store, name, box, pixels)
             for name, pixels in (("mitosis_score", score), ("coverage", coverage))
         ]
-        runs = {n: find_runs(found_classes == value) for n, value in CLASS_OF.items()}
+        runs = {n: run_length_mask(found_classes == value) for n, value in CLASS_OF.items()}
         # Nuclei are measured in any case: the class map lacks the small ones, whether their numbers are wanted or not.
         drawn = set(CLASS_OF) if nuclei else {"mitoses"}
-        found = {n: _objects_of(runs[n], score, plan, index, n, cuts, n in drawn) for n in CLASS_OF}
+        found = {n: _objects_of(runs[n], score, plan, index, n, thresholds, n in drawn) for n in CLASS_OF}
         for part in written:
             part.result()
     scratch.save_block(index, runs, found)
@@ -185,12 +185,18 @@ def analyse_block(
 
 
 def _objects_of(
-    found: Runs, score: NDArray[np.uint8], plan: SlidePlan, index: int, name: str, cuts: Cuts, drawn: bool
+    found: RunLengthMask,
+    score: NDArray[np.uint8],
+    plan: SlidePlan,
+    index: int,
+    name: str,
+    thresholds: ObjectThresholds,
+    drawn: bool,
 ) -> ClassObjects:
     box = plan.blocks[index]
     objects = measure_objects(found, score, box)
     # Outlines of what will be dropped, or is not whole, would be drawn in vain.
-    kept = cuts.of(name, plan.frame.mpp).keeps(objects.table["area_px"], objects.table["peak"]) & drawn
+    kept = thresholds.of(name, plan.frame.mpp).keeps(objects.table["area_px"], objects.table["peak"]) & drawn
     return ClassObjects(objects, outlines(found, kept & ~objects.crossing, (box.y_px, box.x_px)))
 
 
@@ -305,13 +311,13 @@ def coverage_of(tissue: TissueMask, box: Box) -> NDArray[np.uint8]:
     return part
 
 
-def merge_blocks(plan: SlidePlan, cuts: Cuts, folder: Path) -> dict[str, int]:
+def merge_blocks(plan: SlidePlan, thresholds: ObjectThresholds, folder: Path) -> dict[str, int]:
     """Join the blocks' objects into the slide's, write these to scratch, and return how many there are of each class."""
     scratch = Scratch(folder / WORK, plan.key)
     counts = {}
     for name in CLASS_OF:
         objects = [scratch.load_objects(k, box, name) for k, box in enumerate(plan.blocks)]
-        merged = merge_objects(objects, *cuts.of(name, plan.frame.mpp))
+        merged = merge_objects(objects, *thresholds.of(name, plan.frame.mpp))
         scratch.save_merged(name, merged)
         counts[name] = merged.count
     return counts
@@ -326,7 +332,7 @@ def write_block(plan: SlidePlan, index: int, folder: Path, nuclei: bool = True) 
     shape = box.height_px, box.width_px
     found = np.full(shape, classes.BACKGROUND, np.uint8)
     for name, value in CLASS_OF.items():
-        runs = scratch.load_runs(index, name, box)
+        runs = scratch.load_run_lengths(index, name, box)
         numbers = scratch.load_numbers(name, index)[runs.labels]
         runs, numbers = runs.of(numbers > 0), numbers[numbers > 0]
         scratch.check()

@@ -24,7 +24,7 @@ from wsi_minugan.outputs.objects import NOT_MITOSIS, Marked, collection_text, re
 from wsi_minugan.review.compare import Change, Kind, compare, tally
 from wsi_minugan.review.people import clean_name, review_folder
 from wsi_minugan.review.result import COUNT, MITOSES, Result
-from wsi_minugan.words import counted
+from wsi_minugan.words import pluralize
 
 REVIEW = "review.json"
 VERDICT, REVIEWER, WHEN = "Review", "Reviewer", "Reviewed"
@@ -278,7 +278,7 @@ def _listed(result: Result, objects: Sequence[Marked], changes: Sequence[Change]
 
 def _collection(result: Result, objects: Sequence[Marked], after: Count) -> str:
     spot, circle = after.hotspot, None
-    words = f"Hot spot: {counted(spot.mitoses, 'mitosis', 'mitoses')} in {spot.area_mm2:.2f} mm2"
+    words = f"Hot spot: {pluralize(spot.mitoses, 'mitosis', 'mitoses')} in {spot.area_mm2:.2f} mm2"
     if spot.center_x_px is not None and spot.center_y_px is not None:
         own = geojson.object_id(result.sealed.slide.fingerprint, "hotspot")
         shape = geojson.circle(spot.center_x_px, spot.center_y_px, spot.radius_px)

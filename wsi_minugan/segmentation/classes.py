@@ -19,7 +19,7 @@ _DISC_7 = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Cuts on scores of 0 to 1; see the model's card."""
+    """Thresholds of scores of 0 to 1; see the model's card."""
 
     mitosis: float
     nucleus: float
@@ -37,7 +37,7 @@ def class_map(scores: NDArray[np.uint8], cut: Thresholds) -> NDArray[np.uint8]:
     scores : ndarray of uint8, shape (3, h, w)
         255 times the scores of nucleus, mitosis, boundary. The outer `REACH_PX` of the result are not final.
     cut : Thresholds
-        Cuts.
+        Thresholds of the three channels.
 
     Returns
     -------

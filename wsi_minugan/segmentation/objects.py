@@ -18,7 +18,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from wsi_minugan.geometry import Box
-from wsi_minugan.segmentation.run_lengths import Runs, find_runs, spread
+from wsi_minugan.segmentation.run_lengths import RunLengthMask, run_length_mask, spread
 
 _COLUMNS = (
     "area_px",
@@ -140,12 +140,12 @@ def label_objects(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     return np.asarray(labels, np.int32)
 
 
-def measure_objects(found: Runs, score: NDArray[np.uint8], box: Box) -> BlockObjects:
+def measure_objects(found: RunLengthMask, score: NDArray[np.uint8], box: Box) -> BlockObjects:
     """Measure the objects of one block.
 
     Parameters
     ----------
-    found : Runs
+    found : RunLengthMask
         The block's objects.
     score : ndarray of uint8, shape (h, w)
         Score from which an object's peak and mean are taken.
@@ -198,14 +198,14 @@ def without_dropped(
     """
     out = classes.copy()
     for value, cut in cuts.items():
-        runs = find_runs(classes == value)
+        runs = run_length_mask(classes == value)
         table = measure_objects(runs, score, Box(0, 0, *classes.shape)).table
         dropped = ~cut.keeps(table["area_px"], table["peak"])
         runs.of(dropped[runs.labels - 1]).paint(out, 0)
     return out
 
 
-def _borders(found: Runs) -> dict[str, NDArray[np.int32]]:
+def _borders(found: RunLengthMask) -> dict[str, NDArray[np.int32]]:
     height, width = found.shape
     borders = {}
     for side, row in (("top", 0), ("bottom", height - 1)):

@@ -10,23 +10,25 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from wsi_minugan.segmentation.run_lengths import Runs, spread
+from wsi_minugan.geometry import GRID_PX
+from wsi_minugan.segmentation.run_lengths import RunLengthMask, spread
 
 TOLERANCE_PX = 0.5
 """How far an outline may run from its pixels' edges, so that it needs a third of the points."""
 
-GRID_PX = 0.01
 """QuPath keeps coordinates on this grid (design.md, QuPath's import rules)."""
 
 _SHELF_PX = 1024
 
 
-def outlines(found: Runs, wanted: NDArray[np.bool_], origin_yx_px: tuple[int, int]) -> NDArray[np.object_]:
+def outlines(
+    found: RunLengthMask, wanted: NDArray[np.bool_], origin_yx_px: tuple[int, int]
+) -> NDArray[np.object_]:
     """Return a polygon for each wanted object.
 
     Parameters
     ----------
-    found : Runs
+    found : RunLengthMask
         Objects of a mask.
     wanted : ndarray of bool, shape (n,)
         Which of labels 1..n to outline.
@@ -78,7 +80,7 @@ def _places(boxes: NDArray[np.int64], which: NDArray[np.int64]) -> NDArray[np.in
     return np.broadcast_to(-np.array([[top.min()], [left.min()]]), shift.shape)
 
 
-def _moved(found: Runs, wanted: NDArray[np.bool_], shift: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _moved(found: RunLengthMask, wanted: NDArray[np.bool_], shift: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return the mask of the wanted objects, each moved to its place."""
     runs = found.of(wanted[found.labels - 1])
     down, right = shift[:, runs.labels - 1]

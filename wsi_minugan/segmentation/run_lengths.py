@@ -16,7 +16,7 @@ from wsi_minugan.geometry import Box
 
 
 @dataclass(frozen=True)
-class Runs:
+class RunLengthMask:
     """The 8-connected objects of a mask, as its rows' runs of pixels in raster order.
 
     Attributes
@@ -71,9 +71,9 @@ class Runs:
             ufunc.at(out[side], self.labels, values.astype(np.int64))
         return out[:, 1:]
 
-    def of(self, chosen: NDArray[np.bool_]) -> Runs:
+    def of(self, chosen: NDArray[np.bool_]) -> RunLengthMask:
         """Return some of the runs."""
-        return Runs(
+        return RunLengthMask(
             self.shape, self.rows[chosen], self.starts[chosen], self.ends[chosen], self.labels[chosen]
         )
 
@@ -88,7 +88,7 @@ def spread(starts: NDArray[Any], lengths: NDArray[np.int64]) -> NDArray[np.int64
     return np.repeat(starts - (ends - lengths), lengths) + np.arange(ends[-1] if len(ends) else 0)
 
 
-def find_runs(mask: NDArray[np.bool_]) -> Runs:
+def run_length_mask(mask: NDArray[np.bool_]) -> RunLengthMask:
     """Return the objects of a mask of shape ``(h, w)``."""
     height, width = mask.shape
     pitch = width + 1
@@ -100,7 +100,9 @@ def find_runs(mask: NDArray[np.bool_]) -> Runs:
     rows = starts // pitch
     labels = _connected(starts, ends, pitch)
     starts, ends = starts - rows * pitch, ends - rows * pitch
-    return Runs(mask.shape, rows.astype(np.int32), starts.astype(np.int32), ends.astype(np.int32), labels)
+    return RunLengthMask(
+        mask.shape, rows.astype(np.int32), starts.astype(np.int32), ends.astype(np.int32), labels
+    )
 
 
 def _connected(starts: NDArray[np.int64], ends: NDArray[np.int64], pitch: int) -> NDArray[np.int32]:
@@ -118,7 +120,7 @@ def _connected(starts: NDArray[np.int64], ends: NDArray[np.int64], pitch: int) -
     return labels + np.int32(1)
 
 
-def joined(parts: Sequence[tuple[Box, Runs]]) -> Runs:
+def joined(parts: Sequence[tuple[Box, RunLengthMask]]) -> RunLengthMask:
     """Return the runs of several blocks as those of the frame, by the labels that they have; cut runs become one again."""
     rows = np.concatenate([r.rows + np.int32(b.y_px) for b, r in parts])
     starts = np.concatenate([r.starts + np.int32(b.x_px) for b, r in parts])
@@ -129,4 +131,4 @@ def joined(parts: Sequence[tuple[Box, Runs]]) -> Runs:
     begins, stops = np.ones(len(rows), np.bool_), np.ones(len(rows), np.bool_)
     begins[1:] = stops[:-1] = (rows[1:] != rows[:-1]) | (starts[1:] != ends[:-1])
     shape = max(b.y_end_px for b, _ in parts), max(b.x_end_px for b, _ in parts)
-    return Runs(shape, rows[begins], starts[begins], ends[stops], labels[begins])
+    return RunLengthMask(shape, rows[begins], starts[begins], ends[stops], labels[begins])

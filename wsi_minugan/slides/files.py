@@ -10,12 +10,12 @@ from pathlib import Path
 
 from wsi_minugan.errors import SlideUnreadableError
 from wsi_minugan.slides.checks.dicom import series_of
-from wsi_minugan.slides.guarded import Patience
+from wsi_minugan.slides.guarded import StallGuard
 
 SEVERAL_FILES = frozenset({".mrxs", ".dcm", ".vms", ".vmu", ".zarr"})
 """Endings of slides of which the named file is only a part."""
 
-Mark = tuple[int, int, int]
+FileSignature = tuple[int, int, int]
 
 
 def files_of(path: Path) -> list[Path]:
@@ -38,7 +38,7 @@ def files_of(path: Path) -> list[Path]:
     return sorted({p for p in files if p.is_file()})
 
 
-def mark_of(path: Path) -> Mark:
+def signature_of(path: Path) -> FileSignature:
     """Return number, size and latest change of a slide's files.
 
     Raises
@@ -52,33 +52,39 @@ def mark_of(path: Path) -> Mark:
     return len(stats), sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)
 
 
-def marks_of(paths: Iterable[Path], patience: Patience) -> dict[Path, Mark]:
-    """Return the marks of those slides that have one and answer; each folder is asked at once, since what hangs is most often all of it."""
+def signatures_of(paths: Iterable[Path], guard: StallGuard) -> dict[Path, FileSignature]:
+    """Return the signatures of those slides that have one and answer.
+
+    Each folder is asked at once, since what hangs is most often all of it.
+    """
     folders: dict[Path, list[Path]] = {}
     for path in paths:
         folders.setdefault(path.parent, []).append(path)
-    found: dict[Path, Mark] = {}
+    found: dict[Path, FileSignature] = {}
     for folder, members in folders.items():
         with suppress(SlideUnreadableError):
-            found |= patience.ask(folder, partial(_marks, members))
+            found |= guard.ask(folder, partial(_signatures, members))
     return found
 
 
-def _marks(paths: Iterable[Path]) -> dict[Path, Mark]:
+def _signatures(paths: Iterable[Path]) -> dict[Path, FileSignature]:
     found = {}
     for path in paths:
         with suppress(OSError):
-            found[path] = mark_of(path)
+            found[path] = signature_of(path)
     return found
 
 
-def file_state(path: Path, patience: Patience) -> str:
-    """Return a mark that changes when a slide's files are written again; cheap, and empty where there is none or it does not answer."""
+def file_state(path: Path, guard: StallGuard) -> str:
+    """Return a signature that changes when a slide's files are written again; cheap.
+
+    It is empty where there is no file, or where the file system does not answer.
+    """
     try:
-        mark = patience.ask(path, lambda: mark_of(path))
+        signature = guard.ask(path, lambda: signature_of(path))
     except (OSError, SlideUnreadableError):
         return ""
-    return hashlib.sha256(repr(mark).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(signature).encode()).hexdigest()[:16]
 
 
 def companions_of(path: Path) -> list[tuple[str, int]]:

@@ -68,7 +68,7 @@ def _no_answer(path: Path, stall_s: float) -> SlideUnreadableError:
     )
 
 
-class Patience:
+class StallGuard:
     """Asks files that may hang, and waits less for those of a folder in which one hung, until one answers.
 
     Whoever asks again and again, as a watch does, does not wait again for a file that has not answered yet, nor leave another

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from wsi_minugan.errors import InputError, NoSlidesError, SlideUnreadableError
 from wsi_minugan.slides.checks.dicom import series_of
-from wsi_minugan.slides.guarded import Patience
+from wsi_minugan.slides.guarded import StallGuard
 from wsi_minugan.slides.listing.folders import SLIDE_SUFFIXES, Found, matching, search
 from wsi_minugan.slides.listing.table import Row, read_table
 
@@ -81,7 +81,7 @@ def url_name(url: str) -> str:
 
 
 def expand_inputs(
-    sources: Sequence[str], tell: Callable[[str], None] = log.warning, patience: Patience | None = None
+    sources: Sequence[str], tell: Callable[[str], None] = log.warning, guard: StallGuard | None = None
 ) -> tuple[SlideInput, ...]:
     """Return the slides that files, folders, globs and CSV tables name, in the order given, each once.
 
@@ -92,7 +92,7 @@ def expand_inputs(
     tell : callable
         Takes a sentence for each folder below these that cannot be read, and for each source without slides; the others' slides
         are returned.
-    patience : Patience, optional
+    guard : StallGuard, optional
         Asks what may hang. A DICOM file that does not say its series in time is a slide by itself, and fails as such.
 
     Raises
@@ -102,10 +102,10 @@ def expand_inputs(
     """
     found: dict[str, SlideInput] = {}
     empty: list[NoSlidesError] = []
-    patience = patience or Patience()
+    guard = guard or StallGuard()
     for source in sources:
         try:
-            for slide in _expand(source, tell, patience):
+            for slide in _expand(source, tell, guard):
                 found.setdefault(slide.source, slide)
         except NoSlidesError as e:
             empty.append(e)
@@ -115,38 +115,38 @@ def expand_inputs(
         )
     for without in empty:
         tell(f"{without} The other inputs are used.")
-    return _told_apart(_one_a_series(list(found.values()), patience))
+    return _told_apart(_one_a_series(list(found.values()), guard))
 
 
-def _expand(source: str, tell: Callable[[str], None], patience: Patience) -> list[SlideInput]:
+def _expand(source: str, tell: Callable[[str], None], guard: StallGuard) -> list[SlideInput]:
     if _URL.match(source):
         return [slide_of(Path(url_name(source)).stem, source, None)]
     path = Path(source)
     suffix = path.suffix.lower()
     if suffix == ".csv":
         return _from_csv(path)
-    if suffix != ".zarr" and _asked(path, path.is_dir, patience):
-        _refuse_unread(path, patience)
-        found = search(path, tell, patience)
+    if suffix != ".zarr" and _asked(path, path.is_dir, guard):
+        _refuse_unread(path, guard)
+        found = search(path, tell, guard)
         if not found.slides:
             known = f"known endings: {' '.join(sorted(SLIDE_SUFFIXES))}"
             raise NoSlidesError(
                 f"The folder {path} holds no slides ({known}). {found.left_in(str(path))}".rstrip()
             )
         return _slides(found, source, tell)
-    if glob.has_magic(source) and not _asked(path, path.exists, patience):
+    if glob.has_magic(source) and not _asked(path, path.exists, guard):
         paths = glob.glob(source, recursive=True)  # noqa: PTH207 - patterns may be absolute
-        found = matching((Path(p) for p in paths), patience)
+        found = matching((Path(p) for p in paths), guard)
         if not found.slides:
             raise NoSlidesError(f"The pattern {source} matches no slides. {found.left_in(source)}".rstrip())
         return _slides(found, source, tell)
     return [_slide(path)]
 
 
-def _asked(path: Path, work: Callable[[], bool], patience: Patience) -> bool:
+def _asked(path: Path, work: Callable[[], bool], guard: StallGuard) -> bool:
     """Return what a path says of itself; one named like a slide that does not is a slide, which fails as such."""
     try:
-        return patience.ask(path, work)
+        return guard.ask(path, work)
     except (OSError, SlideUnreadableError) as e:
         if path.suffix.lower() in SLIDE_SUFFIXES:
             return False
@@ -162,9 +162,9 @@ def _unread(folder: Path, error: OSError | SlideUnreadableError) -> InputError:
     return InputError(f"The folder {folder} does not answer. Check the network share or drive.")
 
 
-def _refuse_unread(folder: Path, patience: Patience) -> None:
+def _refuse_unread(folder: Path, guard: StallGuard) -> None:
     try:
-        patience.ask(folder, lambda: next(folder.iterdir(), None))
+        guard.ask(folder, lambda: next(folder.iterdir(), None))
     except (OSError, SlideUnreadableError) as e:
         raise _unread(folder, e) from e
 
@@ -176,7 +176,7 @@ def _slides(found: Found, place: str, tell: Callable[[str], None]) -> list[Slide
     return [_slide(p) for p in found.slides]
 
 
-def _one_a_series(slides: Sequence[SlideInput], patience: Patience) -> list[SlideInput]:
+def _one_a_series(slides: Sequence[SlideInput], guard: StallGuard) -> list[SlideInput]:
     """Return slides, but of the files of one DICOM series, which open as one slide, the first.
 
     Raises
@@ -187,7 +187,7 @@ def _one_a_series(slides: Sequence[SlideInput], patience: Patience) -> list[Slid
     first: dict[tuple[Path, bytes], SlideInput] = {}
     kept = []
     for slide in slides:
-        series = b"" if slide.url or slide.path.suffix.lower() != ".dcm" else _series(slide.path, patience)
+        series = b"" if slide.url or slide.path.suffix.lower() != ".dcm" else _series(slide.path, guard)
         # A file that does not say its series is a slide by itself: it may be damaged, and then fails as such.
         before = first.setdefault((slide.path.parent, series), slide) if series else slide
         if before is slide:
@@ -200,9 +200,9 @@ def _one_a_series(slides: Sequence[SlideInput], patience: Patience) -> list[Slid
     return kept
 
 
-def _series(path: Path, patience: Patience) -> bytes:
+def _series(path: Path, guard: StallGuard) -> bytes:
     try:
-        return patience.ask(path, partial(series_of, path))
+        return guard.ask(path, partial(series_of, path))
     except SlideUnreadableError:
         return b""
 

@@ -1,4 +1,4 @@
-"""Drawn slides: H&E-like, seeded, with known mitoses; for the demo, tests and benchmarks. No pixel comes from a patient."""
+"""Synthetic slides: H&E-like, seeded, with known mitoses; for the demo, tests and benchmarks. No pixel comes from a patient."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _QUALITY = 88
 
 
 @dataclass(frozen=True)
-class Drawing:
+class SyntheticSlide:
     """A slide that can be drawn anywhere, piece by piece.
 
     Attributes
@@ -217,14 +217,14 @@ def _ellipse(
     return out.astype(np.float32) / np.float32(255)
 
 
-def write_slide(path: Path, drawing: Drawing) -> None:
+def write_slide(path: Path, drawing: SyntheticSlide) -> None:
     """Write a drawing as a pyramidal, JPEG-tiled TIFF that OpenSlide opens, tile by tile.
 
     Parameters
     ----------
     path : Path
         File to write.
-    drawing : Drawing
+    drawing : SyntheticSlide
         The slide.
     """
     h, w = drawing.height_px, drawing.width_px
@@ -239,7 +239,7 @@ def write_slide(path: Path, drawing: Drawing) -> None:
             resolution=(per_cm, per_cm),
             resolutionunit="CENTIMETER",
             subsampling=(1, 1),
-            software="wsi-minugan drawn slide",
+            software="wsi-minugan synthetic slide",
             **options,
         )
         if max(h, w) > TILE_PX * REDUCTION:
@@ -256,7 +256,7 @@ def write_slide(path: Path, drawing: Drawing) -> None:
             )
 
 
-def _tiles(drawing: Drawing, small: NDArray[np.uint8]) -> Iterator[bytes]:
+def _tiles(drawing: SyntheticSlide, small: NDArray[np.uint8]) -> Iterator[bytes]:
     """Yield the encoded tiles of level 0 and fill the reduced picture."""
     glass = _encode(np.full((TILE_PX, TILE_PX, 3), _GLASS, np.uint8))
     step = TILE_PX // REDUCTION

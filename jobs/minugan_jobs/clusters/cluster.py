@@ -19,10 +19,10 @@ from wsi_minugan import __version__
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError
 from wsi_minugan.minugan.devices import has_gpu
-from wsi_minugan.words import counted
+from wsi_minugan.words import pluralize
 
 _DASK = {
-    # For deaths that nobody can be blamed for; a block that has taken two workers with it is not given to a third (worker_failures.py).
+    # For failures of workers that no task can be blamed for. worker_failures.py gives no third worker to a block that ended two.
     "distributed.scheduler.allowed-failures": 3,
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.worker.memory.target": False,
@@ -117,8 +117,8 @@ def _why_not_registered(client: Client, plugin: WorkerPlugin, error: Exception) 
         return f"Dask's workers cannot start this program: {error}. Install version {__version__} of wsi-minugan for each of them."
     address, why = min(unfit.items())
     return (
-        f"{counted(len(unfit), 'Dask worker')} cannot run this program. The one at {address} says: {why}. Install version {__version__} of "
-        "wsi-minugan into the Python that runs it and start it again, or stop it; then run the same command again."
+        f"{pluralize(len(unfit), 'Dask worker')} cannot run this program. The one at {address} says: {why}. Install version "
+        f"{__version__} of wsi-minugan into the Python that runs it and start it again, or stop it; then run the same command again."
     )
 
 

@@ -12,28 +12,25 @@ from typing import Any, Literal
 
 import dask
 from distributed.deploy import Cluster
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from minugan_jobs.clusters.slurm import Submissions, telling_job
 from wsi_minugan.config import read_yaml
 from wsi_minugan.errors import SettingsError
+from wsi_minugan.frozen import FrozenModel
 
 _EXTRA = {"slurm": "dask-jobqueue", "cuda": "dask-cuda", "ssh": "asyncssh"}
 
 
-class Workers(BaseModel):
+class Workers(FrozenModel):
     """How many workers there may be; they come and go with the work between these bounds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     minimum: int = Field(1, ge=0)
     maximum: int = Field(1, ge=1)
 
 
-class ClusterFile(BaseModel):
+class ClusterFile(FrozenModel):
     """A cluster file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["slurm", "cuda", "ssh"]
     workers: Workers | None = Field(

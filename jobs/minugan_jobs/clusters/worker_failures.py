@@ -18,7 +18,7 @@ def tell_begun(worker: Worker) -> None:
     worker.log_event(_BEGUN, {"worker": worker.address, "task": worker.get_current_task()})
 
 
-class Deaths:
+class WorkerFailures:
     """Counts the workers that died on each task, and has the scheduler not give it to a third.
 
     Parameters

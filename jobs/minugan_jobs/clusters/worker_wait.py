@@ -29,7 +29,7 @@ class Waiting:
         self._since: float | None = None
         self._tell_s = 0.0
 
-    def look(self, workers: int, tasks: int) -> None:
+    def check(self, workers: int, tasks: int) -> None:
         """Take note of how many workers and tasks there are now, and tell the user of a long wait.
 
         Raises

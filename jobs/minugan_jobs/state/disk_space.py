@@ -8,8 +8,8 @@ from pathlib import Path
 
 from wsi_minugan.errors import RETRY, OutputError
 from wsi_minugan.outputs.atomic import not_written
-from wsi_minugan.slides.files import marks_of
-from wsi_minugan.slides.guarded import Patience
+from wsi_minugan.slides.files import signatures_of
+from wsi_minugan.slides.guarded import StallGuard
 
 BYTES_PER_MM2 = 8e6
 """Results take 4 MB for each mm2 of tissue (docs/performance.md), and as much again while a slide is computed."""
@@ -45,13 +45,13 @@ def check_space(folder: Path, tissue_mm2: float) -> None:
         )
 
 
-def space_warning(folder: Path, slides: Iterable[Path], patience: Patience) -> str | None:
+def space_warning(folder: Path, slides: Iterable[Path], guard: StallGuard) -> str | None:
     """Return a sentence where a batch will probably not fit, else None.
 
     The tissue of slides not yet opened is unknown; results are about as large as the files themselves, which hold 2 to 5 MB for a mm2.
     """
     # What is not there, or does not answer, fails as a slide.
-    total = sum(size for _, size, _ in marks_of(slides, patience).values())
+    total = sum(size for _, size, _ in signatures_of(slides, guard).values())
     free = shutil.disk_usage(folder).free
     if total <= free:
         return None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_minugan.errors import DiskFullError, OutputError
-from wsi_minugan.outputs.manifest import seal
+from wsi_minugan.outputs.manifest import manifest_checksum
 from wsi_minugan.outputs.models import SlideState
 from wsi_minugan.slides.inputs import SlideInput, slide_of
 
@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS blocks (
   PRIMARY KEY (slide_id, stage, block)) WITHOUT ROWID;
 """
 
+# "sealed" is the manifest's checksum; the column keeps its first name, so that folders of earlier versions open.
 _ADDED = {"seen": "TEXT NOT NULL DEFAULT ''", "sealed": "TEXT NOT NULL DEFAULT ''"}
 """Columns of the table slides that earlier ledgers lack."""
 
@@ -235,7 +236,7 @@ class Ledger:
         """
         self._write(
             "UPDATE slides SET sealed = ? WHERE slide_id = ? AND sealed = ''",
-            (seal(self.path.parent / slide_id), slide_id),
+            (manifest_checksum(self.path.parent / slide_id), slide_id),
         )
         self._write(
             "UPDATE slides SET status = 'done', error = '', ended_s = ?, seconds = seconds + ?, row = coalesce(?, row) "
@@ -250,11 +251,11 @@ class Ledger:
         )
         self._write("DELETE FROM blocks WHERE slide_id = ?", (slide_id,))
 
-    def seals(self) -> dict[str, str]:
+    def checksums(self) -> dict[str, str]:
         """Return the digests of the manifests of finished slides, where they were noted."""
         with self._readable():
-            sealed = self._added("sealed")
-            rows = self._db.execute(f"SELECT slide_id, {sealed} FROM slides").fetchall()  # noqa: S608 - see _added
+            checksum = self._added("sealed")
+            rows = self._db.execute(f"SELECT slide_id, {checksum} FROM slides").fetchall()  # noqa: S608 - see _added
         return {slide_id: digest for slide_id, digest in rows if digest}
 
     def failed(self, slide_id: str, error: str, seen: str = "") -> None:

@@ -18,7 +18,7 @@ from wsi_minugan.errors import OutputError
 from wsi_minugan.outputs.atomic import not_written, write_text
 from wsi_minugan.outputs.manifest import REVIEWS, clear_folder
 from wsi_minugan.slides.inputs import SlideInput, hashed_id, slide_of
-from wsi_minugan.words import counted
+from wsi_minugan.words import pluralize
 
 KEY_FILE = "pseudonyms.csv"
 _DIGEST = 64
@@ -89,7 +89,7 @@ def prepare_folder(out: Path, slides: Sequence[SlideInput], overwrite: bool) -> 
     known = known_in(out).names
     if known and not {s.source for s in slides} & set(known):
         raise OutputError(
-            f"{out} holds the results of another run ({counted(len(known), 'slide')}, none of these). "
+            f"{out} holds the results of another run ({pluralize(len(known), 'slide')}, none of these). "
             "Choose another folder, or replace them with --overwrite."
         )
 

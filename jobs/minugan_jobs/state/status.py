@@ -32,14 +32,14 @@ def verify_run(out: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield, for each finished slide, a sentence for each file that is not as its manifest, or the ledger, says."""
     ledger = Ledger(out, read_only=True)
     try:
-        states, seals = ledger.states(), ledger.seals()
+        states, checksums = ledger.states(), ledger.checksums()
     finally:
         ledger.close()
     for state in states:
         if state.status == "done":
             folder = out / state.slide_id
             try:
-                found = manifest.verify(folder, seals.get(state.slide_id, ""))
+                found = manifest.verify(folder, checksums.get(state.slide_id, ""))
                 yield state.slide_id, _contradictions(folder, state) + found
             except OutputError as e:
                 yield state.slide_id, [str(e)]
@@ -47,11 +47,11 @@ def verify_run(out: Path) -> Iterator[tuple[str, list[str]]]:
 
 def _contradictions(folder: Path, state: SlideState) -> list[str]:
     """Return what a manifest says otherwise than the ledger's row, which was made from it."""
-    sealed = manifest.read_manifest(folder)
+    written = manifest.read_manifest(folder)
     pairs = {
-        "slide_id": (sealed.slide.slide_id, state.slide_id),
-        "mpp": (sealed.slide.mpp, state.mpp),
-        "tissue_mm2": (round(sealed.tissue_mm2, 4), state.tissue_mm2),
+        "slide_id": (written.slide.slide_id, state.slide_id),
+        "mpp": (written.slide.mpp, state.mpp),
+        "tissue_mm2": (round(written.tissue_mm2, 4), state.tissue_mm2),
     }
     return [
         f"{manifest.MANIFEST}: says {name} {a}, and the ledger {b}"

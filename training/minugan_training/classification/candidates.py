@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from minugan_training.data.index import Entry, points_of
-from minugan_training.data.labels import MITOSES, UNKNOWN, Sample, enlargement, load_sample, mitosis_truth
+from minugan_training.data.labels import IGNORE, MITOSES, Sample, enlargement, load_sample, mitosis_truth
 from minugan_training.fitting.mining import mitosis_score
 from wsi_minugan.errors import DataError
 from wsi_minugan.outputs.atomic import atomic_path
@@ -159,7 +159,7 @@ def _places(
     free = np.ones((h, w), np.uint8)
     for x, y, _, _ in (*found, *alike):
         cv2.circle(free, (int(x), int(y)), round(_NEAR_UM / sample.mpp), 0, -1)
-    free[sample.labels[..., MITOSES] == UNKNOWN] = 0
+    free[sample.labels[..., MITOSES] == IGNORE] = 0
     ys, xs = np.nonzero((smooth == cv2.dilate(smooth, _PEAK)) & (smooth >= least) & (free > 0))
     peaks = [(x + 0.5, y + 0.5, 0.0, PEAK) for y, x in zip(ys, xs, strict=True)]
     for x, y, _, _ in peaks:

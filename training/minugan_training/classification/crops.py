@@ -14,7 +14,7 @@ from minugan_training.classification.candidates import CROP_PX, DARK, LOOK_ALIKE
 from minugan_training.data.images import SUBSAMPLED, compressed, soften_colours
 from minugan_training.data.stain import UNMIX, optical_density
 from minugan_training.sampling.augmentation import change_stains
-from minugan_training.sampling.stain_transfer import Style, restained
+from minugan_training.sampling.stain_transfer import StainStatistics, transfer_stain
 from wsi_minugan.minugan.classifier import FIELD_PX, INPUT_PX
 
 SHARES: Mapping[int, float] = {MITOSIS: 0.42, LOOK_ALIKE: 0.14, PEAK: 0.3, DARK: 0.14}
@@ -46,7 +46,7 @@ class CropSampler:
     kind: NDArray[np.uint8]
     patient: NDArray[np.str_]
     seed: int
-    styles: dict[str, Style] = field(default_factory=dict)
+    styles: dict[str, StainStatistics] = field(default_factory=dict)
 
     @classmethod
     def of(cls, found: Candidates, seed: int) -> CropSampler:
@@ -97,7 +97,7 @@ class CropSampler:
         out = changed_crop(self.crops[k], rng)
         if rng.random() < 0.6:
             wanted = self.styles[names[int(rng.integers(len(names)))]]
-            out = restained(out, self.styles[str(self.patient[k])], wanted)
+            out = transfer_stain(out, self.styles[str(self.patient[k])], wanted)
         return out
 
 
@@ -164,8 +164,8 @@ def _degraded(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.
     return image
 
 
-def _style(crops: NDArray[np.uint8]) -> Style:
+def _style(crops: NDArray[np.uint8]) -> StainStatistics:
     optical = optical_density(crops[:, ::5, ::5].astype(np.float32))
     tissue = optical[(optical.sum(axis=-1) > _TISSUE) & (optical.sum(axis=-1) < 6)]
     density = tissue @ UNMIX if len(tissue) else np.zeros((1, 3), np.float32)
-    return Style(density.mean(axis=0), np.maximum(density.std(axis=0), 0.02))
+    return StainStatistics(density.mean(axis=0), np.maximum(density.std(axis=0), 0.02))

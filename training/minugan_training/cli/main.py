@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import click
 from minugan_training.cli.comparison import training_range
 from minugan_training.cli.data import data
 from minugan_training.cli.second_stage import COMMANDS
-from wsi_minugan.errors import MinuganError
+from wsi_minugan.console import run_app
 
 if TYPE_CHECKING:
     from minugan_training.sampling.sampler import Pool
@@ -266,19 +265,19 @@ def export(
     show_default=True,
     help="Leave out settings that recall less on crops.",
 )
-def choose(
+def tune(
     model: str, index: Path, root: Path, radius_um: float, jpeg: int | None, show: int, crop_recall: float
 ) -> None:
-    """Print the cuts that do best on the full fields of the split "val", among those that recall enough on its crops.
+    """Print the thresholds that do best on the full fields of the split "val".
 
-    And, where nuclei are labelled, the cuts on their scores by Dice on the split "train".
+    Only those are printed that recall enough on its crops. Where nuclei are labelled, also the thresholds of their
+    scores, by Dice on the split "train".
     """
     from rich.console import Console
     from rich.table import Table
 
     from minugan_training.data.index import read_index
-    from minugan_training.evaluation.thresholds import choose as search
-    from minugan_training.evaluation.thresholds import choose_nuclei, recalling
+    from minugan_training.evaluation.thresholds import recalling, tune_nuclei, tune_thresholds
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
     from wsi_minugan.minugan.predictor import Predictor
 
@@ -286,16 +285,22 @@ def choose(
     bundle = load_bundle(find_bundle(model))
     predictor = Predictor(bundle, precision="fp32")  # the same on every machine
     entries = read_index(index)
-    found = search(predictor, root, entries, radius_um, jpeg)
+    found = tune_thresholds(predictor, root, entries, radius_um, jpeg)
     for c in recalling(found, crop_recall)[:show]:
         d = c.found
         figures = (d.f1, d.precision, d.recall, d.fp_per_mm2, c.crop_recall or 0.0)
         table.add_row(f"{c.mitosis:g}", f"{c.peak:g}", f"{c.min_area_um2:g}", *(f"{v:.3f}" for v in figures))
     Console().print(table)
-    for cut, value in choose_nuclei(
+    for cut, value in tune_nuclei(
         predictor, root, entries, jpeg, bundle.card.thresholds.nucleus_min_area_um2
     ):
         click.echo(f"nucleus cut {cut:g}: Dice {value:.3f}")
+
+
+# The name of this command in earlier versions.
+app.add_command(
+    click.Command("choose", callback=tune.callback, params=tune.params, help=tune.help, hidden=True)
+)
 
 
 @app.command()
@@ -351,13 +356,4 @@ def evaluate(
 def main() -> None:
     """Run the command line; a user's mistake ends in a sentence."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        app.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as e:
-        e.show()
-        sys.exit(2)
-    except MinuganError as e:
-        click.echo(f"Error: {e}", err=True)
-        sys.exit(2)
+    run_app(app)

@@ -10,9 +10,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from wsi_minugan.errors import DataError
+from wsi_minugan.frozen import FrozenModel
 from wsi_minugan.outputs.atomic import atomic_path
 
 Knowledge = Literal["known", "absent", "unknown"]
@@ -24,10 +25,8 @@ WRITTEN_OUT = ("", "points", "polygons")
 """Kinds of truth that stand in the index itself, not in a file."""
 
 
-class Entry(BaseModel):
+class Entry(FrozenModel):
     """One image, or a region of one, and what is known of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str
     image: str = Field(description="Path below the index's root.")

@@ -15,7 +15,7 @@ from minugan_training.data.index import Entry, points_of, polygons_of
 from minugan_training.data.outlines import polygon_instances, read_monuseg_xml, read_pixel_lists
 from minugan_training.data.weak_labels import weak_outlines
 
-UNKNOWN = 255
+IGNORE = 255
 """A label that no loss looks at."""
 NUCLEI, MITOSES, BOUNDARY = 0, 1, 2
 _Label = TypeVar("_Label", bound=np.generic)
@@ -35,7 +35,7 @@ class Sample:
     image : ndarray of uint8, shape (h, w, 3)
         RGB at 0.25 um/px, or within 5 % of it.
     labels : ndarray of uint8, shape (h, w, 3)
-        Nuclei, mitoses, boundary: 0, 1, or UNKNOWN.
+        Nuclei, mitoses, boundary: 0, 1, or IGNORE.
     mpp : float
         um/px of both.
     """
@@ -71,15 +71,15 @@ def load_sample(root: Path, entry: Entry, jpeg: int | None = None) -> Sample:
     image = read_rgb(root / entry.image)
     region = _region(entry)
     image = np.ascontiguousarray(image[region])
-    labels = np.full(image.shape, UNKNOWN, np.uint8)
+    labels = np.full(image.shape, IGNORE, np.uint8)
     _mark_nuclei(root, entry, labels, region)
     _mark_mitoses(root, entry, labels, region)
     if entry.ignore:
-        labels[read_mask(root / entry.ignore)[region] > 0] = UNKNOWN
+        labels[read_mask(root / entry.ignore)[region] > 0] = IGNORE
     for x, y in points_of(entry.unknown_points):
-        cv2.circle(labels, (round(x), round(y)), round(_UNKNOWN_UM / entry.mpp), (UNKNOWN,) * 3, -1)
+        cv2.circle(labels, (round(x), round(y)), round(_UNKNOWN_UM / entry.mpp), (IGNORE,) * 3, -1)
     if entry.dataset == "amibr":
-        labels[image.max(axis=2) < _BLACK] = UNKNOWN  # the border of crops at the image's edge
+        labels[image.max(axis=2) < _BLACK] = IGNORE  # the border of crops at the image's edge
     if entry.colours == "uneven":
         image = soften_colours(image, _LEVEL_PX)
     if jpeg is not None:
@@ -98,7 +98,7 @@ def mitosis_truth(root: Path, entry: Entry, sample: Sample) -> NDArray[np.float6
     centres = _centres(root, entry, sample)
     h, w = sample.labels.shape[:2]
     x, y = np.clip(centres.astype(int), 0, (w - 1, h - 1)).T
-    return np.asarray(centres[sample.labels[y, x, MITOSES] != UNKNOWN])
+    return np.asarray(centres[sample.labels[y, x, MITOSES] != IGNORE])
 
 
 def _centres(root: Path, entry: Entry, sample: Sample) -> NDArray[np.float64]:
@@ -209,7 +209,7 @@ def _mark_nuclei(root: Path, entry: Entry, labels: NDArray[np.uint8], region: tu
         labels[inside, NUCLEI] = 1
     # Outside nuclei there are no mitoses either; inside, one may be.
     if entry.mitoses == "unknown":
-        labels[..., MITOSES] = np.where(inside, UNKNOWN, 0)
+        labels[..., MITOSES] = np.where(inside, IGNORE, 0)
 
 
 def _mark_mitoses(root: Path, entry: Entry, labels: NDArray[np.uint8], region: tuple[slice, slice]) -> None:
@@ -231,7 +231,7 @@ def _mark_mitoses(root: Path, entry: Entry, labels: NDArray[np.uint8], region: t
 def _outline_weakly(sample: Sample, points_px: NDArray[np.float64]) -> None:
     """Mark mitoses of which the centres alone are known; at the model's resolution, for which the outlines' reach is made."""
     found = weak_outlines(sample.image, [(x, y) for x, y in points_px.tolist()]) > 0
-    sample.labels[found & (sample.labels[..., MITOSES] != UNKNOWN)] = (0, 1, 0)
+    sample.labels[found & (sample.labels[..., MITOSES] != IGNORE)] = (0, 1, 0)
 
 
 def boundary_of(instances: NDArray[np.integer]) -> NDArray[np.bool_]:

@@ -19,7 +19,7 @@ from wsi_minugan.segmentation.blend import Blender
 from wsi_minugan.segmentation.classes import Thresholds, class_map
 from wsi_minugan.segmentation.grid import PatchGrid
 from wsi_minugan.segmentation.objects import ObjectCut, centroids_of, measure_objects
-from wsi_minugan.segmentation.run_lengths import find_runs
+from wsi_minugan.segmentation.run_lengths import run_length_mask
 
 
 class Scorer(Protocol):
@@ -153,5 +153,5 @@ def mitosis_candidates(scores: NDArray[np.uint8], cut: Thresholds) -> Candidates
     """Return the mitoses of an image's scores; as on slides."""
     classes = class_map(scores, cut)
     box = Box(0, 0, *classes.shape)
-    table = measure_objects(find_runs(classes == 2), scores[1], box).table
+    table = measure_objects(run_length_mask(classes == 2), scores[1], box).table
     return Candidates(centroids_of(table), table["area_px"], table["peak"])

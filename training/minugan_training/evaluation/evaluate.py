@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict
 
 from minugan_training.data.index import Entry
 from minugan_training.data.labels import (
+    IGNORE,
     MITOSES,
     NUCLEI,
-    UNKNOWN,
     Sample,
     in_samples_pixels,
     load_sample,
@@ -109,14 +109,14 @@ def evaluate_model(
         Quality at which images are compressed first, to see what compression costs.
     """
     predictor = Predictor(bundle, precision="fp32")  # figures that do not depend on the machine
-    judge = _Judge(bundle, predictor, root, radius_um, jpeg)
+    evaluation = _Evaluation(bundle, predictor, root, radius_um, jpeg)
     rows: list[Figure] = []
     for split in splits:
         part = [e for e in entries if e.split == split]
-        rows += judge.fields(full_fields(part), split, "full fields")
-        rows += judge.fields(patches_among(part), split, "patches")
-        rows += judge.crops(crops_of(part), split)
-        rows += judge.nuclei([e for e in part if e.nuclei == "known"], split)
+        rows += evaluation.fields(full_fields(part), split, "full fields")
+        rows += evaluation.fields(patches_among(part), split, "patches")
+        rows += evaluation.crops(crops_of(part), split)
+        rows += evaluation.nuclei([e for e in part if e.nuclei == "known"], split)
     if not rows:
         raise DataError(
             "There is nothing to judge: no image in these splits has known mitoses or nuclei. See: minugan-train data check"
@@ -127,7 +127,7 @@ def evaluate_model(
     )  # fmt: skip
 
 
-class _Judge:
+class _Evaluation:
     """Measures one model."""
 
     def __init__(
@@ -162,7 +162,7 @@ class _Judge:
             sample = load_sample(self._root, entry, self._jpeg)
             scores = score_image(self._predictor, sample.image)
             truth = mitosis_truth(self._root, entry, sample)
-            unknown = sample.labels[..., MITOSES] == UNKNOWN
+            unknown = sample.labels[..., MITOSES] == IGNORE
             kept = self._kept(mitosis_candidates(scores, self._cut), sample.mpp).where_known(unknown)
             matched = match(kept.xy_px, truth, self._radius_um / sample.mpp)
             area = float((~unknown).sum()) * sample.mpp**2 / UM2_PER_MM2

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from minugan_training.data.index import Entry
-from minugan_training.data.labels import BOUNDARY, MITOSES, UNKNOWN, load_sample, mitosis_truth
+from minugan_training.data.labels import BOUNDARY, IGNORE, MITOSES, load_sample, mitosis_truth
 from minugan_training.evaluation.calibration import (
     Calibration,
     PatientCandidates,
@@ -124,7 +124,7 @@ def _of_field(
     predictor: _Features, root: Path, entry: Entry, cut: Thresholds, min_area_um2: float, radius_um: float
 ) -> PatientCandidates:
     sample = load_sample(root, entry)
-    unknown = sample.labels[..., MITOSES] == UNKNOWN
+    unknown = sample.labels[..., MITOSES] == IGNORE
     scores = score_image(predictor, sample.image)
     least = object_cut(min_area_um2, 0.0, sample.mpp)
     found = mitosis_candidates(scores, cut).kept(least).where_known(unknown)

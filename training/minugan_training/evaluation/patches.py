@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from minugan_training.data.labels import MITOSES, NUCLEI, UNKNOWN, Sample
+from minugan_training.data.labels import IGNORE, MITOSES, NUCLEI, Sample
 from minugan_training.evaluation.matching import match
 from minugan_training.evaluation.metrics import dice
 from minugan_training.sampling.augmentation import cut_patch
@@ -19,7 +19,7 @@ from minugan_training.settings import Augmentation, Experiment
 from wsi_minugan.geometry import Box
 from wsi_minugan.segmentation.classes import MITOSIS, NUCLEUS, Thresholds, class_map
 from wsi_minugan.segmentation.objects import centroids_of, measure_objects
-from wsi_minugan.segmentation.run_lengths import find_runs
+from wsi_minugan.segmentation.run_lengths import run_length_mask
 
 WINDOW_PX = 25
 """A centroid this near to the truth's is a hit (paper, p. 4: a window of 25 px, about 7 um)."""
@@ -71,7 +71,7 @@ def score_patches(
         counts = _hits(classes, labels, truth)
         painted_tp = _hits(np.full_like(classes, MITOSIS), labels, truth)[0]
         mitosis = classes == MITOSIS
-        nucleus = (classes == NUCLEUS) | (mitosis & (labels[..., MITOSES] == UNKNOWN))
+        nucleus = (classes == NUCLEUS) | (mitosis & (labels[..., MITOSES] == IGNORE))
         rows.append(
             PatchScore(
                 fold=fold, dataset=entry.dataset, scanner=entry.scanner, patient=entry.patient, image=entry.image,
@@ -101,7 +101,7 @@ def classes_of(network: nn.Module, image: NDArray[np.uint8]) -> NDArray[np.uint8
 
 
 def _overlap(found: NDArray[np.bool_], truth: NDArray[np.uint8]) -> float | None:
-    known = truth != UNKNOWN
+    known = truth != IGNORE
     return dice(found & known, truth == 1) if known.any() else None
 
 
@@ -112,7 +112,7 @@ def _hits(
 
     Mitoses whose centres lie outside the patch need not be found, but what is found of them is not false.
     """
-    found = _centres((classes == MITOSIS) & (labels[..., MITOSES] != UNKNOWN))
+    found = _centres((classes == MITOSIS) & (labels[..., MITOSES] != IGNORE))
     matched = match(found, truth, WINDOW_PX)
     inside = ((truth >= 0) & (truth < classes.shape[0])).all(axis=1)
     hits = int(inside[matched.pairs[:, 1]].sum())
@@ -120,4 +120,6 @@ def _hits(
 
 
 def _centres(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return centroids_of(measure_objects(find_runs(mask), mask.astype(np.uint8), Box(0, 0, *mask.shape)).table)
+    return centroids_of(
+        measure_objects(run_length_mask(mask), mask.astype(np.uint8), Box(0, 0, *mask.shape)).table
+    )

@@ -1,4 +1,4 @@
-"""Choosing a model's thresholds on the choosing sets: full fields with all their negatives rule."""
+"""Tuning a model's thresholds on the split "val": full fields with all their negatives decide."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from minugan_training.data.index import Entry
 from minugan_training.data.labels import (
     BOUNDARY,
+    IGNORE,
     MITOSES,
     NUCLEI,
-    UNKNOWN,
     Sample,
     load_sample,
     mitosis_truth,
@@ -37,20 +37,20 @@ from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.classes import NUCLEUS, Thresholds, class_map
 from wsi_minugan.segmentation.objects import object_cut, without_dropped
 
-PIXEL_CUTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.87, 0.9, 0.92, 0.94, 0.96)
+PIXEL_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.87, 0.9, 0.92, 0.94, 0.96)
 PEAKS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98)
-NUCLEUS_CUTS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+NUCLEUS_THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 AREAS_UM2 = (8.0, 10.0, 12.0, 14.0, 16.0, 20.0, 24.0, 28.0, 32.0, 40.0)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One setting of the cuts and what it does on the choosing fields.
+class Setting:
+    """One setting of the thresholds, and what it finds on the fields of the split "val".
 
     Attributes
     ----------
     mitosis, peak, min_area_um2 : float
-        Cut on pixels, on an object's peak, and on its area.
+        Thresholds of pixels, of an object's peak, and of its area.
     found : Detections
         Pooled counts on full fields.
     crop_recall : float or None
@@ -73,9 +73,9 @@ class _Field:
     area_mm2: float
 
 
-def choose(
+def tune_thresholds(
     predictor: Predictor, root: Path, entries: Sequence[Entry], radius_um: float, jpeg: int | None = None
-) -> list[Choice]:
+) -> list[Setting]:
     """Return every setting tried, best F1 first; of equals the one with fewer false positives.
 
     Parameters
@@ -99,22 +99,22 @@ def choose(
     part = [e for e in entries if e.split == "val"]
     wanted = full_fields(part)
     if not wanted:
-        raise DataError("The index has no full fields in the split 'val' to choose on.")
+        raise DataError("The index has no full fields in the split 'val' to tune on.")
     fields = [_field(predictor, root, e, jpeg) for e in wanted]
     crops = [_crop(root, *c) for c in scored_crops(predictor, root, crops_of(part), jpeg)]
     choices = []
-    for cut in PIXEL_CUTS:
+    for cut in PIXEL_THRESHOLDS:
         on_fields, on_crops = ([(f, _candidates(f, cut)) for f in images] for images in (fields, crops))
         for peak, area in itertools.product((p for p in PEAKS if p >= cut), AREAS_UM2):
             counts, recalled = (
                 pooled([_count(f, c, peak, area, radius_um) for f, c in pairs])
                 for pairs in (on_fields, on_crops)
             )
-            choices.append(Choice(cut, peak, area, counts, recalled.recall if crops else None))
+            choices.append(Setting(cut, peak, area, counts, recalled.recall if crops else None))
     return sorted(choices, key=lambda c: (-c.found.f1, c.found.fp))
 
 
-def recalling(choices: Sequence[Choice], least: float) -> list[Choice]:
+def recalling(choices: Sequence[Setting], least: float) -> list[Setting]:
     """Return the settings that recall enough of the crops, in order.
 
     Raises
@@ -131,7 +131,7 @@ def recalling(choices: Sequence[Choice], least: float) -> list[Choice]:
     return found
 
 
-def choose_nuclei(
+def tune_nuclei(
     predictor: Predictor,
     root: Path,
     entries: Sequence[Entry],
@@ -160,7 +160,7 @@ def choose_nuclei(
         # A boundary parts two nuclei, and belongs to both.
         truth = (sample.labels[..., NUCLEI] == 1) | (sample.labels[..., BOUNDARY] == 1)
         kept = {NUCLEUS: object_cut(min_area_um2, 0.0, sample.mpp)}
-        for cut in NUCLEUS_CUTS:
+        for cut in NUCLEUS_THRESHOLDS:
             classes = without_dropped(class_map(scores, Thresholds(1.0, cut, 0.5)), scores[1], kept)
             found[cut].append(dice(classes > 0, truth))
     means = [(cut, float(np.mean(values))) for cut, values in found.items()]
@@ -178,7 +178,7 @@ def _crop(root: Path, entry: Entry, sample: Sample, scores: NDArray[np.uint8]) -
 
 def _field(predictor: Predictor, root: Path, entry: Entry, jpeg: int | None) -> _Field:
     sample = load_sample(root, entry, jpeg)
-    unknown = sample.labels[..., MITOSES] == UNKNOWN
+    unknown = sample.labels[..., MITOSES] == IGNORE
     area = float((~unknown).sum()) * sample.mpp**2 / UM2_PER_MM2
     return _Field(
         score_image(predictor, sample.image), mitosis_truth(root, entry, sample), unknown, sample.mpp, area

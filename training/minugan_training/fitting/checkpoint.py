@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,9 +83,15 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
 
         with safe_open(path, framework="pt") as f:
             state = json.loads((f.metadata() or {})[_META])
-        return load_file(path), state
+        state["running"] = _renamed(state.get("running", {}))
+        return _renamed(load_file(path)), _renamed(state)
     except (OSError, SafetensorError, KeyError, ValueError) as e:
         raise TrainingError(f"The checkpoint {path} cannot be read ({e}). Remove it to start again.") from e
+
+
+def _renamed(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint's parts under the names they have now; earlier versions called the discriminator a judge."""
+    return {re.sub(r"^judge(?=[._]|$)", "discriminator", name): part for name, part in parts.items()}
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:

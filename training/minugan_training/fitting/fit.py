@@ -194,9 +194,11 @@ def _resume(folder: Path, experiment: Experiment, state: TrainingState, sampler:
         )
     state.network.load_state_dict(part_of("network", tensors))
     restore_optimizer("optimizer", state.optimizer, tensors, rest["optimizer"])
-    if state.judge is not None and state.judge_optimizer is not None:
-        state.judge.load_state_dict(part_of("judge", tensors))
-        restore_optimizer("judge_optimizer", state.judge_optimizer, tensors, rest["judge_optimizer"])
+    if state.discriminator is not None and state.discriminator_optimizer is not None:
+        state.discriminator.load_state_dict(part_of("discriminator", tensors))
+        restore_optimizer(
+            "discriminator_optimizer", state.discriminator_optimizer, tensors, rest["discriminator_optimizer"]
+        )
     state.ema = {k: v.to(state.ema[k].device) for k, v in part_of("ema", tensors).items()}
     state.step, state.seconds, state.running = rest["step"], rest["seconds"], rest["running"]
     state.noted = state.step, state.seconds
@@ -229,9 +231,11 @@ def _save(folder: Path, experiment: Experiment, state: TrainingState, sampler: S
         "hard": sampler.hard,
         "optimizer": optimizer_rest,
     }
-    if state.judge is not None and state.judge_optimizer is not None:
-        judge, rest["judge_optimizer"] = flatten_optimizer("judge_optimizer", state.judge_optimizer)
-        tensors |= module_tensors("judge", state.judge) | judge
+    if state.discriminator is not None and state.discriminator_optimizer is not None:
+        discriminator, rest["discriminator_optimizer"] = flatten_optimizer(
+            "discriminator_optimizer", state.discriminator_optimizer
+        )
+        tensors |= module_tensors("discriminator", state.discriminator) | discriminator
     _refuse_broken(tensors, state)
     save_checkpoint(folder, tensors, rest)
     save_weights(folder, weights_to_use(state))

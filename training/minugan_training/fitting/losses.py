@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minugan_training.data.labels import UNKNOWN
+from minugan_training.data.labels import IGNORE
 from minugan_training.settings import Losses
 
 CHANNEL_WEIGHTS = (1.5, 6.0, 1.5)
@@ -80,12 +80,12 @@ def supervised_loss(logits: Tensor, labels: Tensor, weights: Losses) -> Tensor:
     logits : Tensor, shape (n, 3, h, w)
         Before tanh; a score is sigmoid(2 x), that is (tanh(x) + 1) / 2.
     labels : Tensor of uint8, shape (n, 3, h, w)
-        0, 1 or UNKNOWN.
+        0, 1 or IGNORE.
     weights : Losses
         Exponent and weights.
     """
     doubled = 2 * logits.float()
-    known = (labels != UNKNOWN).float()
+    known = (labels != IGNORE).float()
     target = (labels == 1).float()
     score = torch.sigmoid(doubled)
     weight = known.clone()
@@ -115,7 +115,7 @@ def spots_loss(logits: Tensor, labels: Tensor) -> Tensor:
     logits : Tensor, shape (n, 3, h, w)
         Before tanh.
     labels : Tensor of uint8, shape (n, 3, h, w)
-        0, 1 or UNKNOWN.
+        0, 1 or IGNORE.
     """
     local = _square_mean(2 * logits[:, 1:2].float())
     truth = labels[:, 1:2]
@@ -183,4 +183,4 @@ def label_images(labels: Tensor, scores: Tensor) -> Tensor:
     """
     truth = (labels == 1).to(scores.dtype) * 2 - 1
     # In the scores' layout: in another, convolutions differ in the last digit, and the L1 distance makes a gradient of that.
-    return torch.empty_like(scores).copy_(torch.where(labels == UNKNOWN, scores.detach(), truth))
+    return torch.empty_like(scores).copy_(torch.where(labels == IGNORE, scores.detach(), truth))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from minugan_training.data.index import Entry
-from minugan_training.data.labels import BOUNDARY, MITOSES, NUCLEI, UNKNOWN, Sample
+from minugan_training.data.labels import BOUNDARY, IGNORE, MITOSES, NUCLEI, Sample
 from minugan_training.evaluation.detect import score_image
 from minugan_training.sampling.sampler import Pool
 from minugan_training.settings import Experiment
@@ -40,7 +40,9 @@ class PseudoNuclei:
 
     def __init__(self, bundle: str) -> None:
         # Mitoses are not asked for. One patch at a time: a crop is one patch, and a batch is always computed whole.
-        self._predictor = Predictor(load_bundle(find_bundle(bundle)).looking_once(), "cpu", batch_size=1)
+        self._predictor = Predictor(
+            load_bundle(find_bundle(bundle)).without_test_time_augmentation(), "cpu", batch_size=1
+        )
         log.info(
             "Nuclei that nobody labelled are those of %s; reading the images takes some minutes.", bundle
         )
@@ -52,10 +54,10 @@ class PseudoNuclei:
         """
         scores = score_image(self._predictor, sample.image)
         labels = sample.labels.copy()
-        told = labels[..., MITOSES] != UNKNOWN
+        told = labels[..., MITOSES] != IGNORE
         seen = told if told.any() else ~told
         for channel, of in ((0, NUCLEI), (2, BOUNDARY)):
-            unknown = (labels[..., of] == UNKNOWN) & seen
+            unknown = (labels[..., of] == IGNORE) & seen
             high, low = scores[channel] > 255 * SURE, scores[channel] < 255 * (1 - SURE)
             labels[..., of] = np.where(unknown & high, 1, np.where(unknown & low, 0, labels[..., of]))
         return replace(sample, labels=labels)

@@ -28,8 +28,8 @@ class TrainingState:
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
-    judge: nn.Module | None
-    judge_optimizer: torch.optim.Optimizer | None
+    discriminator: nn.Module | None
+    discriminator_optimizer: torch.optim.Optimizer | None
     ema: dict[str, Tensor]
     step: int = 0
     seconds: float = 0.0
@@ -72,18 +72,18 @@ def start(experiment: Experiment, device: torch.device) -> TrainingState:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = _MOMENTUM
-    judge = (
+    discriminator = (
         MultiscaleDiscriminator(experiment.losses.discriminators, min(_WIDEST, 8 * experiment.ngf)).to(device)
         if experiment.losses.adversarial
         else None
     )
-    for trained in (network, judge):
+    for trained in (network, discriminator):
         _straighten_gradients(trained)
     return TrainingState(
         network,
         optimizer_of(network, experiment),
-        judge,
-        optimizer_of(judge, experiment) if judge is not None else None,
+        discriminator,
+        optimizer_of(discriminator, experiment) if discriminator is not None else None,
         {k: v.detach().clone().float() for k, v in network.state_dict().items()} if experiment.ema else {},
     )
 

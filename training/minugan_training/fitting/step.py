@@ -1,4 +1,4 @@
-"""One step of training: the discriminators first, then the network that they judge."""
+"""One step of training: the discriminators first, then the network that they train against."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def train_step(
     """Train the discriminators, if there are any, and then the network, each by one step of its optimiser.
 
     With `accumulate`, the gradients of several batches add up to those steps: all batches train the discriminators, these step,
-    and then all batches train the network, judged by the discriminators as they are now; the same order as with one batch. So
+    and then all batches train the network against the discriminators as they are now; the same order as with one batch. So
     that never more than one batch's graph is in memory, the network then sees every batch twice, the first time without a graph.
 
     Parameters
@@ -81,14 +81,14 @@ def train_step(
     _set_rates(experiment, state)
     parts = [_draw(experiment, sampler, state, k, device) for k in range(experiment.accumulate)]
     alone = _logits(experiment, state.network, parts[0]) if len(parts) == 1 else None
-    judged = _train_judge(experiment, state, parts, alone)
+    discriminated = _train_discriminator(experiment, state, parts, alone)
     state.optimizer.zero_grad(set_to_none=True)
     rows = [_backward(experiment, state, part, alone) for part in parts]
     share_gradients(state.network, state.world)
     share_buffers(state.network, state.world)
     losses = {k: sum(float(r[k]) for r in rows) / len(rows) for k in rows[0]}
-    if judged:
-        losses["judge"] = sum(map(float, judged)) / len(judged)
+    if discriminated:
+        losses["discriminator"] = sum(map(float, discriminated)) / len(discriminated)
     if not all(math.isfinite(v) for v in losses.values()):
         raise not_finite(f"The loss of step {state.step + 1} is not a number.")
     _apply(state, state.network, state.optimizer, experiment.clip_norm)
@@ -99,7 +99,7 @@ def train_step(
 
 def _set_rates(experiment: Experiment, state: TrainingState) -> None:
     rate = learning_rate(experiment, state.step)
-    for optimizer in (state.optimizer, state.judge_optimizer):
+    for optimizer in (state.optimizer, state.discriminator_optimizer):
         for group in optimizer.param_groups if optimizer is not None else ():
             group["lr"] = rate
 
@@ -118,27 +118,30 @@ def _logits(experiment: Experiment, network: nn.Module, part: _Part) -> Tensor:
     return logits.float() if logits.dtype == torch.bfloat16 else logits
 
 
-def _train_judge(
+def _train_discriminator(
     experiment: Experiment, state: TrainingState, parts: Sequence[_Part], alone: Tensor | None
 ) -> list[Tensor]:
     """Train the discriminators on all batches, and return their loss on each; `alone` are the logits of an only batch."""
-    judge, optimizer = state.judge, state.judge_optimizer
-    if judge is None or optimizer is None:
+    discriminator, optimizer = state.discriminator, state.discriminator_optimizer
+    if discriminator is None or optimizer is None:
         return []
     optimizer.zero_grad(set_to_none=True)
-    judged = []
+    losses = []
     for part in parts:
         logits = _looked_at(experiment, state.network, part) if alone is None else alone.detach()
         fake = torch.tanh(logits)
-        on_real, on_fake = judge(part.images, label_images(part.labels, fake)), judge(part.images, fake)
+        on_real, on_fake = (
+            discriminator(part.images, label_images(part.labels, fake)),
+            discriminator(part.images, fake),
+        )
         loss = focal_discriminator_loss(
             [s[-1] for s in on_real], [s[-1] for s in on_fake], experiment.losses.gamma
         )
         (loss / len(parts)).backward()  # type: ignore[no-untyped-call]
-        judged.append(loss.detach())
-    share_gradients(judge, state.world)
-    _apply(state, judge, optimizer)
-    return judged
+        losses.append(loss.detach())
+    share_gradients(discriminator, state.world)
+    _apply(state, discriminator, optimizer)
+    return losses
 
 
 @torch.no_grad()
@@ -178,20 +181,23 @@ def _backward(
     if experiment.consistency is not None:
         out["consistency"] = consistency_loss(logits, part.offsets_px)
         total = total + experiment.consistency.weight * out["consistency"]
-    if state.judge is not None:
-        out["adversarial"] = _adversarial(experiment, state.judge, part, logits)
+    if state.discriminator is not None:
+        out["adversarial"] = _adversarial(experiment, state.discriminator, part, logits)
         total = total + out["adversarial"]
     (total / experiment.accumulate).backward()  # type: ignore[no-untyped-call]
     return {"loss": total.detach()} | {k: v.detach() for k, v in out.items()}
 
 
-def _adversarial(experiment: Experiment, judge: nn.Module, part: _Part, logits: Tensor) -> Tensor:
+def _adversarial(experiment: Experiment, discriminator: nn.Module, part: _Part, logits: Tensor) -> Tensor:
     """Return the network's adversarial loss, with feature matching."""
     weights = experiment.losses
     fake = torch.tanh(logits)
-    judge.requires_grad_(False)
-    on_fake, on_real = judge(part.images, fake), judge(part.images, label_images(part.labels, fake))
-    judge.requires_grad_(True)
+    discriminator.requires_grad_(False)
+    on_fake, on_real = (
+        discriminator(part.images, fake),
+        discriminator(part.images, label_images(part.labels, fake)),
+    )
+    discriminator.requires_grad_(True)
     adversarial = focal_generator_loss([s[-1] for s in on_fake], weights.gamma)
     matching = feature_matching_loss([s[:-1] for s in on_real], [s[:-1] for s in on_fake])
     return weights.adversarial * (adversarial + weights.feature_matching * matching)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minugan_training.data.images import SUBSAMPLED, compressed, soften_colours
-from minugan_training.data.labels import MITOSES, UNKNOWN, Sample
+from minugan_training.data.labels import IGNORE, MITOSES, Sample
 from minugan_training.data.stain import STAINS, UNMIX, optical_density, rgb_of
 from minugan_training.settings import Augmentation
 
@@ -58,7 +58,7 @@ def cut_patch(
 
 def _turned(patch: Patch, matrix: NDArray[np.float64], size_px: int) -> Patch:
     """Return a patch moved by an affine matrix; beyond its border the image is mirrored, and nothing is known."""
-    size, unknown = (size_px, size_px), (UNKNOWN,) * 3
+    size, unknown = (size_px, size_px), (IGNORE,) * 3
     image = cv2.warpAffine(patch[0], matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     labels = cv2.warpAffine(
         patch[1], matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=unknown
@@ -99,7 +99,7 @@ def with_ground(patch: Patch, rng: np.random.Generator) -> Patch:
     mixed = (1 - share) * image + share * colour
     _, pieces = cv2.connectedComponents((labels[..., MITOSES] == 1).astype(np.uint8))
     told = labels.copy()
-    told[np.isin(pieces, np.setdiff1d(pieces[bare], 0)), MITOSES] = UNKNOWN
+    told[np.isin(pieces, np.setdiff1d(pieces[bare], 0)), MITOSES] = IGNORE
     told[bare] = 0
     return np.asarray(mixed, np.uint8), told
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from minugan_training.data.index import Entry, points_of
 from minugan_training.data.labels import MITOSES, Sample, enlargement, load_sample, mitosis_truth
 from minugan_training.sampling.augmentation import Patch, change_stains, cut_patch
-from minugan_training.sampling.stain_transfer import Style, restained, style_of
+from minugan_training.sampling.stain_transfer import StainStatistics, stain_statistics_of, transfer_stain
 from minugan_training.settings import Experiment, Source
 from wsi_minugan.errors import DataError
 
 CACHE_BYTES = 6 * 2**30
-STYLE_IMAGES = 12
-"""Images of a slide that tell its style."""
+STAIN_IMAGES = 12
+"""Images of a slide that tell its stain statistics."""
 Place = tuple[int, float, float]
 """Index of an entry, and x, y in its sample's pixels."""
 
@@ -49,7 +49,7 @@ class Pool:
         self._slides: dict[tuple[str, str, str], list[int]] = {}
         for k, e in enumerate(self.entries):
             self._slides.setdefault(_slide(e), []).append(k)
-        self._styles: dict[tuple[str, str, str], Style | None] = {}
+        self._stains: dict[tuple[str, str, str], StainStatistics | None] = {}
         self._only: tuple[Place, ...] | None = None
         self._hidden: frozenset[str] = frozenset()
 
@@ -76,12 +76,14 @@ class Pool:
         # Derived, because the pools of a cross-validation's folds share one cache.
         return sum(s.image.nbytes + s.labels.nbytes for s in self._samples.values())
 
-    def style(self, index: int) -> Style | None:
-        """Return the style of the slide that an entry is of; None if no tissue is seen on it."""
+    def stain_statistics(self, index: int) -> StainStatistics | None:
+        """Return the stain statistics of the slide that an entry is of; None if no tissue is seen on it."""
         slide = _slide(self.entries[index])
-        if slide not in self._styles:
-            self._styles[slide] = style_of(self.sample(k) for k in self._slides[slide][:STYLE_IMAGES])
-        return self._styles[slide]
+        if slide not in self._stains:
+            self._stains[slide] = stain_statistics_of(
+                self.sample(k) for k in self._slides[slide][:STAIN_IMAGES]
+            )
+        return self._stains[slide]
 
     def slides_among(self, indices: Iterable[int]) -> list[int]:
         """Return one entry of each slide that entries are of."""
@@ -182,7 +184,7 @@ class Batch(NamedTuple):
     images : ndarray of float32, shape (n, 3, h, w)
         RGB / 127.5 - 1.
     labels : ndarray of uint8, shape (n, 3, h, w)
-        Nuclei, mitoses, boundary: 0, 1 or UNKNOWN.
+        Nuclei, mitoses, boundary: 0, 1 or IGNORE.
     offsets_px : ndarray of int64, shape (n, 2)
         y, x of each patch in its scene; the second half of a batch shows the scenes of the first half again.
     """
@@ -255,16 +257,16 @@ class Sampler:
         i, x, y = self._place(k, source, rng)
         change = self._experiment.augmentation
         image, labels = cut_patch(self._pool.sample(i), (x, y), size_px, change, rng)
-        if change.style and rng.random() < change.style:
-            image = self._in_other_style(image, i, rng)
+        if change.stain_transfer and rng.random() < change.stain_transfer:
+            image = self._with_other_stain(image, i, rng)
         return image, labels
 
-    def _in_other_style(
+    def _with_other_stain(
         self, image: NDArray[np.uint8], index: int, rng: np.random.Generator
     ) -> NDArray[np.uint8]:
         other = self._slides[int(rng.integers(len(self._slides)))]
-        own, wanted = self._pool.style(index), self._pool.style(other)
-        return image if own is None or wanted is None else restained(image, own, wanted)
+        own, wanted = self._pool.stain_statistics(index), self._pool.stain_statistics(other)
+        return image if own is None or wanted is None else transfer_stain(image, own, wanted)
 
     def _mosaic(self, k: int, source: Source, size_px: int, rng: np.random.Generator) -> Patch:
         """Return a patch of four of half its side: small crops fill it, where one alone would leave most of it unknown."""

@@ -1,4 +1,4 @@
-"""Styles: a patch in the stain densities of another patient's slide, so that no colour tells which laboratory holds the mitoses.
+"""Stain transfer: a patch in the stain densities of another patient's slide, so that no colour tells which laboratory holds the mitoses.
 
 True negatives come from few slides here, mitoses from many: without this, a network can learn the scanner instead of the nucleus.
 """
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minugan_training.data.labels import UNKNOWN, Sample
+from minugan_training.data.labels import IGNORE, Sample
 from minugan_training.data.stain import STAINS, UNMIX, optical_density, rgb_of
 
 _TISSUE = 0.3
@@ -21,7 +21,7 @@ _LEAST_SPREAD = 0.02
 _RATIO = (0.5, 2.0)
 
 
-class Style(NamedTuple):
+class StainStatistics(NamedTuple):
     """How densely tissue is stained.
 
     Attributes
@@ -34,24 +34,26 @@ class Style(NamedTuple):
     spread: NDArray[np.float32]
 
 
-def style_of(samples: Iterable[Sample]) -> Style | None:
-    """Return the style of samples, without pixels of which nothing is known (paint, borders); None without tissue."""
+def stain_statistics_of(samples: Iterable[Sample]) -> StainStatistics | None:
+    """Return the stain statistics of samples, without pixels of which nothing is known (paint, borders); None without tissue."""
     found = [_tissue_of(s) for s in samples]
     density = np.concatenate(found) if found else np.zeros((0, 3), np.float32)
     if not len(density):
         return None
-    return Style(density.mean(axis=0), np.maximum(density.std(axis=0), _LEAST_SPREAD))
+    return StainStatistics(density.mean(axis=0), np.maximum(density.std(axis=0), _LEAST_SPREAD))
 
 
 def _tissue_of(sample: Sample) -> NDArray[np.float32]:
     every = (slice(None, None, _EVERY_PX),) * 2
     optical = optical_density(sample.image[every].astype(np.float32))
-    known = (sample.labels[every] != UNKNOWN).any(axis=2)
+    known = (sample.labels[every] != IGNORE).any(axis=2)
     return np.asarray(optical[(optical.sum(axis=2) > _TISSUE) & known] @ UNMIX, np.float32)
 
 
-def restained(image: NDArray[np.uint8], own: Style, wanted: Style) -> NDArray[np.uint8]:
-    """Return an RGB image with its tissue's densities moved from one style to another; the slide's ground stays as it is."""
+def transfer_stain(
+    image: NDArray[np.uint8], own: StainStatistics, wanted: StainStatistics
+) -> NDArray[np.uint8]:
+    """Return an RGB image with its tissue's densities moved from one slide's statistics to another's; the slide's ground stays as it is."""
     optical = optical_density(image.astype(np.float32))
     ratio = np.clip(wanted.spread / own.spread, *_RATIO)
     moved = ((optical @ UNMIX - own.mean) * ratio + wanted.mean) @ STAINS

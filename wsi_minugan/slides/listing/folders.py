@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wsi_minugan.errors import SlideUnreadableError
 from wsi_minugan.slides.checks.dicom import is_dicom
-from wsi_minugan.slides.guarded import Patience
+from wsi_minugan.slides.guarded import StallGuard
 
 SLIDE_SUFFIXES = frozenset(
     [
@@ -123,7 +123,7 @@ class Found:
         return f"{place}: files of known formats that nothing here reads were left out ({', '.join(kinds)}).{more}{rest}"
 
 
-def search(folder: Path, tell: Callable[[str], None], patience: Patience) -> Found:
+def search(folder: Path, tell: Callable[[str], None], guard: StallGuard) -> Found:
     """Find the slides in a folder and below, also behind symbolic links; each folder is entered once.
 
     Hidden files (macOS's ``._name.svs``), hidden folders and our own masks do not count.
@@ -134,27 +134,27 @@ def search(folder: Path, tell: Callable[[str], None], patience: Patience) -> Fou
         Where to look.
     tell : callable
         Takes a sentence on what cannot be read.
-    patience : Patience
+    guard : StallGuard
         Asks what may hang.
     """
     found = Found()
-    for root, files in _walked(folder, tell, patience):
+    for root, files in _walked(folder, tell, guard):
         for name in files:
-            found.add(Path(root, name), patience.ask)
+            found.add(Path(root, name), guard.ask)
     found.slides.sort()
     return found
 
 
-def matching(paths: Iterable[Path], patience: Patience) -> Found:
+def matching(paths: Iterable[Path], guard: StallGuard) -> Found:
     """Return what the matches of a pattern are: no hidden files, our own masks, or parts of a folder that is a slide."""
     found = Found()
     for path in sorted(paths):
         if not any(p.suffix.lower() == ".zarr" for p in path.parents):
-            found.add(path, patience.ask)
+            found.add(path, guard.ask)
     return found
 
 
-def _walked(folder: Path, tell: Callable[[str], None], patience: Patience) -> Iterator[tuple[str, list[str]]]:
+def _walked(folder: Path, tell: Callable[[str], None], guard: StallGuard) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder with the names in it that may be slides, until a folder hangs: what lies behind it is left out."""
 
     def unreadable(e: OSError) -> None:
@@ -163,10 +163,10 @@ def _walked(folder: Path, tell: Callable[[str], None], patience: Patience) -> It
         )
 
     entered: set[tuple[int, int]] = set()
-    patience.ask(folder, partial(_is_new, folder, entered))
+    guard.ask(folder, partial(_is_new, folder, entered))
     walk = os.walk(folder, onerror=unreadable, followlinks=True)
     try:
-        while (step := patience.ask(folder, lambda: next(walk, None))) is not None:
+        while (step := guard.ask(folder, lambda: next(walk, None))) is not None:
             root, folders, files = step
             folders.sort()
             yield root, files + [f for f in folders if f.lower().endswith(".zarr")]
@@ -176,7 +176,7 @@ def _walked(folder: Path, tell: Callable[[str], None], patience: Patience) -> It
                 for name in folders
                 if not name.startswith(".")
                 and not name.lower().endswith(".zarr")
-                and patience.ask(folder, partial(_is_new, Path(root, name), entered))
+                and guard.ask(folder, partial(_is_new, Path(root, name), entered))
             ]
     except SlideUnreadableError:
         tell(

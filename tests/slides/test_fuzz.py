@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wsi_minugan.config import RunSettings
-from wsi_minugan.errors import MinuganError
+from wsi_minugan.errors import MinuganError, SlideUnreadableError
 from wsi_minugan.pipeline.plan import open_reader, plan_slide
 from wsi_minugan.slides.inputs import SlideInput, expand_inputs
 
@@ -106,3 +106,16 @@ def test_a_dicom_file_with_a_damaged_header_ends_in_a_plan_or_a_sentence(
     whole = changed(dicom_bytes, places, 128, 1800)
     path.write_bytes(whole if part > 0.5 else whole[: int(2 * part * len(whole))])
     ends_in_a_plan_or_a_sentence(path)
+
+
+@pytest.mark.parametrize("offset", [2**24, 2**31, 2**32 - 1, 12])
+def test_a_dicom_table_of_frames_that_points_elsewhere_is_refused_and_does_not_crash(
+    dicom_bytes, tmp_path, offset
+) -> None:
+    # Found by fuzzing: OpenSlide read there, and the process was gone.
+    start = dicom_bytes.index(b"OB\0\0\xff\xff\xff\xff") + 16
+    entry = start + 4 * 12
+    data = dicom_bytes[:entry] + offset.to_bytes(4, "little") + dicom_bytes[entry + 4 :]
+    (tmp_path / "a.dcm").write_bytes(data)
+    with pytest.raises(SlideUnreadableError, match="table of frames"):
+        open_reader(tmp_path / "a.dcm", RunSettings(stall_s=30))

@@ -198,6 +198,31 @@ def test_a_tile_that_openslide_refuses_is_not_called_the_same(tmp_path, odd):
         read_all(odd.stored(tmp_path / "s.tif", streams))
 
 
+def test_what_follows_the_end_marker_of_a_tile_is_ignored(tmp_path, odd):
+    streams = [odd.jpeg(t) + b"padding" * k for k, t in enumerate(odd.tiles(odd.image))]
+    read_all(odd.stored(tmp_path / "s.tif", streams))
+
+
+@pytest.mark.parametrize("kind", ["cut", "hole"])
+@pytest.mark.parametrize("syntax", [JPEG, J2K])
+def test_frames_of_dicom_that_are_cut_or_holed_are_told(tmp_path, odd, kind, syntax):
+    pytest.importorskip("pydicom")
+    tiles = odd.tiles(odd.image)
+    if syntax == JPEG:
+        streams = [odd.jpeg(t) for t in tiles]
+    else:
+        options = {"level": 0, "codecformat": "j2k", "mct": True, "reversible": True}
+        streams = [bytes(imagecodecs.jpeg2k_encode(t, **options)) for t in tiles]
+    whole, half = streams[12], len(streams[12]) // 2
+    streams[12] = whole[:half] if kind == "cut" else whole[:half] + bytes(800) + whole[half + 800 :]
+    colours = "YBR_FULL_422" if syntax == JPEG else "YBR_RCT"
+    path = odd.dicom(tmp_path / "s" / "a.dcm", streams, syntax, colours)
+    with pytest.raises(
+        TileUnreadableError, match=r"tile 12 of level 0.*(end marker|hole|cut off)|does not decode"
+    ):
+        read_all(path)
+
+
 @pytest.mark.parametrize("compression", ["deflate", "lzw", None])
 @pytest.mark.parametrize("predictor", [True, False])
 def test_tiles_without_jpeg_are_read_as_openslide_reads_them(tmp_path, odd, compression, predictor):
@@ -392,6 +417,20 @@ def test_a_resolution_said_twice_in_two_ways_is_refused_with_both(tmp_path, odd,
     settings = RunSettings(mpp=0.5)
     reader = open_reader(path, settings)
     assert plan_slide(SlideInput("s", path), reader, settings, 0.25).frame.level0_mpp == 0.5
+
+
+def test_tags_that_no_slide_can_have_do_not_hide_what_ome_xml_says(tmp_path, odd):
+    path = tmp_path / "s.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as tif:
+        options = {"photometric": "rgb", "tile": (256, 256), "resolution": (72, 72), "resolutionunit": "INCH"}
+        sizes = {
+            "PhysicalSizeX": 250,
+            "PhysicalSizeXUnit": "nm",
+            "PhysicalSizeY": 250,
+            "PhysicalSizeYUnit": "nm",
+        }
+        tif.write(odd.image, metadata={"axes": "YXS", **sizes}, **options)
+    assert resolve_mpp(open_slide(path).info, None) == (pytest.approx(0.25), "OME-XML")
 
 
 @pytest.mark.parametrize("said", [(0.25, 0.25), (0.25, 0.5)])

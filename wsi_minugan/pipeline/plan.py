@@ -20,6 +20,7 @@ from wsi_minugan.errors import NoTissueError, SlideUnreadableError
 from wsi_minugan.geometry import Box, Frame, analysis_frame, blocks_of
 from wsi_minugan.outputs.atomic import write_bytes
 from wsi_minugan.segmentation.grid import PatchGrid
+from wsi_minugan.slides.checks.streams import refuse_broken_streams
 from wsi_minugan.slides.checks.survey import survey
 from wsi_minugan.slides.files import SEVERAL_FILES, companions_of
 from wsi_minugan.slides.guarded import STALL_S, GuardedReader, within
@@ -150,6 +151,8 @@ def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, mo
     info = reader.info
     mpp, source = resolve_mpp(info, slide.mpp, settings.mpp)
     frame = analysis_frame(info.width_px, info.height_px, mpp, model_mpp)
+    tolerant = isinstance(reader, TolerantReader)
+    within(settings.stall_s, info.path, partial(refuse_broken_streams, info, tolerant))
     seen = survey(reader, frame, settings.tissue)
     tissue, broken = without_broken_tiles(reader, frame, seen.tissue, seen.missing, settings.tolerate_tiles)
     blocks = tuple(b for b in blocks_of(frame, settings.block_px) if tissue.any_in(b))

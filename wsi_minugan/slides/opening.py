@@ -95,7 +95,9 @@ def _refuse_contradictions(slide: OpenSlideReader) -> None:
     """Refuse what OpenSlide would read as other than it is; add what the user should know to the slide's notes."""
     path, vendor = slide.info.path, slide.info.vendor
     if vendor == "dicom":
-        dicom.refuse_other_colours(dicom.heads_of(path))
+        heads = dicom.heads_of(path)
+        dicom.refuse_damaged_tables(heads)
+        dicom.refuse_other_colours(heads)
     if vendor in {"generic-tiff", "aperio"}:
         refuse_other_colours(path)
     if vendor == "generic-tiff":

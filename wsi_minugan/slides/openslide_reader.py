@@ -142,7 +142,7 @@ def _info_of(path: Path, slide: openslide.OpenSlide) -> SlideInfo:
         Level(w, h, d, *_tile_of(properties, k)) for k, ((w, h), d) in enumerate(sizes)
     )
     stated = _stated(path, properties, levels[0].width_px, levels[0].height_px)
-    leading = stated[0] if stated else None
+    leading = next((s for s in stated if s.plausible), stated[0] if stated else None)
     bounds = tuple(int(_number(properties.get(f"openslide.bounds-{a}")) or 0) for a in "xy")
     return SlideInfo(
         path=path,

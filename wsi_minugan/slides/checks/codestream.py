@@ -57,8 +57,8 @@ def jpeg_colours(stream: bytes, tables: bytes | None = None) -> Colours:
 
 
 def jpeg_is_ended(stream: bytes) -> bool:
-    """Return whether a JPEG or JPEG 2000 stream has its end marker; filling bytes may follow."""
-    return stream.rstrip(b"\x00\xff").endswith(EOI)
+    """Return whether a JPEG or JPEG 2000 stream has its end marker, which pixels cannot hold; whatever follows it is ignored."""
+    return stream.find(EOI, len(stream) // 2) >= 0
 
 
 def jpeg_hole(stream: bytes, tables: bytes | None = None) -> bool:

@@ -11,13 +11,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from wsi_minugan.errors import WrongColoursError
+import numpy as np
+
+from wsi_minugan.errors import SlideUnreadableError, WrongColoursError
 from wsi_minugan.slides.checks.codestream import j2k_transform, jpeg_colours
 from wsi_minugan.slides.reader import StatedMpp
 
 _SHORT_HEAD_BYTES, _HEAD_BYTES = 2**15, 2**18
 _FRAME_HEAD_BYTES = 2**14
 _FRAMES_LOOKED_AT = 4
+_MOST_PLACES = 4096
 _SERIES_INSTANCE_UID = 0x0020000E
 _AFTER_MATRIX_SIZE = 0x00480008
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -89,7 +92,10 @@ def heads_of(path: Path) -> dict[Path, DicomHead]:
 
 def head_of(path: Path) -> DicomHead | None:
     """Return what is needed of a file's header; None where it cannot be read."""
-    found = _partial(path, _AFTER_MATRIX_SIZE)
+    for most in (_SHORT_HEAD_BYTES, _HEAD_BYTES):
+        found = _partial(path, _AFTER_MATRIX_SIZE, most)
+        if found is not None and "TotalPixelMatrixColumns" in found:
+            break
     if found is None:
         return None
     try:
@@ -103,7 +109,7 @@ def head_of(path: Path) -> DicomHead | None:
             width_mm=float(found.get("ImagedVolumeWidth", 0) or 0),
             height_mm=float(found.get("ImagedVolumeHeight", 0) or 0),
         )
-    except Exception:  # noqa: BLE001 - the same
+    except Exception:  # noqa: BLE001 - values are converted only now, with errors of as many kinds
         return None
 
 
@@ -165,6 +171,53 @@ def refuse_other_colours(heads: dict[Path, DicomHead]) -> None:
                         "They would be decoded wrongly. Export the slide again, or have the header's "
                         "PhotometricInterpretation corrected."
                     )
+
+
+def refuse_damaged_tables(heads: dict[Path, DicomHead]) -> None:
+    """Refuse files whose table of frames points to where no frame is: OpenSlide would crash the process.
+
+    Parameters
+    ----------
+    heads : dict of Path to DicomHead
+        The files of the series.
+
+    Raises
+    ------
+    SlideUnreadableError
+        If one is damaged so.
+    """
+    for path in heads:
+        try:
+            with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                whole = _table_fits(data)
+        except (OSError, ValueError):
+            continue  # what opens it says so
+        if not whole:
+            raise SlideUnreadableError(
+                f"{path} is damaged: its table of frames points to where no frame is. Copy or scan the slide again."
+            )
+
+
+def _table_fits(data: mmap.mmap) -> bool:
+    at = data.find(_ENCAPSULATED)
+    if at < 0:
+        return True
+    at += len(_ENCAPSULATED) - len(_ITEM)
+    length = int.from_bytes(data[at + 4 : at + 8], "little")
+    start = at + 8 + length
+    if length % 4 or start + 8 > len(data):
+        return False
+    places = start + np.frombuffer(data[at + 8 : start], "<u4").astype(np.int64)
+    if len(places) and places.max() + 8 > len(data):
+        return False
+    # Each look may be a page read over a network; of large slides a part must do.
+    looked_at = places[:: max(1, len(places) // _MOST_PLACES)].tolist() or [start]
+    return all(_is_item(data, place) for place in looked_at)
+
+
+def _is_item(data: mmap.mmap, place: int) -> bool:
+    length = int.from_bytes(data[place + 4 : place + 8], "little")
+    return data[place : place + 4] == _ITEM and place + 8 + length <= len(data)
 
 
 def _contradiction(frame: bytes, photometric: str) -> str:

@@ -18,8 +18,8 @@ _SAMPLE = 256
 _HOLE = "a hole of zeros"
 _J2K_HOLE = bytes(64)
 _J2K = frozenset({33003, 33004, 33005, 34712})
-_SKIPPED = frozenset({"hamamatsu", "mirax"})
-"""Vendors whose streams are no TIFF tiles, and which OpenSlide decodes strictly."""
+_LOOKED_AT = frozenset({"dicom", "generic-tiff", "aperio", "tiff", "ome", "unknown"})
+"""Kinds of slides, as the readers name them, whose first picture is level 0; the streams of others OpenSlide decodes strictly."""
 
 
 def refuse_broken_streams(info: SlideInfo, tolerant: bool = False) -> None:
@@ -37,7 +37,7 @@ def refuse_broken_streams(info: SlideInfo, tolerant: bool = False) -> None:
     TileUnreadableError
         If one is cut off or holed.
     """
-    if info.busy_px or info.vendor in _SKIPPED or not info.path.is_file():
+    if info.busy_px or info.vendor.lower() not in _LOOKED_AT or not info.path.is_file():
         return
     found = _frames_of(info) if info.vendor == "dicom" else _tiles_of(info.path)
     for number, why in found:

@@ -15,7 +15,6 @@ from wsi_minugan.slides.analysis import level_for, reduced
 from wsi_minugan.slides.checks.blanks import black_holes, missing_in_tissue
 from wsi_minugan.slides.checks.colours import refuse_impossible_colours
 from wsi_minugan.slides.checks.levels import Looked, compared
-from wsi_minugan.slides.checks.streams import refuse_broken_streams
 from wsi_minugan.slides.reader import Level, SlideInfo, SlideReader
 from wsi_minugan.slides.tissue import CELL_PX, TissueMask, cells_of_frame, everything, tissue_in, tissue_of
 from wsi_minugan.slides.tolerant import TolerantReader
@@ -60,10 +59,7 @@ def survey(reader: SlideReader, frame: Frame, only_tissue: bool = True) -> Surve
         If the slide is dark where it should be glass.
     WrongColoursError
         If its tissue has colours that H&E cannot have.
-    TileUnreadableError
-        If some of its streams are broken, and what decodes them does not say so.
     """
-    refuse_broken_streams(reader.info, isinstance(reader, TolerantReader))
     # Lower levels are not to be read as white where they do not decode: there is a finer one.
     strict = reader.strict if isinstance(reader, TolerantReader) else reader
     factor = CELL_PX * frame.scale

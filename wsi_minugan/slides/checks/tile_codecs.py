@@ -11,7 +11,7 @@ import simplejpeg
 import tifffile
 from numpy.typing import NDArray
 
-from wsi_minugan.slides.checks.codestream import EOI, SOI, jpeg_hole
+from wsi_minugan.slides.checks.codestream import EOI, SOI, jpeg_hole, jpeg_is_ended
 
 _COMPRESSION, _PHOTOMETRIC = tifffile.COMPRESSION, tifffile.PHOTOMETRIC
 _DEFLATE = frozenset({_COMPRESSION.ADOBE_DEFLATE, _COMPRESSION.DEFLATE})
@@ -69,7 +69,7 @@ class TileCodec:
     def _jpeg(self, data: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
         if not data.startswith(SOI):
             raise ValueError("it is no JPEG stream")
-        if not data.rstrip(b"\x00\xff").endswith(EOI):
+        if not jpeg_is_ended(data):
             raise ValueError("its JPEG stream has no end marker")
         if jpeg_hole(data, self.head):
             raise ValueError("its JPEG stream has a hole of zeros")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from wsi_minugan.errors import SettingsError
 from wsi_minugan.frozen import FrozenModel
@@ -26,7 +27,10 @@ _NOT_IN_KEY = (
 """Settings that say how results are made, and do not shape them, and the model as it was typed."""
 
 
-FLAGS = {"stride_px": "stride", "block_px": "block"}
+DRAWN = ("region", "exclude", "tissue_mask")
+"""Settings that name what the user drew: what the files hold decides the results, not where they lie."""
+
+FLAGS = {"stride_px": "stride", "block_px": "block", "hotspot_shape": "shape"}
 """Flags that are shorter than their fields."""
 
 
@@ -61,6 +65,25 @@ class RunSettings(FrozenModel):
     hpf_diameter_mm: float = Field(
         0.5, gt=HPF_MIN_MM, lt=HPF_MAX_MM, description="Diameter of one high-power field."
     )
+    hotspot_shape: Literal["circle", "rectangle"] = Field("circle", description="Shape of the hot spot.")
+    aspect: str = Field(
+        "4:3", pattern=r"^[0-9]{1,3}:[0-9]{1,3}$", description="Width to height of a rectangular hot spot."
+    )
+    min_tissue: float = Field(
+        0.0, ge=0, le=1, description="Least share of the hot spot that must be tissue, if any place has it."
+    )
+    hotspots: int = Field(1, ge=1, le=20, description="How many hot spots that do not overlap.")
+    fields: Literal["free", "adjacent"] = Field(
+        "free", description="How the ten fields lie: anywhere, or each touching another."
+    )
+    region: Path | None = Field(
+        None,
+        description="GeoJSON of what to analyse (a tumour drawn in QuPath), or a folder with SLIDE_ID.geojson.",
+    )
+    exclude: Path | None = Field(None, description="GeoJSON of what to leave out, or a folder of such.")
+    tissue_mask: Path | None = Field(
+        None, description="GeoJSON or PNG of the tissue, in place of what is found, or a folder of such."
+    )
     pseudonyms: bool = Field(False, description="Name results by number; the key goes to pseudonyms.csv.")
     bounds_offset: bool = Field(
         False,
@@ -92,6 +115,25 @@ class RunSettings(FrozenModel):
     overwrite: bool = Field(False, description="Replace what another run left in the output folder.")
     quiet: bool = Field(False, description="Print errors and the summary only.")
 
+    @field_validator("aspect")
+    @classmethod
+    def _plausible(cls, value: str) -> str:
+        width, height = map(int, value.split(":"))
+        if not (width and height and 0.1 <= width / height <= 10):
+            raise ValueError("must be between 1:10 and 10:1")
+        return value
+
+    @field_validator(*DRAWN)
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.absolute()  # a retry may come from another folder
+
+    @property
+    def aspect_ratio(self) -> float:
+        """Width of a rectangular hot spot over its height."""
+        width, height = map(int, self.aspect.split(":"))
+        return width / height
+
     @property
     def hotspot_area_mm2(self) -> float:
         """Area of the hot spot: as given, or ten fields of `hpf_diameter_mm`."""
@@ -99,7 +141,23 @@ class RunSettings(FrozenModel):
 
     def results_key(self) -> dict[str, Any]:
         """Return the settings that, with the slide and the model, decide the results; for digests and manifests."""
-        return self.model_dump(mode="json", exclude=set(_NOT_IN_KEY))
+        found = self.model_dump(mode="json", exclude=set(_NOT_IN_KEY))
+        return found | {name: content_of(getattr(self, name)) for name in DRAWN}
+
+
+def content_of(path: Path | None) -> str | None:
+    """Return the SHA-256 of a file, or of the files in a folder; None without one. What cannot be read has an empty digest."""
+    if path is None:
+        return None
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            digest.update(file.name.encode() if path.is_dir() else b"")
+            digest.update(file.read_bytes())
+        except OSError:
+            return ""
+    return digest.hexdigest()
 
 
 def load_settings(config: Path | None, flags: dict[str, Any]) -> RunSettings:

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from wsi_minugan.config import RunSettings
-from wsi_minugan.counting.count import Count
+from wsi_minugan.counting.agreement import Agreement
+from wsi_minugan.counting.models import Count
 from wsi_minugan.minugan.bundle import ModelCard
 from wsi_minugan.outputs.geojson import FeatureCollection
 from wsi_minugan.outputs.models import Manifest, RunFile, StatusFile
@@ -20,6 +21,7 @@ from wsi_minugan.review.store import ReviewFile
 
 FOLDER = Path(__file__).parents[1] / "schemas"
 MODELS: dict[str, type[BaseModel]] = {
+    "agreement": Agreement,
     "card": ModelCard,
     "count": Count,
     "manifest": Manifest,

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from minugan_cli.options import setting_options
+from minugan_cli.options import counting_options, setting_options
 from wsi_minugan import __version__
 from wsi_minugan.console import run_app
 from wsi_minugan.logs import hush_libraries
@@ -147,26 +147,16 @@ def models_verify(model: str) -> None:
 @click.argument("source", type=_PATH)
 @click.argument("corrected", type=_PATH, required=False)
 @click.option("--mpp", type=float, help="um/px of the coordinates; needed for a GeoJSON alone.")
-@click.option("--shape", type=click.Choice(["circle"]), default="circle", help="Shape of the hot spot.")
-@click.option("--area-mm2", type=float, help="Area of the hot spot; default ten fields.")
-@click.option("--hpf-diameter-mm", type=float, default=0.5, show_default=True)
 @click.option("-o", "--out", type=_PATH, help="Write count.json here; default print it.")
-def count(
-    source: Path,
-    corrected: Path | None,
-    mpp: float | None,
-    shape: str,
-    area_mm2: float | None,
-    hpf_diameter_mm: float,
-    out: Path | None,
-) -> None:
+@counting_options
+def count(source: Path, corrected: Path | None, mpp: float | None, out: Path | None, **flags: Any) -> None:
     """Count again, without the network: a slide's result folder, a GeoJSON of mitoses, or a corrected GeoJSON with its folder.
 
     Of a folder and a GeoJSON, the mitoses are the GeoJSON's; area, tissue and resolution are the folder's.
     """
     from minugan_cli import recounting
 
-    recounting.recount(source, corrected, mpp, area_mm2, hpf_diameter_mm, out)
+    recounting.recount(source, corrected, mpp, flags, out)
 
 
 @app.command()
@@ -203,6 +193,39 @@ def view(place: Path, reviewer: str | None, slide: Path | None, port: int, brows
     from minugan_cli import reviewing
 
     reviewing.view(place, reviewer, slide, port, browser)
+
+
+@app.command()
+@click.argument("readers", nargs=-1, required=True, type=_PATH, metavar="A B...")
+@click.option("--mpp", type=float, help="um/px of the coordinates; needed for GeoJSON files.")
+@click.option(
+    "--radius-um",
+    type=click.FloatRange(0, 1000, min_open=True),
+    default=7.5,
+    show_default=True,
+    help="Greatest distance at which two marks are one mitosis.",
+)
+@click.option(
+    "--hpf-diameter-mm", type=click.FloatRange(0.1, 2.0), default=0.5, show_default=True, help="For scores."
+)
+@click.option(
+    "--places/--no-places",
+    default=True,
+    help="Compare single mitoses; not where each reader had another scan.",
+)
+@click.option("-o", "--out", type=_PATH, help="Folder for agreement.json, unmatched.csv and agreement.svg.")
+def agree(
+    readers: tuple[Path, ...],
+    mpp: float | None,
+    radius_um: float,
+    hpf_diameter_mm: float,
+    places: bool,
+    out: Path | None,
+) -> None:
+    """Compare readers, runs or scanners: result folders, batches, GeoJSON files, or folders of these."""
+    from minugan_cli import comparing
+
+    comparing.agree(readers, mpp, radius_um, hpf_diameter_mm, places, out)
 
 
 @app.command()

@@ -2,48 +2,51 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsi_minugan.config import HPF_MAX_MM, HPF_MIN_MM
-from wsi_minugan.errors import InputError
+from minugan_cli.options import COUNTING, flag_of
+from wsi_minugan.config import RunSettings, load_settings
+from wsi_minugan.errors import InputError, SettingsError
 from wsi_minugan.words import pluralize
 
 if TYPE_CHECKING:
-    from wsi_minugan.counting.hotspot import TissueFraction
+    from wsi_minugan.counting.models import Count
     from wsi_minugan.outputs.geojson import Marks
+    from wsi_minugan.pipeline.recount import Finished
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is counted: the file of mitoses, and of a result folder what is known of its slide."""
+
+    path: Path
+    slide_id: str
+    mpp: float
+    finished: Finished | None = None
+
+    @property
+    def origin_px(self) -> tuple[int, int]:
+        """What the file's coordinates count from, where it does not say it."""
+        return (0, 0) if self.finished is None else self.finished.manifest.geojson_origin_px
 
 
 def recount(
-    source: Path,
-    corrected: Path | None,
-    mpp: float | None,
-    area_mm2: float | None,
-    hpf_diameter_mm: float,
-    out: Path | None,
+    source: Path, corrected: Path | None, mpp: float | None, flags: dict[str, Any], out: Path | None
 ) -> None:
     """Count the mitoses of a result folder, of a GeoJSON, or of a corrected one with its folder; write or print count.json."""
-    from wsi_minugan.counting.count import count_mitoses
     from wsi_minugan.outputs.atomic import write_text
     from wsi_minugan.outputs.geojson import read_marks
 
-    hotspot_mm2 = _hotspot_mm2(area_mm2, hpf_diameter_mm)
+    settings = _settings(flags)
     source, corrected = _folder_first(source, corrected)
-    path, origin_px, known_mpp, analysed_mm2, tissue = _open(source)
-    path = corrected or path
-    marks = read_marks(path, origin_px)
+    opened = _open(source, mpp)
+    marks = read_marks(corrected or opened.path, opened.origin_px)
     _tell(marks)
-    count = count_mitoses(
-        marks.points_px,
-        _checked(mpp if mpp is not None else known_mpp, source),
-        hotspot_mm2,
-        hpf_diameter_mm,
-        analysed_mm2,
-        tissue,
-    )
+    count = _counted(opened, marks, settings)
     for warning in count.warnings:
         click.echo(warning, err=True)
     text = count.model_dump_json(indent=2)
@@ -66,15 +69,49 @@ def _folder_first(source: Path, corrected: Path | None) -> tuple[Path, Path | No
     return (source, corrected) if source.is_dir() else (corrected, source)
 
 
-def _open(
-    source: Path,
-) -> tuple[Path, tuple[int, int], float | None, float | None, TissueFraction | None]:
-    """Return the file of mitoses, and of a result folder what its file counts from, its resolution, analysed area and tissue."""
-    from wsi_minugan.outputs.manifest import read_manifest
-    from wsi_minugan.pipeline.recount import area_of, tissue_of_results
+def _settings(flags: dict[str, Any]) -> RunSettings:
+    """Return the settings; what does not fit is named as the user wrote it."""
+    try:
+        return load_settings(None, flags)
+    except SettingsError as e:
+        text = str(e).replace("run --help", "count --help")
+        for name in COUNTING:
+            text = text.replace(f"{name}:", f"{flag_of(name)}:")
+        raise SettingsError(text) from e
+
+
+def _counted(opened: _Source, marks: Marks, settings: RunSettings) -> Count:
+    import numpy as np
+
+    from wsi_minugan.counting.count import Ground, count_mitoses
+    from wsi_minugan.counting.regions import points_in
+    from wsi_minugan.pipeline.ground import options_of
+    from wsi_minugan.pipeline.recount import drawn_over
+
+    drawn = drawn_over(opened.finished, settings, opened.slide_id, opened.origin_px)
+    kept = np.ones(len(marks.points_px), bool)
+    if drawn.allowed is not None:
+        kept = points_in(drawn.allowed, marks.points_px)
+    scores = marks.scores[kept]
+    ground = Ground(
+        drawn.tissue, None if np.isnan(scores).any() else scores, drawn.regions, drawn.reliability
+    )
+    return count_mitoses(
+        marks.points_px[kept],
+        opened.mpp,
+        settings.hotspot_area_mm2,
+        settings.hpf_diameter_mm,
+        drawn.tissue_mm2,
+        ground,
+        options_of(settings),
+    )
+
+
+def _open(source: Path, mpp: float | None) -> _Source:
+    from wsi_minugan.pipeline.recount import open_finished
 
     if not source.is_dir():
-        return source, (0, 0), None, None, None
+        return _Source(source, source.name.split(".")[0], _checked(mpp, source))
     try:
         names = {p.name for p in source.iterdir()}
     except OSError as e:
@@ -83,21 +120,10 @@ def _open(
         ) from e
     if "slides.csv" in names:
         raise InputError(f"{source} holds a whole batch. Name the folder of one slide in it: {source}/SLIDE.")
-    written = read_manifest(source)
-    path, origin_px = source / "mitoses.geojson", written.geojson_origin_px
-    return path, origin_px, written.slide.mpp, area_of(source), tissue_of_results(source)
-
-
-def _hotspot_mm2(area_mm2: float | None, hpf_diameter_mm: float) -> float:
-    if not HPF_MIN_MM < hpf_diameter_mm < HPF_MAX_MM:
-        raise InputError(
-            f"A field diameter of {hpf_diameter_mm:g} mm is not plausible (0.1 to 2). Check --hpf-diameter-mm."
-        )
-    if area_mm2 is None:
-        return 10 * math.pi * (hpf_diameter_mm / 2) ** 2
-    if not 0 < area_mm2 < math.inf:
-        raise InputError("The area of the hot spot must be a number above 0. Check --area-mm2.")
-    return area_mm2
+    finished = open_finished(source)
+    slide = finished.manifest.slide
+    known = mpp if mpp is not None else slide.mpp
+    return _Source(source / "mitoses.geojson", slide.slide_id, _checked(known, source), finished)
 
 
 def _checked(mpp: float | None, source: Path) -> float:

@@ -29,7 +29,7 @@ def crowd(result: Result) -> Result:
 def with_mitoses(result: Result, mitoses: list[Marked]) -> Result:
     points = np.array([m.centre_px for m in mitoses])
     count = count_mitoses(points, 0.25, result.count.hotspot.area_mm2, 0.5, 1.0, None)
-    return replace(result, mitoses=tuple(mitoses), count=count, tissue=lambda x, y, r: 1.0)
+    return replace(result, mitoses=tuple(mitoses), count=count)
 
 
 def test_the_first_is_the_least_certain_in_the_hot_spot(crowd: Result) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_minugan.counting.count import Count, circle_radius_px
+from wsi_minugan.counting.count import circle_radius_px
 from wsi_minugan.counting.count import count_mitoses as _count_mitoses
 from wsi_minugan.counting.hotspot import Hotspot, find_hotspot
+from wsi_minugan.counting.models import Count
 from wsi_minugan.errors import InputError
 
 HPF_DIAMETER_MM = 0.5

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from wsi_minugan.api.features import read_features
 from wsi_minugan.api.folders import ResultFolder, empty_folder
 from wsi_minugan.api.masks import Mask, read_masks
-from wsi_minugan.counting.count import Count
+from wsi_minugan.counting.models import Count
 from wsi_minugan.errors import OutputError
 from wsi_minugan.outputs import geojson
 from wsi_minugan.outputs.manifest import read_manifest

@@ -1,79 +1,140 @@
-"""A slide's count: all mitoses, the hot spot, and the scores; the content of count.json."""
+"""A slide's count: all mitoses, hot spots, fields, scores, and how certain they are; the content of count.json."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
-from pydantic import Field
 
-from wsi_minugan.counting.hotspot import Hotspot, TissueFraction, find_hotspot
+from wsi_minugan.counting import interval
+from wsi_minugan.counting.density import per_mm2, tiles_of
+from wsi_minugan.counting.fields.placing import Mode, find_fields
+from wsi_minugan.counting.models import (
+    Count,
+    FieldsCount,
+    HotspotCount,
+    IntervalCount,
+    RegionCount,
+    Scores,
+    StabilityCount,
+    ThresholdCount,
+)
+from wsi_minugan.counting.regions import TissueRaster, points_in
 from wsi_minugan.counting.scores import nottingham_cuts, nottingham_score, tupac16_score
+from wsi_minugan.counting.sensitivity import sensitivity
+from wsi_minugan.counting.windows import (
+    Shape,
+    Stability,
+    Window,
+    circle_of,
+    find_windows,
+    rectangle_of,
+    stability_of,
+)
 from wsi_minugan.errors import SettingsError
-from wsi_minugan.frozen import FrozenModel
 from wsi_minugan.geometry import UM2_PER_MM2
 
+FloatArray = NDArray[np.float64]
 TUPAC16_AREA_MM2 = 2.0
 LEAST_TISSUE_FRACTION = 0.5
 """Below it the hot spot's count stands for less than half the area that the scores' tables are made for, and no score is given: ten fields
 full of such tissue would hold more than twice as many, which is what parts one score from the next (7 and 14 at 0.5 mm)."""
+SURE = 0.8
+"""A score that is less probable is near a cut-off, and the report says so."""
 
 
-class HotspotCount(FrozenModel):
-    """The hot spot, in level-0 pixels."""
+@dataclass(frozen=True)
+class Options:
+    """How to count.
 
-    shape: Literal["circle"] = "circle"
-    area_mm2: float = Field(gt=0)
-    mitoses: int = Field(ge=0)
-    mitoses_per_mm2: float = Field(ge=0)
-    center_x_px: float | None = Field(description="None where there are no mitoses.")
-    center_y_px: float | None
-    radius_px: float = Field(gt=0)
-    tissue_fraction: float | None = Field(
-        description="Share of the circle that was analysed; None where not known."
+    Attributes
+    ----------
+    shape : {"circle", "rectangle"}
+        Of the hot spot.
+    aspect : float
+        Width of the rectangle over its height.
+    min_tissue : float
+        Least share of the hot spot that must have been analysed.
+    hotspots : int
+        How many hot spots that do not overlap.
+    fields : {"free", "adjacent"} or None
+        How the ten fields lie; None places none.
+    """
+
+    shape: Literal["circle", "rectangle"] = "circle"
+    aspect: float = 4 / 3
+    min_tissue: float = 0.0
+    hotspots: int = 1
+    fields: Literal["adjacent", "free"] | None = "free"
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What the model's card says of its errors, or why nothing is known.
+
+    Attributes
+    ----------
+    operating_point : str
+        Which of the model's.
+    patients : tuple of PatientCounts
+        Counts by patient; empty where there are none.
+    reader_f1 : float or None
+        F1 of single mitoses between two readers.
+    calibrated : bool
+        Whether the mitoses' scores are probabilities.
+    why_not : str
+        Why there are none.
+    """
+
+    operating_point: str = ""
+    patients: tuple[interval.PatientCounts, ...] = ()
+    reader_f1: float | None = None
+    calibrated: bool = False
+    why_not: str = (
+        "The model's card holds no precision and recall by patient, so the true number cannot be bounded."
     )
 
 
-class Scores(FrozenModel):
-    """Mitotic scores of the hot spot."""
-
-    nottingham: int | None = Field(
-        ge=1,
-        le=3,
-        description="None where no table covers the field diameter, and where the hot spot is mostly glass.",
-    )
-    nottingham_field_diameter_mm: float
-    nottingham_cuts: tuple[int, int] | None = Field(description="Largest counts of score 1 and of score 2.")
-    nottingham_count: float = Field(description="Hot spot's count, brought to ten fields of that diameter.")
-    tupac16: int | None = Field(ge=1, le=3, description="None where the hot spot is mostly glass.")
-    tupac16_count: float = Field(description="Hot spot's count, brought to 2 mm2.")
+NO_MODEL = Reliability(why_not="No model is known for these mitoses, so the true number cannot be bounded.")
 
 
-class Count(FrozenModel):
-    """Content of count.json."""
+@dataclass(frozen=True)
+class Ground:
+    """What is known of the slide under the mitoses.
 
-    schema_version: Literal[1] = 1
-    mpp: float = Field(gt=0, description="um per level-0 pixel.")
-    mitoses: int = Field(ge=0)
-    area_mm2: float | None = Field(description="Tissue analysed; None where not known.")
-    mitoses_per_mm2: float | None
-    hotspot: HotspotCount
-    scores: Scores
-    method: str
-    warnings: tuple[str, ...] = Field((), description="Sentences on what makes this count less certain.")
+    Attributes
+    ----------
+    tissue : TissueRaster, optional
+        What was analysed.
+    scores : ndarray of float, shape (n,), optional
+        The mitoses' peak scores, 0 to 1.
+    regions : mapping of str to shapely geometry
+        Regions that were drawn, less what is excluded, level-0 px; mitoses outside of all of them are left out before.
+    reliability : Reliability
+        The model's errors.
+    """
+
+    tissue: TissueRaster | None = None
+    scores: FloatArray | None = None
+    regions: Mapping[str, shapely.Geometry] = field(default_factory=dict)
+    reliability: Reliability = NO_MODEL
 
 
 def count_mitoses(
-    points_px: NDArray[np.float64],
+    points_px: FloatArray,
     mpp: float,
     hotspot_mm2: float,
     hpf_diameter_mm: float,
     area_mm2: float | None = None,
-    tissue: TissueFraction | None = None,
+    ground: Ground | None = None,
+    options: Options | None = None,
 ) -> Count:
-    """Count mitoses over all and in the hot spot.
+    """Count mitoses over all, in hot spots and in ten fields, and say how certain that is.
 
     Parameters
     ----------
@@ -82,28 +143,40 @@ def count_mitoses(
     mpp : float
         um per level-0 pixel.
     hotspot_mm2 : float
-        Area of the hot spot's circle.
+        Area of the hot spot.
     hpf_diameter_mm : float
-        Diameter of a high-power field, for the Nottingham score.
+        Diameter of a high-power field.
     area_mm2 : float, optional
         Tissue analysed.
-    tissue : callable, optional
-        Share of a circle (level-0 px) that is tissue.
+    ground : Ground, optional
+        What is known of the slide under them.
+    options : Options, optional
+        How to count.
     """
-    radius_px = circle_radius_px(hotspot_mm2, mpp)
-    spot = find_hotspot(points_px, radius_px, tissue)
+    ground, options = ground or Ground(), options or Options()
+    shape = _shape(hotspot_mm2, mpp, options)
+    windows = find_windows(points_px, shape, options.hotspots, ground.tissue, options.min_tissue)
+    spots = tuple(_hotspot(w, hotspot_mm2, shape) for w in (windows or (None,)))
+    share = _analysed_share(spots[0], area_mm2)
+    scores = scores_of(spots[0].mitoses, hotspot_mm2, hpf_diameter_mm, _is_mostly_glass(share))
+    predicted = _interval(points_px, windows, shape, hotspot_mm2, hpf_diameter_mm, mpp, ground)
     n = len(points_px)
-    counted = _hotspot(spot, hotspot_mm2, radius_px)
-    share = _analysed_share(counted, area_mm2)
     return Count(
         mpp=mpp,
         mitoses=n,
         area_mm2=area_mm2,
-        mitoses_per_mm2=n / area_mm2 if area_mm2 else None,
-        hotspot=counted,
-        scores=_scores(spot.mitoses if spot else 0, hotspot_mm2, hpf_diameter_mm, _is_mostly_glass(share)),
-        method=_method(hotspot_mm2, hpf_diameter_mm),
-        warnings=_warnings(counted, share),
+        mitoses_per_mm2=per_mm2(n, area_mm2),
+        hotspot=spots[0],
+        hotspots=spots if windows else (),
+        stability=_stability(points_px, shape, windows, mpp),
+        fields=_fields(points_px, mpp, hpf_diameter_mm, options.fields, ground.tissue),
+        interval=predicted,
+        no_interval=None if predicted else ground.reliability.why_not,
+        sensitivity=_sensitivity(points_px, ground, shape, hotspot_mm2, hpf_diameter_mm, area_mm2),
+        regions=_regions(points_px, ground, mpp),
+        scores=scores,
+        method=_method(hotspot_mm2, hpf_diameter_mm, options),
+        warnings=(*_tissue_warnings(spots[0], share, options.min_tissue), *_cut_warnings(predicted, scores)),
     )
 
 
@@ -112,16 +185,144 @@ def circle_radius_px(area_mm2: float, mpp: float) -> float:
     return math.sqrt(area_mm2 * UM2_PER_MM2 / math.pi) / mpp
 
 
-def _hotspot(spot: Hotspot | None, area_mm2: float, radius_px: float) -> HotspotCount:
+def _shape(area_mm2: float, mpp: float, options: Options) -> Shape:
+    if options.shape == "rectangle":
+        return rectangle_of(area_mm2, mpp, options.aspect)
+    return circle_of(area_mm2, mpp)
+
+
+def _hotspot(spot: Window | None, area_mm2: float, shape: Shape) -> HotspotCount:
     return HotspotCount(
+        shape="circle" if shape.circle else "rectangle",
         area_mm2=area_mm2,
         mitoses=spot.mitoses if spot else 0,
         mitoses_per_mm2=spot.mitoses / area_mm2 if spot else 0.0,
-        center_x_px=round(spot.center_x_px, 3) if spot else None,
-        center_y_px=round(spot.center_y_px, 3) if spot else None,
-        radius_px=radius_px,
+        center_x_px=round(spot.x_px, 3) if spot else None,
+        center_y_px=round(spot.y_px, 3) if spot else None,
+        radius_px=shape.radius_px,
+        width_px=shape.width_px,
+        height_px=shape.height_px,
         tissue_fraction=spot.tissue_fraction if spot else None,
     )
+
+
+def _stability(
+    points: FloatArray, shape: Shape, windows: Sequence[Window], mpp: float
+) -> StabilityCount | None:
+    if not windows:
+        return None
+    best = windows[0].mitoses
+    # What a Poisson number varies by, once in forty: as good a place may hold so few.
+    found: Stability = stability_of(
+        points, shape, windows[0], max(1, math.ceil(best - 1.96 * math.sqrt(best))), mpp
+    )
+    return StabilityCount(
+        least=found.least,
+        places=found.places,
+        area_mm2=round(found.area_mm2, 4),
+        farthest_mm=round(found.farthest_mm, 3),
+    )
+
+
+def _fields(
+    points: FloatArray, mpp: float, diameter_mm: float, mode: Mode | None, tissue: TissueRaster | None
+) -> FieldsCount | None:
+    if mode is None:
+        return None
+    found = find_fields(points, 1000 * diameter_mm / mpp, mode, tissue=tissue)
+    return FieldsCount(
+        diameter_mm=diameter_mm,
+        mode=mode,
+        counts=found.counts,
+        centers_px=tuple((float(x), float(y)) for x, y in found.centers_px),
+        total=found.total,
+        proved_optimal=found.proved_optimal,
+        upper_bound=found.upper_bound,
+        mitoses_per_mm2=found.total / _ten_fields_mm2(diameter_mm),
+    )
+
+
+def _interval(
+    points: FloatArray,
+    windows: Sequence[Window],
+    shape: Shape,
+    area_mm2: float,
+    diameter_mm: float,
+    mpp: float,
+    ground: Ground,
+) -> IntervalCount | None:
+    known = ground.reliability
+    if len(known.patients) < interval.LEAST_PATIENTS:
+        return None
+    spot = windows[0] if windows else Window(0.0, 0.0, 0)
+    tiles = None
+    if ground.tissue is not None:
+        tiles = tiles_of(points, ground.tissue, math.sqrt(area_mm2 * UM2_PER_MM2) / mpp, mpp)
+    analysed_mm2 = area_mm2 * max(spot.tissue_fraction or 1.0, 0.01)
+    chances = None
+    if known.calibrated and ground.scores is not None and windows:
+        chances = ground.scores[shape.holds(points, spot.x_px, spot.y_px)]
+    hits, wrong = (sum(getattr(p, k) for p in known.patients) for k in ("true_positives", "false_positives"))
+    found = interval.Found(spot.mitoses, analysed_mm2, tiles, chances, (hits + 0.5) / (hits + wrong + 1))
+    predicted = interval.predict(found, known.patients)
+    low, high = predicted.interval()
+    drawn = [scores_of(int(n), area_mm2, diameter_mm) for n in np.arange(predicted.numbers.max() + 1)]
+    nottingham = np.array([s.nottingham or 0 for s in drawn])[predicted.numbers]
+    reader = (
+        interval.of_another_reader(predicted, known.reader_f1).interval() if known.reader_f1 else (None, None)
+    )
+    return IntervalCount(
+        low=low,
+        high=high,
+        level=interval.LEVEL,
+        expected=round(predicted.expected, 2),
+        optimism=predicted.optimism,
+        nottingham=predicted.probabilities(nottingham) if nottingham.all() else None,
+        tupac16=predicted.probabilities(np.array([s.tupac16 for s in drawn])[predicted.numbers]),
+        reader_low=reader[0],
+        reader_high=reader[1],
+        operating_point=known.operating_point,
+        patients=len(known.patients),
+    )
+
+
+def _sensitivity(
+    points: FloatArray,
+    ground: Ground,
+    shape: Shape,
+    spot_mm2: float,
+    diameter_mm: float,
+    area_mm2: float | None,
+) -> tuple[ThresholdCount, ...]:
+    if ground.scores is None:
+        return ()
+    found = []
+    for step in sensitivity(points, ground.scores, shape, ground.tissue):
+        scores = scores_of(step.in_hotspot, spot_mm2, diameter_mm)
+        found.append(
+            ThresholdCount(
+                threshold=step.threshold,
+                mitoses=step.mitoses,
+                mitoses_per_mm2=per_mm2(step.mitoses, area_mm2),
+                hotspot_mitoses=step.in_hotspot,
+                nottingham=scores.nottingham,
+                tupac16=scores.tupac16,
+            )
+        )
+    return tuple(found)
+
+
+def _regions(points: FloatArray, ground: Ground, mpp: float) -> tuple[RegionCount, ...]:
+    found = []
+    for name, region in ground.regions.items():
+        area = float(shapely.area(region)) * mpp**2 / UM2_PER_MM2
+        tissue = None if ground.tissue is None else ground.tissue.area_mm2(mpp, region)
+        mitoses = int(points_in(region, points).sum())
+        density = per_mm2(mitoses, area if tissue is None else tissue)
+        found.append(
+            RegionCount(name=name, area_mm2=area, tissue_mm2=tissue, mitoses=mitoses, mitoses_per_mm2=density)
+        )
+    return tuple(found)
 
 
 def _analysed_share(spot: HotspotCount, area_mm2: float | None) -> float | None:
@@ -135,22 +336,50 @@ def _is_mostly_glass(share: float | None) -> bool:
     return share is not None and share < LEAST_TISSUE_FRACTION
 
 
-def _warnings(spot: HotspotCount, share: float | None) -> tuple[str, ...]:
-    if share is None or (share >= LEAST_TISSUE_FRACTION and (spot.mitoses or share >= 1.0)):
-        return ()
+def _tissue_warnings(spot: HotspotCount, share: float | None, min_tissue: float) -> Iterator[str]:
+    if share is None:
+        return
+    if spot.mitoses and share < min_tissue:
+        yield (
+            f"No place of the hot spot has {100 * min_tissue:.0f} % of analysed tissue; "
+            f"the one with the most mitoses among those with the most tissue has {100 * share:.0f} %."
+        )
+    if share >= LEAST_TISSUE_FRACTION and (spot.mitoses or share >= 1.0):
+        return
     least = "Only" if spot.mitoses else "At most"
     scores = (
         "no scores are given" if _is_mostly_glass(share) else "its scores are lower than those of a full one"
     )
-    return (
+    yield (
         f"{least} {100 * share:.0f} % of the hot spot's {spot.area_mm2:.2f} mm2 was analysed tissue, so its count is lower than that of a "
-        f"full one, and {scores}: look at the slide, or count again in a smaller hot spot (wsi-minugan count with --area-mm2).",
+        f"full one, and {scores}: look at the slide, or count again in a smaller hot spot (wsi-minugan count with --area-mm2)."
     )
 
 
-def _scores(mitoses: int, area_mm2: float, diameter_mm: float, mostly_glass: bool) -> Scores:
-    ten_fields_mm2 = 10 * math.pi * (diameter_mm / 2) ** 2
-    in_fields = round(mitoses * ten_fields_mm2 / area_mm2, 3)
+def _cut_warnings(predicted: IntervalCount | None, scores: Scores) -> tuple[str, ...]:
+    """Say where a score could easily be another."""
+    if predicted is None or scores.tupac16 is None:
+        return ()
+    found = []
+    for name, chances, score in (
+        ("Nottingham", predicted.nottingham, scores.nottingham),
+        ("TUPAC16", predicted.tupac16, scores.tupac16),
+    ):
+        if chances is not None and max(chances.values()) < SURE:
+            words = ", ".join(f"{s} with {100 * p:.0f} %" for s, p in sorted(chances.items()))
+            found.append(
+                f"The {name} score of {score} is near a cut-off: it is {words}. Look at the hot spot yourself."
+            )
+    return tuple(found)
+
+
+def _ten_fields_mm2(diameter_mm: float) -> float:
+    return 10 * math.pi * (diameter_mm / 2) ** 2
+
+
+def scores_of(mitoses: int, area_mm2: float, diameter_mm: float, mostly_glass: bool = False) -> Scores:
+    """Return the scores of a hot spot of an area, with fields of a diameter; none where it is mostly glass."""
+    in_fields = round(mitoses * _ten_fields_mm2(diameter_mm) / area_mm2, 3)
     in_two_mm2 = round(mitoses * TUPAC16_AREA_MM2 / area_mm2, 3)
     try:
         cuts = nottingham_cuts(diameter_mm)
@@ -167,11 +396,18 @@ def _scores(mitoses: int, area_mm2: float, diameter_mm: float, mostly_glass: boo
     )
 
 
-def _method(area_mm2: float, diameter_mm: float) -> str:
+def _method(area_mm2: float, diameter_mm: float, options: Options) -> str:
+    shape = (
+        "circle" if options.shape == "circle" else f"rectangle ({options.aspect:.3g} times as wide as high)"
+    )
+    held = f" with {100 * options.min_tissue:.0f} % of analysed tissue or more," if options.min_tissue else ""
+    touch = "touching each other, " if options.fields == "adjacent" else ""
+    centred = "the smallest circle around" if options.shape == "circle" else "the box around"
     return (
-        f"Mitoses are counted by their centroids. The hot spot is the circle of {area_mm2:.3f} mm2 that holds the most of them; "
-        "no placement of the circle holds more (critical positions, not a raster). It is centred on the smallest circle around "
+        f"Mitoses are counted by their centroids. The hot spot is the {shape} of {area_mm2:.3f} mm2{held} that holds the most of them; "
+        f"no placement of the {options.shape} holds more (critical positions, not a raster). It is centred on {centred} "
         "its mitoses; of equal counts the one with more analysed tissue is taken, then the smallest (y, x). "
+        f"The ten fields are circles of {diameter_mm:g} mm that do not overlap, {touch}chosen for the highest total (integer program). "
         f"The Nottingham score is that of the hot spot's count brought to ten fields of {diameter_mm:g} mm diameter and rounded; "
         "TUPAC16's that of the count brought to 2 mm2; neither is given where less than half of the hot spot was analysed. "
         "Areas of high-power fields differ between microscopes: compare mitoses per mm2."

@@ -153,15 +153,34 @@ def _sweeps(cloud: _Cloud, reach: float) -> Iterator[tuple[NDArray[np.int64], Fl
     best = 0
     for rim, near in zip(cloud.places, cloud.tree.query_ball_point(cloud.places, reach), strict=True):
         if cloud.weights[near].sum() >= best:
-            counts, at = _sweep(rim, cloud.places[near], cloud.weights[near], cloud.radius_px)
+            counts, at = sweep(rim, cloud.places[near], cloud.weights[near], cloud.radius_px)
             best = max(best, int(counts.max()))
             yield counts, at
 
 
-def _sweep(
+def sweep(
     rim: FloatArray, others: FloatArray, weights: NDArray[np.int64], radius_px: float
 ) -> tuple[NDArray[np.int64], FloatArray]:
-    """Return, for circles through `rim` at every angle where another place enters, the count in them, and their centres."""
+    """Turn a circle about a place on its rim, and count at every angle where another place enters.
+
+    Parameters
+    ----------
+    rim : ndarray of float, shape (2,)
+        The place.
+    others : ndarray of float, shape (n, 2)
+        The places within two radii, `rim` among them.
+    weights : ndarray of int, shape (n,)
+        Points at each.
+    radius_px : float
+        The circle's.
+
+    Returns
+    -------
+    counts : ndarray of int, shape (m,)
+        Points in the circle.
+    centers : ndarray of float, shape (m, 2)
+        Where its centre lies then.
+    """
     d = others - rim
     distance = np.hypot(d[:, 0], d[:, 1])
     same = distance <= _SLACK * radius_px

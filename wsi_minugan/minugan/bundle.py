@@ -101,6 +101,37 @@ def logit_of(score: float) -> float:
 OperatingPoint = Literal["balanced", "sensitive", "specific"]
 
 
+class PatientFigures(FrozenModel):
+    """What the model found on one patient's fields, against what experts marked."""
+
+    patient: str = Field(min_length=1)
+    scanner: str = ""
+    area_mm2: float = Field(gt=0, description="Area of the fields.")
+    true_positives: int = Field(ge=0)
+    false_positives: int = Field(ge=0)
+    false_negatives: int = Field(ge=0)
+
+
+class MeasuredPoint(FrozenModel):
+    """The model's errors at one setting of its thresholds."""
+
+    patients: tuple[PatientFigures, ...] = Field(
+        description="Patients that the model was neither trained nor tuned on, each once."
+    )
+
+
+class ModelReliability(FrozenModel):
+    """What a count's interval is made from; `minugan-train intervals` writes and checks it."""
+
+    operating_points: dict[OperatingPoint, MeasuredPoint] = Field(
+        description='By name; "balanced" is that of the card\'s thresholds.'
+    )
+    radius_um: float = Field(7.5, gt=0, description="Greatest distance of a match.")
+    reader_f1: float | None = Field(
+        None, gt=0, le=1, description="F1 of single mitoses between two readers; None where not measured."
+    )
+
+
 class ModelCard(FrozenModel):
     """What a model is, what it was trained on, and how well it was seen to do."""
 
@@ -127,6 +158,9 @@ class ModelCard(FrozenModel):
     )
     training_data: tuple[str, ...]
     scores: dict[str, Any] = Field(description="Measured figures; never copied from elsewhere.")
+    reliability: ModelReliability | None = Field(
+        None, description="Errors by patient; without them counts have no interval."
+    )
     licence: str = Field(min_length=1)
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
@@ -228,16 +262,7 @@ def load_bundle(path: Path) -> Bundle:
     ModelError
         If a file is missing, the card does not fit the schema, or the digest differs.
     """
-    try:
-        card = ModelCard.model_validate_json((path / CARD).read_bytes())
-    except OSError as e:
-        raise ModelError(
-            f"The model in {path} has no readable {CARD}: {e.strerror}. Copy the whole folder."
-        ) from e
-    except ValidationError as e:
-        raise ModelError(
-            f"{path / CARD} is not a model card that this version reads: {problems_in(e)}."
-        ) from e
+    card = load_card(path)
     if not (path / WEIGHTS).is_file():
         raise ModelError(f"The model in {path} has no {WEIGHTS}. Copy the whole folder.")
     digest = sha256_of(path / WEIGHTS)
@@ -252,6 +277,26 @@ def load_bundle(path: Path) -> Bundle:
     if stage is not None and sha256_of(path / CLASSIFIER) != stage.weights_sha256:
         raise ModelError(f"The weights {path / CLASSIFIER} are not those of the card. Copy the model again.")
     return Bundle(path, card)
+
+
+def load_card(path: Path) -> ModelCard:
+    """Read a bundle's card alone.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, or does not fit the schema.
+    """
+    try:
+        return ModelCard.model_validate_json((path / CARD).read_bytes())
+    except OSError as e:
+        raise ModelError(
+            f"The model in {path} has no readable {CARD}: {e.strerror}. Copy the whole folder."
+        ) from e
+    except ValidationError as e:
+        raise ModelError(
+            f"{path / CARD} is not a model card that this version reads: {problems_in(e)}."
+        ) from e
 
 
 def save_bundle(

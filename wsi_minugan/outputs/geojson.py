@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
 import uuid
 import zipfile
@@ -28,6 +29,7 @@ from wsi_minugan.geometry import GRID_PX
 from wsi_minugan.outputs.atomic import atomic_path
 
 MITOSIS, HOTSPOT = "Mitosis", "Hot spot"
+PEAK = "Peak score"
 COLOURS = {MITOSIS: (0, 200, 60), HOTSPOT: (255, 170, 0)}
 _NAMESPACE = uuid.UUID("6f2c1f0e-6a0e-5a57-9d4c-2f6f3f1f9a10")
 MAX_READ_BYTES = 2 * 2**30
@@ -234,6 +236,11 @@ def single(polygon: shapely.Geometry) -> shapely.Geometry:
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
 
 
+def rectangle(x_px: float, y_px: float, width_px: float, height_px: float) -> shapely.Geometry:
+    """Return a rectangle about its centre."""
+    return shapely.box(x_px - width_px / 2, y_px - height_px / 2, x_px + width_px / 2, y_px + height_px / 2)
+
+
 def circle(x_px: float, y_px: float, radius_px: float) -> shapely.Geometry:
     """Return a circle as a polygon of 256 corners."""
     return shapely.buffer(shapely.Point(x_px, y_px), radius_px, quad_segs=64)
@@ -253,12 +260,15 @@ class Marks:
         How many features without a class were counted.
     by_class : mapping of str to int
         How many mitoses were counted, by class; those without one under "".
+    scores : ndarray of float, shape (n,)
+        Their peak scores, 0 to 1; NaN where the file does not say them.
     """
 
     points_px: NDArray[np.float64]
     left_out: Mapping[str, int]
     unclassed: int
     by_class: Mapping[str, int]
+    scores: NDArray[np.float64]
 
 
 def read_marks(path: Path, origin_px: tuple[int, int] = (0, 0)) -> Marks:
@@ -280,6 +290,7 @@ def read_marks(path: Path, origin_px: tuple[int, int] = (0, 0)) -> Marks:
     """
     features, origin = features_of(path, origin_px)
     points: list[tuple[float, float]] = []
+    scores: list[float] = []
     left_out: Counter[str] = Counter()
     by_class: Counter[str] = Counter()
     unclassed = 0
@@ -292,7 +303,17 @@ def read_marks(path: Path, origin_px: tuple[int, int] = (0, 0)) -> Marks:
         centres = _centres(path, k, feature.get("geometry") if isinstance(feature, dict) else None)
         by_class[label] += len(centres)
         points += centres
-    return Marks(np.array(points, np.float64).reshape(-1, 2) + origin, left_out, unclassed, by_class)
+        scores += [_peak(feature)] * len(centres)
+    at = np.array(points, np.float64).reshape(-1, 2) + origin
+    return Marks(at, left_out, unclassed, by_class, np.array(scores, np.float64))
+
+
+def _peak(feature: Any) -> float:
+    """Return a feature's peak score, or NaN."""
+    properties = feature.get("properties")
+    numbers = properties.get("measurements") if isinstance(properties, dict) else None
+    value = numbers.get(PEAK) if isinstance(numbers, dict) else None
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else math.nan
 
 
 def features_of(path: Path, origin_px: tuple[int, int] = (0, 0)) -> tuple[list[Any], NDArray[np.float64]]:

@@ -1,4 +1,4 @@
-"""Objects of a GeoJSON with their ids, for reviews: ours, or corrected in QuPath."""
+"""Objects of a GeoJSON with their ids, for reviews: ours, or corrected in QuPath; and areas that were drawn there."""
 
 from __future__ import annotations
 
@@ -168,3 +168,62 @@ def collection_text(
         lines.append(feature_text(found.id, moved, properties))
     origin = f'"origin_px":[{origin_px[0]},{origin_px[1]}],' if any(origin_px) else ""
     return f'{{"type":"FeatureCollection",{origin}"features":[\n' + ",\n".join(lines) + "\n]}\n"
+
+
+def read_regions(path: Path, origin_px: tuple[int, int] = (0, 0)) -> dict[str, shapely.Geometry]:
+    """Read the areas drawn in a GeoJSON, by name; those of one name are joined.
+
+    Parameters
+    ----------
+    path : Path
+        As QuPath exports annotations. Mitoses, hot spots and detections in it are passed over.
+    origin_px : tuple of int
+        What the coordinates count from where the file does not say it.
+
+    Returns
+    -------
+    dict of str to shapely geometry
+        Valid polygons in level-0 px. A region without a name bears that of its class, or "Region".
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or holds no area.
+    """
+    features, origin = features_of(path, origin_px)
+    found: dict[str, list[shapely.Geometry]] = {}
+    for k, feature in enumerate(features):
+        label = label_of(feature)
+        properties = feature.get("properties") if isinstance(feature, dict) else None
+        properties = properties if isinstance(properties, dict) else {}
+        if (
+            is_mitosis(label)
+            or label == HOTSPOT
+            or properties.get("objectType") in {"detection", "cell", "tile"}
+        ):
+            continue
+        area = _area(path, k, feature)
+        if area is not None:
+            name = str(properties.get("name") or label or "Region")[:200]
+            found.setdefault(name, []).append(shapely.transform(area, lambda xy: xy + origin))
+    if not found:
+        raise InputError(
+            f"{path} holds no area. Draw a closed annotation in QuPath, and export it as GeoJSON."
+        )
+    return {name: shapely.union_all(areas) for name, areas in found.items()}
+
+
+def _area(path: Path, index: int, feature: Any) -> shapely.Geometry | None:
+    """Return a feature's polygons, valid; None where it is a point or a line."""
+    try:
+        figure = shape(feature.get("geometry") if "geometry" in feature else feature)
+        if figure.geom_type not in {"Polygon", "MultiPolygon"}:
+            return None
+        area = shapely.make_valid(figure, method="structure", keep_collapsed=False)
+    except (AttributeError, TypeError, ValueError, KeyError, IndexError, shapely.errors.ShapelyError) as e:
+        raise InputError(
+            f"{path}: feature {index + 1} has no geometry that can be read ({str(e).strip()}). Export it again."
+        ) from e
+    if not all(abs(v) < MAX_COORDINATE_PX for v in area.bounds):
+        raise InputError(f"{path}: feature {index + 1} lies outside of any slide. Export it again.")
+    return None if area.is_empty else area

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from wsi_minugan.outputs.atomic import write_bytes
@@ -26,14 +27,14 @@ class Findings:
     ----------
     points_px : ndarray of float, shape (n, 2)
         x, y of the mitoses.
-    hotspot : tuple of float or None
-        x, y, radius.
+    hotspot : shapely Polygon or None
+        Its outline.
     mpp : float
         um/px of level 0.
     """
 
     points_px: NDArray[np.float64]
-    hotspot: tuple[float, float, float] | None
+    hotspot: shapely.Geometry | None
     mpp: float
 
 
@@ -57,9 +58,9 @@ def draw_overview(path: Path, thumb: NDArray[np.uint8], width_px: int, found: Fi
         for colour, radius in ((_RIM, 4), (_MITOSIS, 2)):
             cv2.circle(picture, (int(x), int(y)), radius * 16, colour, -1, cv2.LINE_AA, 4)
     if found.hotspot is not None:
-        x, y, r = (round(v * factor * 16) for v in found.hotspot)
+        ring = np.rint(shapely.get_coordinates(found.hotspot) * factor * 16).astype(np.int32)
         for colour, width in ((_RIM, 5), (_HOTSPOT, 3)):
-            cv2.circle(picture, (x, y), r, colour, width, cv2.LINE_AA, 4)
+            cv2.polylines(picture, [ring], True, colour, width, cv2.LINE_AA, 4)
     _write_png(path, picture)
 
 

@@ -11,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_minugan.config import PATCH_PX
-from wsi_minugan.counting.count import HotspotCount
+from wsi_minugan.counting.models import HotspotCount
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.sentinel import slide_figures
 from wsi_minugan.outputs.closeups import HOTSPOT_PX, MOST, TILE_PX, Outlined, draw_gallery, draw_hotspot

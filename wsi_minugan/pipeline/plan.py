@@ -6,12 +6,13 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
@@ -19,6 +20,8 @@ from wsi_minugan.config import Precision, RunSettings
 from wsi_minugan.errors import NoTissueError, SlideUnreadableError
 from wsi_minugan.geometry import Box, Frame, analysis_frame, blocks_of
 from wsi_minugan.outputs.atomic import write_bytes
+from wsi_minugan.pipeline.ground import Drawn, raster_of, read_drawn
+from wsi_minugan.pipeline.ground import within as drawn_within
 from wsi_minugan.segmentation.grid import PatchGrid
 from wsi_minugan.slides.checks.streams import refuse_broken_streams
 from wsi_minugan.slides.checks.survey import survey
@@ -65,6 +68,8 @@ class SlidePlan:
         Arithmetic of the network, one for the whole slide, whatever machines take part.
     key : str
         Digest of the work that it was made for; empty outside of a run.
+    drawn : Drawn
+        What the user drew: only what lies in it counts.
     """
 
     slide: SlideInput
@@ -78,6 +83,7 @@ class SlidePlan:
     broken_tiles: int = 0
     precision: Precision = "auto"
     key: str = ""
+    drawn: Drawn = field(default_factory=Drawn)
 
     @property
     def grid(self) -> PatchGrid:
@@ -86,8 +92,10 @@ class SlidePlan:
 
     @property
     def tissue_mm2(self) -> float:
-        """Area of the tissue that is analysed; the margin around it is not counted."""
-        return self.tissue.area_mm2(self.frame.mpp)
+        """Area of the tissue that is analysed; the margin around it is not counted, nor what lies outside of a region."""
+        if self.drawn.allowed is None:
+            return self.tissue.area_mm2(self.frame.mpp)
+        return raster_of(self.tissue, self.frame.scale).area_mm2(self.frame.level0_mpp, self.drawn.allowed)
 
     @property
     def order(self) -> list[int]:
@@ -153,8 +161,10 @@ def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, mo
     frame = analysis_frame(info.width_px, info.height_px, mpp, model_mpp)
     tolerant = isinstance(reader, TolerantReader)
     within(settings.stall_s, info.path, partial(refuse_broken_streams, info, tolerant))
-    seen = survey(reader, frame, settings.tissue)
-    tissue, broken = without_broken_tiles(reader, frame, seen.tissue, seen.missing, settings.tolerate_tiles)
+    drawn = read_drawn(settings, slide.slide_id, info.width_px, info.height_px, _origin(settings, info))
+    seen = survey(reader, frame, settings.tissue and not drawn.own_tissue)
+    tissue = seen.tissue if drawn.allowed is None else drawn_within(seen.tissue, drawn.allowed, frame)
+    tissue, broken = without_broken_tiles(reader, frame, tissue, seen.missing, settings.tolerate_tiles)
     blocks = tuple(b for b in blocks_of(frame, settings.block_px) if tissue.any_in(b))
     if not blocks:
         raise NoTissueError(
@@ -171,11 +181,17 @@ def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, mo
         stride_px=settings.stride_px,
         broken_tiles=broken,
         precision=settings.precision,
+        drawn=drawn,
     )
 
 
 def _told(info: SlideInfo, note: str | None) -> SlideInfo:
     return info if note is None else replace(info, notes=(*info.notes, note))
+
+
+def _origin(settings: RunSettings, info: SlideInfo) -> tuple[int, int]:
+    """Return what coordinates of files count from that do not say it: QuPath's own, where it crops a slide to its bounds."""
+    return info.bounds_px if settings.bounds_offset else (0, 0)
 
 
 def open_reader(path: Path, settings: RunSettings) -> SlideReader:
@@ -251,6 +267,9 @@ def save_plan(folder: Path, plan: SlidePlan) -> None:
             "broken_tiles": plan.broken_tiles,
             "precision": plan.precision,
             "px_per_cell": tissue.px_per_cell,
+            "own_tissue": plan.drawn.own_tissue,
+            "regions": {name: shapely.to_wkb(r, hex=True) for name, r in plan.drawn.regions.items()},
+            "allowed": None if plan.drawn.allowed is None else shapely.to_wkb(plan.drawn.allowed, hex=True),
         }
     )
     data = io.BytesIO()
@@ -295,4 +314,9 @@ def _plan(content: Mapping[str, Any], data: Mapping[str, NDArray[Any]]) -> Slide
         broken_tiles=content["broken_tiles"],
         precision=content["precision"],
         key=content["key"],
+        drawn=Drawn(
+            {name: shapely.from_wkb(r) for name, r in content["regions"].items()},
+            None if content["allowed"] is None else shapely.from_wkb(content["allowed"]),
+            content["own_tissue"],
+        ),
     )

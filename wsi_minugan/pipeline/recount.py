@@ -2,24 +2,127 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wsi_minugan.counting.hotspot import TissueFraction
+import shapely
+
+from wsi_minugan.config import RunSettings
+from wsi_minugan.counting.count import NO_MODEL, Reliability
+from wsi_minugan.counting.regions import TissueRaster
+from wsi_minugan.errors import ModelError
 from wsi_minugan.geometry import Box
+from wsi_minugan.minugan.bundle import list_bundles, load_card
 from wsi_minugan.outputs.manifest import read_manifest
-from wsi_minugan.pipeline.results import tissue_fraction_of
+from wsi_minugan.outputs.models import Manifest
+from wsi_minugan.pipeline.ground import raster_of, read_drawn, reliability_of
 from wsi_minugan.segmentation import masks
 from wsi_minugan.slides.tissue import CELL_PX, TissueMask
 
-
-def area_of(folder: Path) -> float:
-    """Return the area of the tissue analysed, mm2."""
-    return read_manifest(folder).tissue_mm2
+_ANY_PX = 10**8
+"""A slide that is not there is taken to be so large."""
 
 
-def tissue_of_results(folder: Path) -> TissueFraction:
-    """Return the function that says which share of a circle was analysed, from the folder's coverage."""
-    written = read_manifest(folder)
-    h, w = written.analysis_height_px, written.analysis_width_px
+@dataclass(frozen=True)
+class Finished:
+    """A finished slide, to be counted again.
+
+    Attributes
+    ----------
+    manifest : Manifest
+        What it was made from.
+    tissue : TissueRaster
+        What was analysed.
+    reliability : Reliability
+        The errors of the model that found its mitoses.
+    """
+
+    manifest: Manifest
+    tissue: TissueRaster
+    reliability: Reliability
+
+
+def open_finished(folder: Path) -> Finished:
+    """Read what a count needs of a finished slide's folder.
+
+    Raises
+    ------
+    OutputError
+        If it holds no finished result.
+    """
+    sealed = read_manifest(folder)
+    h, w = sealed.analysis_height_px, sealed.analysis_width_px
     cells = masks.read_coarse(folder / "masks.zarr", "coverage", Box(0, 0, h, w), CELL_PX) > 0
-    return tissue_fraction_of(TissueMask(cells, CELL_PX, w, h), written.analysis_mpp / written.slide.mpp)
+    stained = masks.read_whole(folder / "masks.zarr", "tissue")
+    mask = TissueMask(cells, CELL_PX, w, h, None if stained is None else stained > 0)
+    return Finished(sealed, raster_of(mask, sealed.analysis_mpp / sealed.slide.mpp), _reliability(sealed))
+
+
+def _reliability(sealed: Manifest) -> Reliability:
+    """Return the errors of the model that a manifest names, if that very model is here."""
+    for path in list_bundles():
+        try:
+            card = load_card(path)
+        except ModelError:
+            continue
+        if card.weights_sha256 == sealed.model.get("weights_sha256"):
+            settings = sealed.settings
+            return reliability_of(
+                card, settings.get("mitosis_threshold"), settings.get("operating_point", "balanced")
+            )
+    return Reliability(why_not="The model that found these mitoses is not here, so its errors are not known.")
+
+
+@dataclass(frozen=True)
+class DrawnOver:
+    """What mitoses are counted on, with what the user drew now.
+
+    Attributes
+    ----------
+    regions : dict of str to shapely geometry
+        Named regions.
+    allowed : shapely geometry or None
+        What is counted; None where that is everything.
+    tissue : TissueRaster or None
+        What was analysed, of what is counted.
+    tissue_mm2 : float or None
+        Its tissue.
+    reliability : Reliability
+        The model's errors.
+    """
+
+    regions: dict[str, shapely.Geometry]
+    allowed: shapely.Geometry | None
+    tissue: TissueRaster | None
+    tissue_mm2: float | None
+    reliability: Reliability
+
+
+def drawn_over(
+    finished: Finished | None, settings: RunSettings, slide_id: str, origin_px: tuple[int, int]
+) -> DrawnOver:
+    """Return what is counted of a finished slide, or of a mere list of mitoses, with the files that the settings name.
+
+    Parameters
+    ----------
+    finished : Finished or None
+        The slide; None where only its mitoses are there.
+    settings : RunSettings
+        They name the files of regions, of what to exclude, and of tissue.
+    slide_id : str
+        Which file of a folder.
+    origin_px : tuple of int
+        What coordinates count from in files that do not say it.
+    """
+    if finished is None:
+        drawn = read_drawn(settings, slide_id, _ANY_PX, _ANY_PX, origin_px)
+        return DrawnOver(drawn.regions, drawn.allowed, None, None, NO_MODEL)
+    slide = finished.manifest.slide
+    drawn = read_drawn(settings, slide_id, slide.width_px, slide.height_px, origin_px)
+    tissue, area = finished.tissue, finished.manifest.tissue_mm2
+    if drawn.own_tissue:
+        tissue = replace(tissue, tissue=None)
+    if drawn.allowed is not None:
+        area = round(tissue.area_mm2(slide.mpp, drawn.allowed), 6)
+        tissue = tissue.within(drawn.allowed)
+    return DrawnOver(drawn.regions, drawn.allowed, tissue, area, finished.reliability)

@@ -16,8 +16,11 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_minugan.config import RunSettings
-from wsi_minugan.counting.count import Count, count_mitoses
-from wsi_minugan.counting.hotspot import TissueFraction
+from wsi_minugan.counting.count import Ground, count_mitoses
+from wsi_minugan.counting.density import MAP_STEP, density_map
+from wsi_minugan.counting.models import Count, HotspotCount
+from wsi_minugan.counting.regions import TissueRaster
+from wsi_minugan.counting.windows import circle_of
 from wsi_minugan.errors import RETRY, OutputError
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.sentinel import load_range, warnings_of
@@ -28,6 +31,7 @@ from wsi_minugan.outputs.nuclei import write_nuclei
 from wsi_minugan.outputs.overview import LONGEST_PX as OVERVIEW_PX
 from wsi_minugan.outputs.overview import Findings, draw_overview
 from wsi_minugan.pipeline.closeups import draw_closeups, sampled_figures
+from wsi_minugan.pipeline.ground import options_of, raster_of, reliability_of
 from wsi_minugan.pipeline.plan import SlidePlan
 from wsi_minugan.pipeline.scratch import WORK, Scratch
 from wsi_minugan.segmentation import masks
@@ -37,7 +41,6 @@ from wsi_minugan.segmentation.run_lengths import joined
 from wsi_minugan.slides.analysis import thumbnail
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader
-from wsi_minugan.slides.tissue import TissueMask
 from wsi_minugan.words import pluralize
 
 _PACKAGES = ("wsi-minugan", "torch", "numpy", "zarr", "openslide-python", "shapely", "opencv-python-headless")
@@ -68,14 +71,16 @@ def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: 
     scratch = Scratch(folder / WORK, plan.key)
     mitoses = scratch.load_merged("mitoses")
     shapes = _mitosis_shapes(plan, scratch, mitoses)
-    count = _count(plan, geojson.centroids_of(shapes), work.settings)
+    points_px = geojson.centroids_of(shapes)
+    count = _count(plan, points_px, mitoses.table["peak"] / 255, work)
     write_text(folder / "count.json", count.model_dump_json(indent=2) + "\n")
     _write_mitoses(plan, mitoses, shapes, count, work, folder)
     if work.settings.nuclei:
         _write_nuclei(plan, scratch, folder)
-    _draw(plan, reader, geojson.centroids_of(shapes), count, folder)
+    _draw(plan, reader, points_px, count, folder)
     draw_closeups(reader, plan.frame.level0_mpp, shapes, _mean_scores(mitoses), count.hotspot, folder)
     masks.build_pyramid(folder / "masks.zarr", plan.frame)
+    _write_coarse(plan, points_px, count, folder)
     figures = sampled_figures(plan, reader)
     known = load_range(work.bundle.path)
     warnings = (*count.warnings, *(warnings_of(figures, known) if known else ()))
@@ -127,14 +132,24 @@ def slide_state(slide: SlideInput, folder: Path) -> SlideState:
     )
 
 
-def _count(plan: SlidePlan, points_px: NDArray[np.float64], settings: RunSettings) -> Count:
+def _count(
+    plan: SlidePlan, points_px: NDArray[np.float64], scores: NDArray[np.float64], work: SlideWork
+) -> Count:
+    settings = work.settings
+    ground = Ground(
+        counted_raster(plan),
+        np.round(scores, 4),  # as they are written
+        plan.drawn.regions,
+        reliability_of(work.bundle.card, settings.mitosis_threshold, settings.operating_point),
+    )
     return count_mitoses(
         points_px,
         plan.frame.level0_mpp,
         settings.hotspot_area_mm2,
         settings.hpf_diameter_mm,
         tissue_of(plan),
-        tissue_fraction_of(plan.tissue, plan.frame.scale),
+        ground,
+        options_of(settings),
     )
 
 
@@ -143,25 +158,20 @@ def tissue_of(plan: SlidePlan) -> float:
     return round(plan.tissue_mm2, 6)
 
 
-def tissue_fraction_of(tissue: TissueMask, scale: float) -> TissueFraction:
-    """Return the function that says which share of a circle (level-0 px) is tissue, by the centres of mask cells."""
-    side = tissue.px_per_cell * scale
+def counted_raster(plan: SlidePlan) -> TissueRaster:
+    """Return the raster of what was analysed and counts: without what lies outside of the regions that the user drew."""
+    raster = raster_of(plan.tissue, plan.frame.scale)
+    return raster if plan.drawn.allowed is None else raster.within(plan.drawn.allowed)
 
-    def fraction(x_px: float, y_px: float, radius_px: float) -> float:
-        reach = int(np.ceil(radius_px / side)) + 1
-        row, column = int(y_px / side), int(x_px / side)
-        rows, columns = np.arange(row - reach, row + reach + 1), np.arange(column - reach, column + reach + 1)
-        dy, dx = (rows + 0.5) * side - y_px, (columns + 0.5) * side - x_px
-        inside = dy[:, None] ** 2 + dx[None, :] ** 2 <= radius_px**2
-        h, w = tissue.mask.shape
-        known_rows, known_columns = (rows >= 0) & (rows < h), (columns >= 0) & (columns < w)
-        mask = np.zeros(inside.shape, bool)
-        mask[np.ix_(known_rows, known_columns)] = tissue.mask[
-            np.ix_(rows[known_rows], columns[known_columns])
-        ]
-        return round(float((mask & inside).sum() / max(1, inside.sum())), 6)
 
-    return fraction
+def _write_coarse(plan: SlidePlan, points_px: NDArray[np.float64], count: Count, folder: Path) -> None:
+    """Write the layers of few pixels: what of the coverage is tissue, and mitoses per mm2 in circles as large as the hot spot."""
+    store, raster = folder / "masks.zarr", raster_of(plan.tissue, plan.frame.scale)
+    cell_um = plan.tissue.px_per_cell * plan.frame.mpp
+    masks.write_coarse(store, "tissue", raster.counted.astype(np.uint8), cell_um)
+    shape = circle_of(count.hotspot.area_mm2, plan.frame.level0_mpp)
+    values = density_map(points_px, counted_raster(plan), shape, plan.frame.level0_mpp)
+    masks.write_coarse(store, "density", values, cell_um * MAP_STEP)
 
 
 def _mitosis_shapes(plan: SlidePlan, scratch: Scratch, mitoses: SlideObjects) -> NDArray[np.object_]:
@@ -181,17 +191,24 @@ def _write_mitoses(
     table, spot = mitoses.table, count.hotspot
     measurements: dict[str, NDArray[Any]] = {
         "Area um2": shapely.area(shapes) * plan.frame.level0_mpp**2,
-        "Peak score": table["peak"] / 255,
+        geojson.PEAK: table["peak"] / 255,
         "Mean score": _mean_scores(mitoses),
     }
-    circle = None
-    if spot.center_x_px is not None and spot.center_y_px is not None:
-        circle = geojson.circle(spot.center_x_px, spot.center_y_px, spot.radius_px)
+    window = _outline(spot)
     words = f"Hot spot: {pluralize(spot.mitoses, 'mitosis', 'mitoses')} in {spot.area_mm2:.2f} mm2"
     origin = plan.info.bounds_px if work.settings.bounds_offset else None
     first_px = np.stack([table["first_x"], table["first_y"]], axis=1)
     found = geojson.Mitoses(shapes, measurements, first_px, work.fingerprint, origin)
-    geojson.write_geojson(folder / "mitoses.geojson", found, circle, words)
+    geojson.write_geojson(folder / "mitoses.geojson", found, window, words)
+
+
+def _outline(spot: HotspotCount) -> shapely.Geometry | None:
+    """Return the hot spot's outline, level-0 px."""
+    if spot.center_x_px is None or spot.center_y_px is None:
+        return None
+    if spot.shape == "rectangle" and spot.width_px and spot.height_px:
+        return geojson.rectangle(spot.center_x_px, spot.center_y_px, spot.width_px, spot.height_px)
+    return geojson.circle(spot.center_x_px, spot.center_y_px, spot.radius_px)
 
 
 def _mean_scores(found: SlideObjects) -> NDArray[np.float64]:
@@ -261,13 +278,7 @@ def _joined_outlines(
 def _draw(
     plan: SlidePlan, reader: SlideReader, points_px: NDArray[np.float64], count: Count, folder: Path
 ) -> None:
-    spot = count.hotspot
-    placed = spot.center_x_px is not None and spot.center_y_px is not None
-    found = Findings(
-        points_px,
-        (spot.center_x_px or 0.0, spot.center_y_px or 0.0, spot.radius_px) if placed else None,
-        plan.frame.level0_mpp,
-    )
+    found = Findings(points_px, _outline(count.hotspot), plan.frame.level0_mpp)
     picture = thumbnail(reader, OVERVIEW_PX, plan.info.levels)
     draw_overview(folder / "overview.png", picture, plan.info.width_px, found)
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_minugan.config import PATCH_PX, RunSettings
+from wsi_minugan.counting.regions import points_in
 from wsi_minugan.geometry import UM2_PER_MM2, Box
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.outputs.atomic import not_written
@@ -28,7 +29,7 @@ from wsi_minugan.pipeline.scratch import WORK, ClassObjects, Scratch
 from wsi_minugan.segmentation import classes, masks
 from wsi_minugan.segmentation.blend import Blender
 from wsi_minugan.segmentation.grid import PatchGrid
-from wsi_minugan.segmentation.objects import ObjectCut, measure_objects, merge_objects, object_cut
+from wsi_minugan.segmentation.objects import ObjectCut, Wanted, measure_objects, merge_objects, object_cut
 from wsi_minugan.segmentation.outlines import outlines
 from wsi_minugan.segmentation.run_lengths import RunLengthMask, run_length_mask
 from wsi_minugan.slides.analysis import AnalysisView
@@ -317,10 +318,16 @@ def merge_blocks(plan: SlidePlan, thresholds: ObjectThresholds, folder: Path) ->
     counts = {}
     for name in CLASS_OF:
         objects = [scratch.load_objects(k, box, name) for k, box in enumerate(plan.blocks)]
-        merged = merge_objects(objects, *thresholds.of(name, plan.frame.mpp))
+        merged = merge_objects(objects, *thresholds.of(name, plan.frame.mpp), wanted=_wanted(plan))
         scratch.save_merged(name, merged)
         counts[name] = merged.count
     return counts
+
+
+def _wanted(plan: SlidePlan) -> Wanted | None:
+    """Return which objects count by their centroids (analysis px): those in the regions that the user drew."""
+    allowed = plan.drawn.allowed
+    return None if allowed is None else lambda xy_px: points_in(allowed, xy_px * plan.frame.scale)
 
 
 def write_block(plan: SlidePlan, index: int, folder: Path, nuclei: bool = True) -> None:

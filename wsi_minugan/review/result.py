@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from wsi_minugan.counting.count import Count, count_mitoses
-from wsi_minugan.counting.hotspot import TissueFraction
+from wsi_minugan.counting.count import Ground, Options, Reliability, count_mitoses
+from wsi_minugan.counting.models import Count
 from wsi_minugan.errors import OutputError
 from wsi_minugan.outputs.manifest import read_manifest
 from wsi_minugan.outputs.models import Manifest
 from wsi_minugan.outputs.objects import Marked, read_objects
-from wsi_minugan.pipeline.recount import tissue_of_results
+from wsi_minugan.pipeline.recount import Finished, open_finished
 
 MITOSES, COUNT = "mitoses.geojson", "count.json"
+REVIEWED = Reliability(
+    why_not="These mitoses were reviewed, and how often a review errs was not measured, so the true number cannot be bounded."
+)
 _SCORES = ("Probability", "Mean score", "Peak score")
 
 
@@ -34,15 +37,15 @@ class Result:
         Its mitoses, level-0 px.
     count : Count
         Its count.json.
-    tissue : callable
-        Share of a circle (level-0 px) that was analysed.
+    finished : Finished
+        What was analysed, and the model's errors.
     """
 
     folder: Path
     sealed: Manifest
     mitoses: tuple[Marked, ...]
     count: Count
-    tissue: TissueFraction
+    finished: Finished
 
     @property
     def mpp(self) -> float:
@@ -55,15 +58,21 @@ class Result:
         return self.sealed.files[MITOSES]
 
     def recount(self, mitoses: Sequence[Marked]) -> Count:
-        """Count other mitoses as this slide's were counted: the same hot spot's area, field and tissue."""
+        """Count other mitoses as this slide's were counted: the same hot spot's shape and area, fields and tissue.
+
+        A person has looked at them, so the model's errors say nothing of them any more: there is no interval.
+        """
         points = np.array([m.centre_px for m in mitoses], np.float64).reshape(-1, 2)
+        spot, fields = self.count.hotspot, self.count.fields
+        aspect = spot.width_px / spot.height_px if spot.width_px and spot.height_px else 1.0
         return count_mitoses(
             points,
             self.mpp,
-            self.count.hotspot.area_mm2,
+            spot.area_mm2,
             self.count.scores.nottingham_field_diameter_mm,
             self.count.area_mm2,
-            self.tissue,
+            Ground(self.finished.tissue, reliability=REVIEWED),
+            Options(spot.shape, aspect, fields=fields.mode if fields else None),
         )
 
 
@@ -85,7 +94,7 @@ def open_result(folder: Path) -> Result:
     sealed = read_manifest(folder)
     try:
         count = Count.model_validate_json((folder / COUNT).read_bytes())
-        tissue = tissue_of_results(folder)
+        finished = open_finished(folder)
     except (OSError, ValueError, KeyError) as e:
         raise OutputError(
             f"The results in {folder} cannot be read: {e}. Run the same command again: only that slide is done again."
@@ -93,7 +102,7 @@ def open_result(folder: Path) -> Result:
     if MITOSES not in sealed.files:
         raise OutputError(f"{folder}: the manifest lists no {MITOSES}. Do that slide again.")
     found = read_objects(folder / MITOSES, sealed.geojson_origin_px)
-    return Result(folder, sealed, tuple(m for m in found if m.counts), count, tissue)
+    return Result(folder, sealed, tuple(m for m in found if m.counts), count, finished)
 
 
 def score_of(mitosis: Marked) -> float:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from wsi_minugan.counting.count import Count
+from wsi_minugan.counting.models import Count
 from wsi_minugan.outputs.objects import Marked
 from wsi_minugan.review.result import Result, score_of
 

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsi_minugan import __version__
-from wsi_minugan.counting.count import Count
+from wsi_minugan.counting.models import Count
 from wsi_minugan.errors import LockedError, OutputError
 from wsi_minugan.outputs import geojson
 from wsi_minugan.outputs.atomic import not_written, write_text

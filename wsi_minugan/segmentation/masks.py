@@ -193,6 +193,48 @@ def next_level(name: str, values: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(np.maximum(rows[:, ::2], rows[:, 1::2]))
 
 
+def write_coarse(path: Path, name: str, values: NDArray[Any], side_um: float) -> None:
+    """Write an image of few pixels beside the others, whole; its scale and place are in its metadata.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    name : str
+        The image's name, for example "density".
+    values : ndarray, shape (h, w)
+        Its pixels.
+    side_um : float
+        Side of a pixel.
+    """
+    try:
+        group = zarr.open_group(_Store(path), mode="r+").require_group(name)
+        group.create_array(
+            "0", data=values, chunks=(CHUNK_PX, CHUNK_PX), compressors=ZstdCodec(level=1), overwrite=True,
+            dimension_names=("y", "x"), fill_value=0,
+        )  # fmt: skip
+        axes = [{"name": a, "type": "space", "unit": "micrometer"} for a in "yx"]
+        place = [
+            {"type": "scale", "scale": [side_um, side_um]},
+            # The first pixel's centre, where those of the other images lie at half of a pixel of theirs.
+            {"type": "translation", "translation": [side_um / 2, side_um / 2]},
+        ]
+        datasets = [{"path": "0", "coordinateTransformations": place}]
+        ome: dict[str, Any] = {"name": name, "axes": axes, "datasets": datasets}
+        group.attrs["ome"] = {"version": "0.5", "multiscales": [ome]}
+    except OSError as e:
+        raise OutputError(
+            f"{path} cannot be written: {e.strerror or e}. Free some space, or check the disk."
+        ) from e
+
+
+def read_whole(path: Path, name: str) -> NDArray[Any] | None:
+    """Return an image that `write_coarse` wrote; None where there is none, as in results of an earlier version."""
+    if not (path / name / "0").is_dir():
+        return None
+    return np.asarray(zarr.open_array(_Store(path), path=f"{name}/0", mode="r")[:])
+
+
 class _Store(LocalStore):
     """Zarr's own, but it makes no folder above its root: those of a run that the user removed stay away."""
 

@@ -6,7 +6,7 @@ labels along the borders, corners included, so an object is one object wherever 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from wsi_minugan.geometry import Box
 from wsi_minugan.segmentation.run_lengths import RunLengthMask, run_length_mask, spread
 
+Wanted = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
 _COLUMNS = (
     "area_px",
     "sum_y",
@@ -218,8 +219,10 @@ def _borders(found: RunLengthMask) -> dict[str, NDArray[np.int32]]:
     return borders
 
 
-def merge_objects(blocks: Sequence[BlockObjects], min_area_px: float, min_peak: int = 0) -> SlideObjects:
-    """Join the objects of all blocks of a slide, drop the small and the weak, and number the rest.
+def merge_objects(
+    blocks: Sequence[BlockObjects], min_area_px: float, min_peak: int = 0, wanted: Wanted | None = None
+) -> SlideObjects:
+    """Join the objects of all blocks of a slide, drop the small, the weak and the unwanted, and number the rest.
 
     Parameters
     ----------
@@ -229,6 +232,8 @@ def merge_objects(blocks: Sequence[BlockObjects], min_area_px: float, min_peak: 
         Least area.
     min_peak : int
         Least peak, 0 to 255.
+    wanted : callable, optional
+        Which objects are wanted, by their centroids ``(n, 2)`` x, y in analysis px.
     """
     offsets = np.cumsum([0, *(b.count for b in blocks)])
     total = int(offsets[-1])
@@ -238,6 +243,8 @@ def merge_objects(blocks: Sequence[BlockObjects], min_area_px: float, min_peak: 
     columns = {c: np.concatenate([np.zeros(0, np.int64), *(b.table[c] for b in blocks)]) for c in _COLUMNS}
     merged = _grouped(columns, group, count)
     keep = ObjectCut(min_area_px, min_peak).keeps(merged["area_px"], merged["peak"])
+    if wanted is not None and count:
+        keep &= wanted(centroids_of(merged))
     order = np.lexsort((merged["first_x"], merged["first_y"]))
     order = order[keep[order]]
     number = np.zeros(count, np.uint32)

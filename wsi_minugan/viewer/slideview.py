@@ -154,8 +154,8 @@ class SlideView:
             "most": state.most,
             "queue": state.queue,
             "pivotal": state.pivotal,
-            "interval": None,
-            "fields": None,
+            "interval": state.count.interval and state.count.interval.model_dump(mode="json"),
+            "fields": state.count.fields and state.count.fields.model_dump(mode="json"),
         }
 
     def save(self, draft: DraftToSave) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import click
 
 from minugan_training.cli.comparison import training_range
 from minugan_training.cli.data import data
+from minugan_training.cli.intervals import intervals
 from minugan_training.cli.second_stage import COMMANDS
 from wsi_minugan.console import run_app
 
@@ -47,6 +48,7 @@ def app() -> None:
 
 
 app.add_command(data)
+app.add_command(intervals)
 for command in (*COMMANDS, training_range):
     app.add_command(command)
 

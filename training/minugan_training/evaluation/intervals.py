@@ -1,0 +1,158 @@
+"""A model's errors by patient, for its card; and whether intervals made from them hold on patients that were left out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from minugan_training.data.index import Entry
+from minugan_training.data.labels import IGNORE, MITOSES, load_sample, mitosis_truth
+from minugan_training.evaluation.detect import full_fields, mitosis_candidates, score_image
+from minugan_training.evaluation.matching import match
+from wsi_minugan.counting.interval import LEAST_PATIENTS, Found, PatientCounts, predict
+from wsi_minugan.errors import DataError
+from wsi_minugan.geometry import UM2_PER_MM2
+from wsi_minugan.minugan.bundle import (
+    Bundle,
+    MeasuredPoint,
+    ModelReliability,
+    OperatingPoint,
+    PatientFigures,
+)
+from wsi_minugan.minugan.predictor import Predictor
+from wsi_minugan.segmentation.classes import Thresholds
+from wsi_minugan.segmentation.objects import object_cut
+
+LEAST_COVERED = 0.9
+
+
+class LeftOut(BaseModel):
+    """One patient's true number, and its interval from all other patients' errors."""
+
+    model_config = ConfigDict(frozen=True)
+
+    patient: str
+    found: int
+    truths: int
+    area_mm2: float
+    low: int
+    high: int
+
+    @property
+    def covered(self) -> bool:
+        """Whether the interval holds the experts' number."""
+        return self.low <= self.truths <= self.high
+
+
+def measure_errors(
+    bundle: Bundle, root: Path, entries: Sequence[Entry], radius_um: float, reader_f1: float | None = None
+) -> ModelReliability:
+    """Return a model's errors on whole fields, by operating point and patient.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model, with the thresholds and operating points of its card.
+    root : Path
+        What the index's paths are below.
+    entries : sequence of Entry
+        The index; whole fields with known mitoses are used. The model should have seen none of their patients.
+    radius_um : float
+        Greatest distance of a match.
+    reader_f1 : float, optional
+        F1 of single mitoses between two readers, for the card.
+
+    Raises
+    ------
+    DataError
+        If the fields are of too few patients.
+    """
+    wanted = full_fields(entries)
+    patients = {e.patient for e in wanted}
+    if len(patients) < LEAST_PATIENTS:
+        raise DataError(
+            f"These splits have whole fields with known mitoses of {len(patients)} patients; an interval needs {LEAST_PATIENTS}."
+        )
+    card = bundle.card
+    points: dict[OperatingPoint, float] = {"balanced": card.thresholds.mitosis_peak, **card.operating_points}
+    predictor = Predictor(bundle, precision="fp32")  # figures that do not depend on the machine
+    parts: dict[OperatingPoint, dict[str, list[PatientFigures]]] = {p: defaultdict(list) for p in points}
+    for entry in wanted:
+        for name, figures in _of_field(bundle, predictor, root, entry, radius_um, points).items():
+            parts[name][entry.patient].append(figures)
+    measured = {
+        name: MeasuredPoint(patients=tuple(_summed(f) for _, f in sorted(found.items())))
+        for name, found in parts.items()
+    }
+    return ModelReliability(operating_points=measured, radius_um=radius_um, reader_f1=reader_f1)
+
+
+def _of_field(
+    bundle: Bundle,
+    predictor: Predictor,
+    root: Path,
+    entry: Entry,
+    radius_um: float,
+    points: Mapping[OperatingPoint, float],
+) -> dict[OperatingPoint, PatientFigures]:
+    t, sample = bundle.card.thresholds, load_sample(root, entry)
+    unknown = sample.labels[..., MITOSES] == IGNORE
+    found = mitosis_candidates(
+        score_image(predictor, sample.image), Thresholds(t.mitosis, t.nucleus, t.boundary)
+    )
+    truth = mitosis_truth(root, entry, sample)
+    out = {}
+    for name, peak in points.items():
+        cut = object_cut(t.mitosis_min_area_um2, peak, sample.mpp)
+        kept = found.kept(cut).where_known(unknown)
+        matched = match(kept.xy_px, truth, radius_um / sample.mpp)
+        out[name] = PatientFigures(
+            patient=entry.patient,
+            scanner=entry.scanner,
+            area_mm2=float((~unknown).sum()) * sample.mpp**2 / UM2_PER_MM2,
+            true_positives=len(matched.pairs),
+            false_positives=len(matched.false_positives),
+            false_negatives=len(matched.false_negatives),
+        )
+    return out
+
+
+def _summed(parts: Sequence[PatientFigures]) -> PatientFigures:
+    """Return the figures of a patient's fields together, whatever scanners they are from: each patient has one voice."""
+    return PatientFigures(
+        patient=parts[0].patient,
+        scanner=", ".join(sorted({p.scanner for p in parts} - {""})),
+        area_mm2=round(sum(p.area_mm2 for p in parts), 4),
+        true_positives=sum(p.true_positives for p in parts),
+        false_positives=sum(p.false_positives for p in parts),
+        false_negatives=sum(p.false_negatives for p in parts),
+    )
+
+
+def leave_one_out(patients: Sequence[PatientFigures]) -> list[LeftOut]:
+    """Return each patient's interval from all others' errors, over all of its fields.
+
+    Raises
+    ------
+    DataError
+        If there are too few patients.
+    """
+    if len(patients) <= LEAST_PATIENTS:
+        raise DataError(
+            f"{len(patients)} patients are too few to leave one out: {LEAST_PATIENTS + 1} are needed."
+        )
+    counts = [
+        PatientCounts(p.area_mm2, p.true_positives, p.false_positives, p.false_negatives) for p in patients
+    ]
+    out = []
+    for k, p in enumerate(patients):
+        found = p.true_positives + p.false_positives
+        low, high = predict(Found(found, p.area_mm2), counts[:k] + counts[k + 1 :]).interval()
+        truths = p.true_positives + p.false_negatives
+        out.append(
+            LeftOut(patient=p.patient, found=found, truths=truths, area_mm2=p.area_mm2, low=low, high=high)
+        )
+    return out

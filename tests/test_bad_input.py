@@ -323,6 +323,46 @@ def test_a_bad_configuration_is_refused(tmp_path: Path, text: str) -> None:
         load_settings(tmp_path / "c.yaml", {})
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("mpp: 0.25\nworkers: 2\nmpp: 0.5", ("mpp", "1", "3")),
+        ("{mpp: 0.25, mpp: 0.25}", ("mpp", "1", "1")),
+        ("stride: 192\nstride_px: 224", ("stride", "stride_px")),
+        ("stride-px: 192\nstride_px: 224", ("stride-px", "stride_px")),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str, lines: tuple[str, ...]) -> None:
+    from wsi_minugan.config import load_settings
+    from wsi_minugan.errors import SettingsError
+
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(SettingsError, match="twice") as caught:
+        load_settings(tmp_path / "c.yaml", {})
+    assert all(word in str(caught.value) for word in lines)
+
+
+def test_a_key_of_a_cluster_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    from minugan_jobs.clusters.cluster_file import load_cluster
+
+    from wsi_minugan.errors import SettingsError
+
+    (tmp_path / "c.yaml").write_text("kind: slurm\noptions: {memory: 8GB, cores: 1, memory: 80GB}\n")
+    with pytest.raises(SettingsError, match="'memory' stands twice"):
+        load_cluster(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize("itself", [False, True])
+def test_a_file_that_unfolds_to_millions_of_values_is_refused(tmp_path: Path, itself: bool) -> None:
+    from wsi_minugan.config import load_settings
+    from wsi_minugan.errors import SettingsError
+
+    doubled = [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]" for k in range(1, 10)]
+    (tmp_path / "c.yaml").write_text("model: &a [*a]" if itself else "\n".join(["a0: &a0 [1, 1]", *doubled]))
+    with pytest.raises(SettingsError, match="values"):
+        load_settings(tmp_path / "c.yaml", {})
+
+
 @pytest.mark.parametrize(("code", "status"), [("ENOSPC", 1), ("EACCES", 2)])
 def test_a_full_disk_is_no_wrong_use_and_ends_with_status_1(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, good: Path, code: str, status: int

@@ -178,14 +178,14 @@ def load_settings(config: Path | None, flags: dict[str, Any]) -> RunSettings:
     values: dict[str, Any] = {}
     if config is not None:
         try:
-            loaded = yaml.safe_load(config.read_text("utf-8"))
+            loaded = load_yaml(config.read_text("utf-8"))
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as e:
             raise SettingsError(
                 f"The configuration {config} cannot be read: {e}. Give a YAML file of settings."
             ) from e
         if loaded is not None and not isinstance(loaded, dict):
             raise SettingsError(f"The configuration {config} must hold lines of 'setting: value'.")
-        values |= {_field(k): v for k, v in (loaded or {}).items()}
+        values |= _fields(config, loaded or {})
     values |= {k: v for k, v in flags.items() if v is not None}
     try:
         return RunSettings.model_validate(values)
@@ -193,10 +193,82 @@ def load_settings(config: Path | None, flags: dict[str, Any]) -> RunSettings:
         raise SettingsError(f"Settings do not fit: {problems_in(e)}. See 'wsi-minugan run --help'.") from e
 
 
+def _fields(config: Path, loaded: dict[Any, Any]) -> dict[str, Any]:
+    """Return settings by their fields; a setting may be written like its flag, but not twice in two ways."""
+    written: dict[str, Any] = {}
+    for key in loaded:
+        if (twice := written.setdefault(_field(key), key)) is not key:
+            raise SettingsError(
+                f"The configuration {config} gives one setting twice, as '{twice}' and as '{key}'. Keep one."
+            )
+    return {name: loaded[key] for name, key in written.items()}
+
+
 def _field(key: object) -> str:
     """Return the field that a key of a YAML file names, also where it is written like the flag."""
     name = str(key).removeprefix("--").replace("-", "_")
     return next((field for field, flag in FLAGS.items() if flag == name), name)
+
+
+_MOST_YAML = 2**20
+"""Characters of the largest YAML file that is read; those of this project have a few hundred."""
+_MOST_VALUES = 100_000
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, but a key that stands twice is refused: of the two values it would take the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping's keys and values."""
+        seen: dict[Any, int] = {}
+        for key, _ in node.value:
+            # Merged keys (<<) may be told anew: that is what they are for.
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            name, line = self.construct_object(key, deep=True), key.start_mark.line + 1
+            if name in seen:
+                raise yaml.YAMLError(f"'{key.value}' stands twice, in lines {seen[name]} and {line}")
+            seen[name] = line
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(text: str) -> Any:
+    """Return what a YAML text says, without any object but plain values, and no key twice.
+
+    Raises
+    ------
+    yaml.YAMLError
+        If it says nothing that can be read, is far too large, or a key stands twice.
+    ValueError, RecursionError
+        If a value is none of its kind, or the text is nested too deep.
+    """
+    if len(text) > _MOST_YAML:
+        raise yaml.YAMLError(f"it has more than {_MOST_YAML} characters")
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _values_in(node, {}) > _MOST_VALUES:
+            raise yaml.YAMLError(f"it stands for more than {_MOST_VALUES} values")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _values_in(node: yaml.Node, known: dict[int, float]) -> float:
+    """Return how many values a node stands for, with all that its aliases repeat; infinite where it holds itself."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        inner = (
+            node.value
+            if isinstance(node, yaml.SequenceNode)
+            else [part for pair in node.value for part in pair]
+        )
+        known[id(node)] = 1 + sum(_values_in(part, known) for part in inner)
+    return known[id(node)]
 
 
 def read_yaml(path: Path, model: type[M], what: str) -> M:
@@ -217,7 +289,7 @@ def read_yaml(path: Path, model: type[M], what: str) -> M:
         If it cannot be read or does not fit.
     """
     try:
-        return model.model_validate(yaml.safe_load(path.read_text("utf-8")))
+        return model.model_validate(load_yaml(path.read_text("utf-8")))
     except ValidationError as e:
         raise SettingsError(f"The {what} {path} does not fit: {problems_in(e)}.") from e
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as e:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import platform
 import shutil
-from importlib import metadata
+from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from wsi_minugan import __version__
 from wsi_minugan.errors import MinuganError
 
 if TYPE_CHECKING:
@@ -18,30 +20,32 @@ if TYPE_CHECKING:
 
     from wsi_minugan.slides.reader import SlideInfo, SlideReader
 
-MODEL_MPP = 0.25
 
-
-def inspect(path: Path, mpp: float | None, reader_name: str, png: Path | None) -> None:
-    """Print size, levels, resolution and tissue of one slide, and draw its tissue on request."""
+def inspect(
+    path: Path, mpp: float | None, reader_name: str, png: Path | None, model: str = "default"
+) -> None:
+    """Print size, levels, resolution and tissue of one slide as a model would see it, and draw its tissue on request."""
     from wsi_minugan.geometry import analysis_frame
+    from wsi_minugan.minugan.bundle import find_bundle, load_bundle
     from wsi_minugan.slides.checks.survey import survey
     from wsi_minugan.slides.opening import open_slide
     from wsi_minugan.slides.reader import resolve_mpp, unused_mpp
 
-    reader = open_slide(path, reader_name)
-    _print_info(reader.info)
-    resolved, source = resolve_mpp(reader.info, None, mpp)
-    frame = analysis_frame(reader.info.width_px, reader.info.height_px, resolved, MODEL_MPP)
-    seen = survey(reader, frame)
-    tissue, unused = seen.tissue, unused_mpp(reader.info, resolved, mpp, None)
-    click.echo(f"resolution  {resolved:.4f} um/px ({source})")
-    click.echo(f"analysis    {frame.width_px} x {frame.height_px} px at {frame.mpp:.4f} um/px")
-    click.echo(f"tissue      {tissue.area_mm2(frame.mpp):.2f} mm2")
-    for note in (*seen.info.notes, *([unused] if unused else [])):
-        click.echo(f"note        {note}")
-    if png is not None:
-        _draw_tissue(reader, png, tissue.mask, seen.info)
-        click.echo(f"picture     {png}")
+    model_mpp = load_bundle(find_bundle(model)).card.mpp
+    with closing(open_slide(path, reader_name)) as reader:
+        _print_info(reader.info)
+        resolved, source = resolve_mpp(reader.info, None, mpp)
+        frame = analysis_frame(reader.info.width_px, reader.info.height_px, resolved, model_mpp)
+        seen = survey(reader, frame)
+        tissue, unused = seen.tissue, unused_mpp(reader.info, resolved, mpp, None)
+        click.echo(f"resolution  {resolved:.4f} um/px ({source})")
+        click.echo(f"analysis    {frame.width_px} x {frame.height_px} px at {frame.mpp:.4f} um/px")
+        click.echo(f"tissue      {tissue.area_mm2(frame.mpp):.2f} mm2")
+        for note in (*seen.info.notes, *([unused] if unused else [])):
+            click.echo(f"note        {note}")
+        if png is not None:
+            _draw_tissue(reader, png, tissue.mask, seen.info)
+            click.echo(f"picture     {png}")
 
 
 def _print_info(info: SlideInfo) -> None:
@@ -76,7 +80,7 @@ def doctor() -> int:
 
 
 def _check_python() -> tuple[bool, str]:
-    return True, f"Python {platform.python_version()}, wsi-minugan {metadata.version('wsi-minugan')}"
+    return True, f"Python {platform.python_version()}, wsi-minugan {__version__}"
 
 
 def _check_openslide() -> tuple[bool, str]:
@@ -115,14 +119,14 @@ def _check_disk() -> tuple[bool, str]:
 
 
 def _check_extra() -> tuple[bool, str]:
-    try:
-        version = metadata.version("tiatoolbox")
-    except metadata.PackageNotFoundError:
+    if find_spec("tiatoolbox") is None:
         return (
             True,
             "TIAToolbox not installed (only --reader tiatoolbox needs it: pip install 'wsi-minugan[tiatoolbox]')",
         )
-    return True, f"TIAToolbox {version}"
+    from wsi_minugan.pipeline.results import version_of
+
+    return True, f"TIAToolbox {version_of('tiatoolbox')}"
 
 
 def list_models() -> None:

@@ -11,7 +11,7 @@ import click
 
 from minugan_cli.options import counting_options, setting_options
 from wsi_minugan import __version__
-from wsi_minugan.console import run_app
+from wsi_minugan.console import run_app, steady_streams
 from wsi_minugan.logs import hush_libraries
 
 # Whether a path may be read is told by whoever reads it, with what to do; click's own words give no advice.
@@ -19,6 +19,8 @@ _PATH = click.Path(path_type=Path, readable=False)
 
 EXPORTS = ("qupath", "csv", "parquet", "geojson.gz", "annotationstore", "ome-zarr-zip")
 """As in wsi_minugan.outputs.exports, which takes too long to load for a help text."""
+_OF_DASK = ("distributed", "tornado", "asyncio")
+"""Loggers of Dask and of what it stands on."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -97,11 +99,12 @@ def watch(folder: Path, out: Path, config: Path | None, settle_s: float, once: b
 @click.option("--mpp", type=float, help="um/px of level 0, if the slide does not say.")
 @click.option("--reader", type=click.Choice(["auto", "openslide", "tiatoolbox"]), default="auto")
 @click.option("--png", type=_PATH, help="Write a picture of the tissue that was found.")
-def inspect(slide: Path, mpp: float | None, reader: str, png: Path | None) -> None:
+@click.option("--model", default="default", show_default=True, help="Model whose resolution is shown.")
+def inspect(slide: Path, mpp: float | None, reader: str, png: Path | None, model: str) -> None:
     """Show what a run would see of one slide."""
     from minugan_cli import inspection
 
-    inspection.inspect(slide, mpp, reader, png)
+    inspection.inspect(slide, mpp, reader, png, model)
 
 
 @app.command()
@@ -240,9 +243,10 @@ def demo(out: Path, seed: int) -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake ends in a sentence, not a traceback."""
+    steady_streams()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     hush_libraries()
     for handler in logging.getLogger().handlers:
         # Dask tells of every connection; what matters of it reaches the user as a slide's failure.
-        handler.addFilter(lambda record: not record.name.startswith("distributed"))
-    run_app(app)
+        handler.addFilter(lambda record: not record.name.startswith(_OF_DASK))
+    run_app(app, batches=("run", "retry", "watch", "demo"))

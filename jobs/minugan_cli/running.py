@@ -54,9 +54,10 @@ def run_slides(
         result = run_batch(slides, out, settings, progress, retry, progress.note, only)
     done = sum(s.status == "done" for s in result.slides)
     failed = failures(result)
-    click.echo(
-        f"{done} of {pluralize(len(result.slides), 'slide')} done, {len(failed)} failed. Results: {out / 'report.html'}"
-    )
+    if result.slides:
+        click.echo(
+            f"{done} of {pluralize(len(result.slides), 'slide')} done, {len(failed)} failed. Results: {out / 'report.html'}"
+        )
     if failed:
         _print_failures(failed, f"{pluralize(len(failed), 'slide')} failed")
         click.echo(f"To retry the failed slides: wsi-minugan retry {shlex.quote(str(out))}", err=True)

@@ -113,12 +113,14 @@ def run_batch(
     broke: MinuganError | None = None
     with hold(out) as takeover, _signals() as stop:
         local = [s.path for s in slides if not s.url]
-        for text in (takeover, space_warning(out, local, StallGuard(settings.stall_s))):
-            if text:
-                note(text)
-        if settings.overwrite:
-            remove_results(out)
-        slides = name_slides(out, slides, settings.pseudonyms)
+        with stop.breaks_off():
+            for text in (takeover, space_warning(out, local, StallGuard(settings.stall_s))):
+                if text:
+                    note(text)
+        if stop.asked():
+            return BatchResult((), stop.signal)
+        emptied = remove_results(out, note) if settings.overwrite else ()
+        slides = name_slides(out, slides, settings.pseudonyms, emptied)
         wanted = {s.slide_id for s in slides if only is None or s.source in only}
         with closing(Ledger(out)) as ledger:
             try:
@@ -183,15 +185,19 @@ def _run(
     named = {s.slide_id: s for s in slides if s.slide_id in wanted}
     known = [replace(r, slide=named[r.slide.slide_id]) for r in ledger.slides() if r.slide.slide_id in named]
     # Finished slides are only looked at again, and that can wait.
-    guard = StallGuard(settings.stall_s)
-    records = sorted((r for r in known if _to_do(r, request, retry, guard)), key=lambda r: r.status == "done")
+    patience = StallGuard(settings.stall_s)
+    records: list[SlideRecord] = []
+    with stop.breaks_off():
+        records = [r for r in known if _to_do(r, request, retry, patience)]
+    records.sort(key=lambda r: r.status == "done")
     started = _now()
     _write_run(out, settings, bundle, ledger, started, None)
     with EventLog(out) as events:
         watch = _Watch(out, ledger, events, observe)
         try:
-            if records:
-                _work_off(records, out, settings, bundle, request, ledger, watch, stop)
+            if records or stop.asked():
+                if not stop.asked():
+                    _work_off(records, out, settings, bundle, request, ledger, watch, stop)
                 events.write("stopped" if stop.asked() else "ended")
         except MinuganError as e:
             with suppress(OutputError):  # the disk may be full, or the folder gone
@@ -222,8 +228,10 @@ def _work_off(
         return Job(r.slide, folder, settings, model, request + str(r.slide.mpp), worker_state)
 
     with (
+        stop.breaks_off(),
         open_staging(records, settings.stage_dir, run, settings.stage_gb, settings.stall_s) as staging,
         open_cluster(settings, WorkerState(worker_state)) as client,
+        stop.is_looked_for(),
     ):
         Engine(client, ledger, staging, make_job, watch, stop.asked).run()
 
@@ -311,11 +319,16 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+class _Stopped(BaseException):
+    """A signal that breaks off what waits, and would look for it too late or never."""
+
+
 class _Stop:
     """Whether a signal asked to stop, and which."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._breaks_off = False
 
     def asked(self) -> bool:
         return self.signal is not None
@@ -324,6 +337,26 @@ class _Stop:
         if self.signal is not None:
             os._exit(128 + number)
         self.signal = number
+        if self._breaks_off:
+            self._breaks_off = False
+            raise _Stopped
+
+    @contextmanager
+    def breaks_off(self) -> Iterator[None]:
+        """Leave the block at once when a signal comes: a cluster that starts, or a drive that hangs, may never end by itself."""
+        self._breaks_off = True
+        try:
+            yield
+        except _Stopped:
+            log.info("Stopped by signal %s before the work began.", self.signal)
+        finally:
+            self._breaks_off = False
+
+    @contextmanager
+    def is_looked_for(self) -> Iterator[None]:
+        """Wait in the block until somebody asks for the signal, so that what goes on there ends in order."""
+        self._breaks_off = False
+        yield
 
 
 @contextmanager

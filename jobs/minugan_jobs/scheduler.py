@@ -6,6 +6,7 @@ ends, blocks of the next already run.
 
 from __future__ import annotations
 
+import logging
 import math
 import queue
 import shlex
@@ -19,6 +20,7 @@ from typing import Any, Literal, Protocol
 
 from distributed import Client, Future, KilledWorker
 
+from minugan_jobs.clusters import worker_wait
 from minugan_jobs.clusters.worker_failures import LIMIT, WorkerFailures
 from minugan_jobs.clusters.worker_wait import Waiting
 from minugan_jobs.staging import Staging
@@ -30,6 +32,8 @@ from wsi_minugan.slides.files import file_state
 from wsi_minugan.slides.guarded import StallGuard
 from wsi_minugan.words import pluralize
 
+log = logging.getLogger(__name__)
+
 TASKS_PER_WORKER = 3
 _WRITTEN_AT_ONCE = 8
 """Blocks that one task writes at most: writing one takes little more than the handing out of a task."""
@@ -40,6 +44,8 @@ _STATE_S = 5.0
 
 _ORDER: tuple[Stage, ...] = ("check", "plan", "analyse", "merge", "write", "finish")
 _BLOCKWISE = {"analyse", "write"}
+_NETWORK = {"check", "plan", "analyse"}
+"""Stages that run the network, or settle its arithmetic."""
 _Blocks = tuple[int, ...]
 
 
@@ -94,7 +100,7 @@ class _SlideRun:
 
 
 class Engine:
-    """Runs one batch on one client.
+    """RunLengthMask one batch on one client.
 
     Parameters
     ----------
@@ -174,10 +180,26 @@ class Engine:
         workers = self._client.scheduler_info(n_workers=-1).get("workers", {}).values()
         # It may have gone during the question, which then has no answer.
         self._check_scheduler()
-        self._waiting.check(len(workers), self._in_flight)
         self._workers = max(1, sum(w["nthreads"] for w in workers))
-        self._gpus = any(w["resources"].get("GPU") for w in workers)
+        self._look_for_gpus(sum(bool(w["resources"].get("GPU")) for w in workers), len(workers))
         self._counted_s = time.monotonic()
+
+    def _look_for_gpus(self, gpus: int, workers: int) -> None:
+        """Give the network's work to GPUs once there are any; to the others again when all of these have been gone for a while."""
+        self._gpus = self._gpus or gpus > 0
+        bound = [(s, b) for s in self._active if s.stage in _NETWORK for b in s.running] if self._gpus else []
+        if not bound or not workers:
+            self._waiting.check(workers, self._in_flight)
+            return
+        waited_s = self._waiting.check(gpus, len(bound), "worker with a GPU")
+        cpu_may = all(slide.job.settings.device != "cuda" for slide, _ in bound)
+        if waited_s < worker_wait.PATIENCE_S or not cpu_may:
+            return
+        log.warning("The workers with a GPU are gone: %s goes on without one, and takes longer.", _of(bound))
+        self._gpus = False
+        for slide, blocks in bound:
+            slide.running.pop(blocks).cancel()
+            slide.waiting.appendleft(blocks)
 
     def _check_scheduler(self) -> None:
         if self._client.status != "running":
@@ -220,7 +242,7 @@ class Engine:
             pure=False,
             priority=_ORDER.index(stage),
             # Where some workers have a GPU, only these run the network, and settle its arithmetic; the others do the rest.
-            resources={"GPU": 1} if stage in {"check", "plan", "analyse"} and self._gpus else None,
+            resources={"GPU": 1} if stage in _NETWORK and self._gpus else None,
         )
         for blocks, future in zip(tasks, futures, strict=True):
             self._expect(slide, stage, blocks, future)
@@ -240,8 +262,9 @@ class Engine:
             items.append(self._finished.get())
         for slide, stage, blocks, future in items:
             self._in_flight -= 1
-            if slide in self._active:
-                slide.running.pop(blocks, None)
+            # What was taken back from a worker that is gone has ended, too, and is on its way again.
+            if slide in self._active and slide.running.get(blocks) is future:
+                slide.running.pop(blocks)
                 self._take(slide, stage, blocks, future)
 
     def _take(self, slide: _SlideRun, stage: Stage, blocks: _Blocks, future: Future) -> None:
@@ -289,8 +312,11 @@ class Engine:
         if planned.state == "done":
             self._done(slide, outcome)
             return
+        if planned.note:
+            log.warning(planned.note)
         slide.order = planned.order
-        self._ledger.planned(slide.slide_id, planned.key, planned.blocks, planned.state == "resumed")
+        kept = planned.whole if planned.state == "resumed" else {}
+        self._ledger.planned(slide.slide_id, planned.key, planned.blocks, kept)
         left = planned.blocks - len(self._ledger.blocks(slide.slide_id, "analyse"))
         self._observe(Event("planned", slide.slide_id, blocks=left))
         self._next_stage(slide)
@@ -335,6 +361,11 @@ class Engine:
         for slide in self._active:
             for future in slide.running.values():
                 future.cancel()
+
+
+def _of(bound: Sequence[tuple[_SlideRun, _Blocks]]) -> str:
+    names = list(dict.fromkeys(slide.slide_id for slide, _ in bound))
+    return ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
 
 
 def _why(slide: _SlideRun, stage: Stage, blocks: _Blocks, future: Future, failures: int) -> tuple[str, str]:

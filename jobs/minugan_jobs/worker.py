@@ -10,22 +10,22 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from distributed import Worker, WorkerPlugin, get_worker
 
 from minugan_jobs.clusters.worker_failures import tell_begun
 from minugan_jobs.state.disk_space import check_space
-from wsi_minugan.config import RunSettings
-from wsi_minugan.errors import OutputError
+from wsi_minugan.config import Precision, RunSettings
 from wsi_minugan.logs import hush_libraries
 from wsi_minugan.minugan.bundle import Bundle, load_bundle
 from wsi_minugan.minugan.devices import choose_device, settle_precision
-from wsi_minugan.outputs.manifest import clear_folder, is_whole
+from wsi_minugan.outputs.manifest import is_whole, read_manifest
 from wsi_minugan.outputs.models import SlideState
+from wsi_minugan.pipeline.own_files import own_bytes, remove_own
 from wsi_minugan.pipeline.plan import (
     SlidePlan,
     fingerprint,
@@ -38,13 +38,14 @@ from wsi_minugan.pipeline.plan import (
 from wsi_minugan.pipeline.results import SlideWork, finish_slide, slide_state
 from wsi_minugan.pipeline.scratch import WORK, Scratch
 from wsi_minugan.pipeline.stages import (
+    CLASS_OF,
     analyse_block,
     merge_blocks,
     object_thresholds,
     prepare_store,
     write_block,
 )
-from wsi_minugan.segmentation import masks
+from wsi_minugan.segmentation.store import tune_zarr
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader
 
@@ -99,11 +100,17 @@ class Planned:
         The blocks in the order in which they are best analysed.
     state : {"new", "resumed", "done"}
         Whether earlier work under this key is there.
+    whole : mapping of str to tuple of int
+        Of resumed work, by stage: the blocks whose files are all there as they were written.
+    note : str
+        What to tell the user of the slide's earlier results; mostly empty.
     """
 
     key: str
     order: tuple[int, ...]
     state: Literal["new", "resumed", "done"]
+    whole: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def blocks(self) -> int:
@@ -171,7 +178,7 @@ class WorkerState(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
     def setup(self, worker: Worker) -> None:
         """Keep Zarr from starting threads of its own beside the worker's, and load torch while the first slide is planned."""
         self._worker = worker
-        masks.tune_zarr()
+        tune_zarr()
         hush_libraries()
         threading.Thread(target=importlib.import_module, args=(_NETWORK,), daemon=True).start()
 
@@ -213,27 +220,40 @@ class WorkerState(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
 
     def _check(self, job: Job, previous_key: str) -> Planned:
         """Return whether a finished slide still is what this job asks for; changes nothing."""
-        key = work_key(job, _settled(job.settings), _signature(job), self._bundle(job))
-        return Planned(key, (), "done" if key == previous_key and is_whole(job.folder) else "new")
+        done = self._is_done(job, _signature(job), previous_key)
+        return Planned(previous_key, (), "done" if done else "new")
+
+    def _is_done(self, job: Job, mark: str, previous_key: str) -> bool:
+        """Return whether finished results are what this job asks for, in the arithmetic that they were made in."""
+        if not previous_key or not is_whole(job.folder):
+            return False
+        settings = _settled(job.settings, read_manifest(job.folder).settings.get("precision"))
+        return results_of(work_key(job, settings, mark, self._bundle(job))) == results_of(previous_key)
 
     def _make_plan(self, job: Job, previous_key: str) -> Planned:
         self._forget(job)
-        bundle, settings = self._bundle(job), _settled(job.settings)
-        key = work_key(job, settings, _signature(job), bundle)
-        if key == previous_key and is_whole(job.folder):
+        bundle, mark = self._bundle(job), _signature(job)
+        if self._is_done(job, mark, previous_key):
             shutil.rmtree(job.folder / WORK, ignore_errors=True)
-            return Planned(key, (), "done")
+            return Planned(previous_key, (), "done")
         # The ledger may name the key before: a kill can come between this plan's file and the ledger's note of it.
-        earlier = plan_for(job.folder / WORK, key) if key == previous_key else None
-        if earlier is not None and Scratch(job.folder / WORK, key).place.is_dir():
-            return Planned(key, tuple(earlier.order), "resumed")
+        earlier = plan_for(job.folder / WORK, previous_key)
+        if earlier is not None:
+            scratch = Scratch(job.folder / WORK, previous_key)
+            settings = _settled(job.settings, earlier.precision)
+            if work_key(job, settings, mark, bundle) == previous_key and scratch.place.is_dir():
+                whole = scratch.whole_blocks(len(earlier.blocks), CLASS_OF)
+                return Planned(previous_key, tuple(earlier.order), "resumed", whole)
         check_space(job.folder.parent, 0.0)
-        _remove(job.folder)
-        plan = replace(plan_slide(job.slide, self._reader(job), settings, bundle.card.mpp), key=key)
-        check_space(job.folder.parent, plan.tissue_mm2)
+        settings = _settled(job.settings)
+        plan = plan_slide(job.slide, self._reader(job), settings, bundle.card.mpp)
+        plan = replace(plan, key=(key := work_key(job, settings, mark, bundle)))
+        # Only now: earlier results are not given up for a slide that cannot be planned.
+        check_space(job.folder.parent, plan.tissue_mm2, own_bytes(job.folder))
+        note = remove_own(job.folder)
         prepare_store(plan, job.folder, job.settings.nuclei)
         save_plan(job.folder / WORK, plan.nameless() if settings.pseudonyms else plan)
-        return Planned(key, tuple(plan.order), "new")
+        return Planned(key, tuple(plan.order), "new", note=note)
 
     def _plan(self, job: Job) -> tuple[SlidePlan, SlideWork]:
         if job.folder not in self._plans:
@@ -286,8 +306,10 @@ def _signature(job: Job) -> str:
     return fingerprint(job.slide.path, job.settings.stall_s)
 
 
-def _settled(settings: RunSettings) -> RunSettings:
-    """Return settings whose arithmetic is that of this worker's device, so that all blocks of a slide have the same."""
+def _settled(settings: RunSettings, begun_in: Any = None) -> RunSettings:
+    """Return settings with one arithmetic for all of a slide: as set, as it was begun in, or that of this worker's device."""
+    if settings.precision == "auto" and begun_in in get_args(Precision):
+        return settings.model_copy(update={"precision": begun_in})
     precision = settle_precision(settings.precision, choose_device(settings.device))
     return settings.model_copy(update={"precision": precision})
 
@@ -298,17 +320,8 @@ def _keep(cache: OrderedDict[Path, Any], key: Path, value: Any) -> list[Any]:
     return [cache.popitem(last=False)[1] for _ in range(max(0, len(cache) - _KEPT))]
 
 
-def _remove(folder: Path) -> None:
-    try:
-        clear_folder(folder)
-    except FileNotFoundError:
-        return
-    except OSError as e:
-        raise OutputError(f"{folder} cannot be replaced: {e.strerror or e}. Remove it by hand.") from e
-
-
 def work_key(job: Job, settings: RunSettings, signature: str, bundle: Bundle) -> str:
-    """Return the digest of what decides a slide's results (`settings` with their arithmetic settled), and of how its scratch is cut."""
+    """Return the digest of what decides a slide's results (`settings` with their arithmetic settled), and how its scratch is cut."""
     content = {
         "version": RESULTS_VERSION,
         "slide": signature,
@@ -316,9 +329,14 @@ def work_key(job: Job, settings: RunSettings, signature: str, bundle: Bundle) ->
         "mpp": job.slide.mpp,
         "settings": settings.results_key(),
         "model": bundle.digest,
-        "block_px": settings.block_px,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return f"{digest}-{settings.block_px}"
+
+
+def results_of(key: str) -> str:
+    """Return the part of a work's key that decides results, which do not depend on how scratch is cut."""
+    return key.partition("-")[0]
 
 
 def run_stage(stage: Stage, job: Job, blocks: Sequence[int], previous_key: str) -> Outcome:

@@ -47,15 +47,45 @@ def test_finished_blocks_are_known_until_the_key_changes(done: list[tuple[str, i
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder))
         ledger.add_slides(SLIDES)
-        ledger.planned("s0", "key", 10, resumed=False)
+        ledger.planned("s0", "key", 10)
         for stage, block in done:
             ledger.blocks_ended("s0", stage, [block], 1, 0.1)
         ledger.close()
         ledger = Ledger(Path(folder))
-        ledger.planned("s0", "key", 10, resumed)
+        whole = {"analyse": range(10), "write": range(10)}
+        ledger.planned("s0", "key", 10, whole if resumed else None)
         for stage in ("analyse", "write"):
             assert ledger.blocks("s0", stage) == ({b for s, b in done if s == stage} if resumed else set())
         ledger.close()
+
+
+def test_blocks_whose_files_are_lost_are_forgotten_and_the_others_kept(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.add_slides(SLIDES)
+    ledger.planned("s0", "key", 4)
+    ledger.blocks_ended("s0", "analyse", range(4), 1, 0.1)
+    ledger.blocks_ended("s0", "write", [2], 1, 0.1)
+    ledger.planned("s0", "key", 4, {"analyse": (0, 1, 3), "write": ()})
+    assert (ledger.blocks("s0", "analyse"), ledger.blocks("s0", "write")) == ({0, 1, 3}, set())
+    ledger.close()
+
+
+@pytest.mark.parametrize("way", ["a value that the table refuses", "a disk that is full"])
+def test_a_transaction_that_fails_leaves_nothing_behind_and_the_next_one_is_whole(
+    tmp_path: Path, way: str
+) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.add_slides(SLIDES)
+    blocks: list[int] = [0, 1, None] if "refuses" in way else [*range(200_000)]  # type: ignore[list-item]
+    if "full" in way:
+        ledger._db.execute("PRAGMA max_page_count = 40")  # SQLite's own way to have no room
+    with pytest.raises(OutputError):
+        ledger.blocks_ended("s0", "analyse", blocks, 1, 0.1)
+    ledger.blocks_ended("s0", "analyse", [5], 1, 0.1)
+    ledger.close()
+    again = Ledger(tmp_path)
+    assert again.blocks("s0", "analyse") == {5}
+    again.close()
 
 
 def test_another_process_may_look_on(tmp_path: Path) -> None:
@@ -79,7 +109,7 @@ def test_the_digest_of_a_manifest_is_that_of_the_moment_its_slide_was_finished(t
     for text, planned in (("first", True), ("changed by hand", False), ("second", True)):
         path.write_text(text)
         if planned:
-            ledger.planned("s0", "key", 1, resumed=True)
+            ledger.planned("s0", "key", 1, {"analyse": (0,)})
         ledger.done("s0", None, 1.0)
         digests.append(ledger.checksums()["s0"])
     first, second = (hashlib.sha256(text).hexdigest() for text in (b"first", b"second"))

@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import minugan_jobs.clusters.slurm
@@ -13,14 +13,16 @@ import minugan_jobs.clusters.worker_wait
 import minugan_jobs.scheduler
 import pytest
 import yaml
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Scheduler, SpecCluster, Worker, WorkerPlugin
+from minugan_jobs.clusters import worker_wait
 from minugan_jobs.clusters.cluster_file import load_cluster, start_cluster
-from minugan_jobs.scheduler import Engine
+from minugan_jobs.scheduler import Engine, Event
 from minugan_jobs.staging import InPlace
 from minugan_jobs.state.ledger import Ledger, SlideRecord
-from minugan_jobs.worker import Job
+from minugan_jobs.worker import Job, Outcome, Planned, Stage, WorkerState
 
 from wsi_minugan.config import RunSettings
+from wsi_minugan.outputs.models import SlideState
 from wsi_minugan.slides.inputs import SlideInput
 
 REFUSAL = "sbatch: error: invalid partition specified: nowhere"
@@ -85,6 +87,76 @@ def test_a_job_that_is_refused_after_others_were_taken_is_told_and_asked_for_aga
         until(lambda: cluster.submissions.taken == 2)
     finally:
         cluster.close()
+
+
+class Stages(WorkerPlugin):
+    """Stages that end at once; each analysed block is told with its worker's name."""
+
+    name = WorkerState.name
+
+    def setup(self, worker: Worker) -> None:
+        self.worker = worker
+
+    def run(self, stage: Stage, job: Job, blocks: Sequence[int], previous_key: str) -> Outcome:
+        if stage == "plan":
+            return Outcome(0.0, planned=Planned("key", (0, 1, 2), "new"))
+        if stage == "analyse":
+            with (job.model / "analysed").open("a") as f:
+                f.write(f"{self.worker.name} ")
+        row = SlideState(slide_id="s", path="s", status="done") if stage == "finish" else None
+        return Outcome(0.0, row=row)
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_work_that_waits_for_gpus_that_are_gone_is_told_and_goes_on_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, device: str
+) -> None:
+    for name, seconds in (("_FIRST_S", 0.2), ("_AGAIN_S", 0.2), ("PATIENCE_S", 1.0)):
+        monkeypatch.setattr(worker_wait, name, seconds)
+    monkeypatch.setattr(minugan_jobs.scheduler, "_COUNT_WORKERS_S", 0.05)
+    ledger = Ledger(tmp_path)
+    ledger.add_slides([SlideInput("s", Path("/s.svs"))])
+    late = threading.Event()
+
+    def job(record: SlideRecord) -> Job:
+        return Job(record.slide, tmp_path / "s", RunSettings(device=device), tmp_path, "")
+
+    workers = {
+        "gpu": {"cls": Worker, "options": {"nthreads": 1, "resources": {"GPU": 1}, "dashboard": False}},
+        "cpu": {"cls": Worker, "options": {"nthreads": 1, "dashboard": False}},
+    }
+    scheduler = {"cls": Scheduler, "options": {"dashboard": False}}
+    with (
+        caplog.at_level(logging.WARNING, "minugan_jobs"),
+        SpecCluster(workers=workers, scheduler=scheduler) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(2)
+        client.register_plugin(Stages())
+
+        def observe(event: Event) -> None:
+            if event.kind == "started":
+                cluster.sync(cluster.workers["gpu"].close)  # before any of the slide's work is done
+
+        def stopped() -> bool:
+            return late.is_set() or (device == "cuda" and caplog.text.count("No worker with a GPU for") > 1)
+
+        alarm = threading.Timer(60, late.set)
+        alarm.start()
+        engine = Engine(client, ledger, InPlace(ledger.slides()), job, observe, stopped)
+        engine._count_workers()
+        engine.run()
+        alarm.cancel()
+    assert not late.is_set()
+    assert "No worker with a GPU for" in caplog.text
+    state = ledger.states()[0].status
+    ledger.close()
+    if device == "cuda":
+        assert state == "running"
+        return
+    assert state == "done"
+    assert "The workers with a GPU are gone: s goes on without one" in caplog.text
+    assert set((tmp_path / "analysed").read_text().split()) == {"cpu"}
 
 
 @pytest.mark.parametrize("outside", [True, False], ids=["scheduler", "cluster"])

@@ -11,6 +11,7 @@ from ome_zarr_models.v05.image_label import ImageLabel
 
 from wsi_minugan.geometry import Frame, blocks_of
 from wsi_minugan.segmentation import masks
+from wsi_minugan.segmentation.store import tune_zarr
 
 FRAME = Frame(2311, 1803, 0.25, 1.0, 2311, 1803)
 
@@ -104,7 +105,7 @@ def test_tuning_zarr_changes_no_byte_and_empty_chunks_stay_absent(tmp_path: Path
         store = tmp_path / str(tuned)
         with zarr.config.set({"ndbuffer": "zarr.buffer.cpu.NDBuffer", "codec_pipeline.batch_size": 1}):
             if tuned:
-                masks.tune_zarr()
+                tune_zarr()
             masks.create_store(store, frame, 1536, nuclei=True)
             masks.write_block(store, "nuclei", box, values)
             masks.write_block(store, "mitoses", box, np.zeros_like(values))

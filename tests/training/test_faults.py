@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import cv2
 import minugan_training.fitting.fit
 import minugan_training.fitting.step
@@ -24,6 +25,7 @@ from minugan_training.fitting.checkpoint import save_weights
 from minugan_training.fitting.distributed import local_device
 from minugan_training.fitting.fit import fit
 from minugan_training.fitting.metrics_log import draw_curves, read_metrics
+from minugan_training.fitting.state import build_network
 from minugan_training.sampling.sampler import Pool
 from minugan_training.settings import Experiment
 from safetensors.torch import load_file
@@ -32,7 +34,7 @@ from torch import Tensor
 import wsi_minugan.minugan.devices
 from tests.training.test_data import pool
 from tests.training.test_fit import settings
-from wsi_minugan.errors import DataError, DeviceError, TrainingError
+from wsi_minugan.errors import DataError, DeviceError, DiskFullError, TrainingError
 
 NO_ROOM = RuntimeError(
     "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
@@ -203,13 +205,41 @@ def test_weights_to_start_from_that_do_not_fit_end_in_a_sentence(
 
 
 @pytest.mark.parametrize(
-    ("change", "words"), [({"losses": {}}, "learns nothing"), ({"fixed_norms": True}, "--start-from")]
+    ("change", "words"), [({"losses": {}}, "losses.spots"), ({"fixed_norms": True}, "--start-from")]
 )
 def test_a_training_that_could_learn_nothing_right_is_refused(
     change: dict[str, object], words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(TrainingError, match=words):
         fit(settings("supervised", steps=1, **change), pool(tmp_path), tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("ended", "status"),
+    [
+        (DiskFullError("Full."), 1),
+        (DataError("Wrong."), 2),
+        (click.exceptions.Exit(3), 3),
+        (SystemExit(4), 4),
+    ],
+)
+def test_the_exit_status_is_that_of_how_a_command_ended(
+    monkeypatch: pytest.MonkeyPatch, ended: BaseException, status: int
+) -> None:
+    def end(*_: object, **__: object) -> None:
+        raise ended
+
+    monkeypatch.setattr(app.commands["reproduce"], "callback", end)
+    monkeypatch.setattr(sys, "argv", ["minugan-train", "reproduce", "x", "--index", "i", "--root", "r"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == status
+
+
+def test_spots_alone_can_be_trained_on(tmp_path: Path) -> None:
+    s = settings("supervised", steps=1, losses={"spots": 1.0})
+    before, after = build_network(s).state_dict(), fit(s, pool(tmp_path), tmp_path / "a")
+    assert any(not torch.equal(after[k], v) for k, v in before.items() if v.is_floating_point())
 
 
 def test_weights_that_overflowed_are_not_started_from(tmp_path: Path) -> None:

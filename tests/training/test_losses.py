@@ -79,6 +79,28 @@ def test_the_plain_supervised_loss_by_hand() -> None:
     )
 
 
+@pytest.mark.parametrize("focal", [0.0, 0.25, 0.5, 1.0, 2.0])
+def test_the_supervised_gradient_is_a_number_for_every_exponent_however_sure_the_network_is(
+    focal: float,
+) -> None:
+    logits = torch.tensor([-500.0, -30.0, 0.0, 30.0, 500.0]).expand(1, 3, 2, 5).clone().requires_grad_()
+    labels = torch.zeros(1, 3, 2, 5, dtype=torch.uint8)
+    labels[:, :, 1] = 1
+    loss = supervised_loss(logits, labels, Losses(supervised=1.0, focal=focal))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_the_focal_term_by_hand() -> None:
+    logits, labels = torch.full((1, 3, 1, 1), 0.5), torch.zeros(1, 3, 1, 1, dtype=torch.uint8)
+    score = 1 / (1 + math.exp(-1.0))
+    for focal in (0.5, 1.0, 2.0):
+        weights = Losses(supervised=1.0, focal=focal, dice=False)
+        expected = (1.5 + 6 + 1.5) * -math.log(1 - score) * (0.3 + score**focal)
+        assert supervised_loss(logits, labels, weights).item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_discriminator_sees_the_generators_own_scores_where_nothing_is_known() -> None:
     labels = torch.tensor([[[[0, 1, IGNORE]]]], dtype=torch.uint8)
     assert label_images(labels, torch.tensor([[[[0.3, 0.4, 0.5]]]])).flatten().tolist() == [-1.0, 1.0, 0.5]

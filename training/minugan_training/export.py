@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from minugan_training.settings import Experiment
-from wsi_minugan.config import problems_in
+from wsi_minugan.config import load_yaml, problems_in
 from wsi_minugan.errors import TrainingError
 from wsi_minugan.minugan.bundle import Bundle, ModelCard, save_bundle
 from wsi_minugan.minugan.generator import Generator
@@ -92,7 +92,7 @@ def _full_card(
 ) -> dict[str, Any]:
     """Return a card's fields with those that are known without it, after a check that they make a card."""
     try:
-        fields = yaml.safe_load(path.read_text("utf-8"))
+        fields = load_yaml(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as e:
         raise TrainingError(f"The card {path} cannot be read: {e}.") from e
     if not isinstance(fields, dict):

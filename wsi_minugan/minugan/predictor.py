@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -181,11 +183,22 @@ class Predictor:
         log.warning("GPU memory is short. The run continues with %d patches per batch.", self.batch_size)
 
 
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """Read weights; that a card names their digest says nothing of what is in them."""
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError, ValueError) as e:
+        raise ModelError(f"The weights {path} cannot be read ({e}). Copy the model again.") from e
+    if any(t.is_complex() for t in tensors.values()):
+        raise ModelError(f"The weights {path} are complex numbers, which no network here has.")
+    return tensors
+
+
 def _load_classifiers(bundle: Bundle) -> list[CandidateClassifier]:
     stage = bundle.card.candidate_stage
     if stage is None:
         return []
-    state = {k: v.float() for k, v in load_file(bundle.classifier_weights).items()}
+    state = {k: v.float() for k, v in _tensors(bundle.classifier_weights).items()}
     members = [CandidateClassifier(stage.width) for _ in range(stage.members)]
     try:
         for n, member in enumerate(members):
@@ -220,7 +233,7 @@ def load_network(bundle: Bundle) -> Generator:
     """
     card = bundle.card.architecture
     network = Generator(card.ngf, card.norm)
-    state = {k: v.float() for k, v in load_file(bundle.weights).items()}
+    state = {k: v.float() for k, v in _tensors(bundle.weights).items()}
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)
     except RuntimeError as e:

@@ -15,7 +15,7 @@ SUFFIX = ".partial"
 
 @contextmanager
 def atomic_path(path: Path, parents: bool = True) -> Iterator[Path]:
-    """Give a temporary name beside `path`; when the block ends well, that file is synced to disk and takes its place.
+    """Give a temporary name beside `path`; when the block ends well, that file is synced to disk and takes its place, synced too.
 
     Parameters
     ----------
@@ -37,6 +37,7 @@ def atomic_path(path: Path, parents: bool = True) -> Iterator[Path]:
         yield temporary
         sync(temporary)
         temporary.replace(path)
+        sync(path.parent)
     except OSError as e:
         raise not_written(path, e) from e
     finally:
@@ -74,9 +75,3 @@ def write_bytes(path: Path, data: bytes, parents: bool = False) -> None:
 def write_text(path: Path, text: str, parents: bool = False) -> None:
     """Write a whole UTF-8 file; see `atomic_path`."""
     write_bytes(path, text.encode(), parents)
-
-
-def remove_partial(folder: Path) -> None:
-    """Remove what killed writers left in a folder of ours (our own and Zarr's temporary files)."""
-    for path in folder.rglob(f"*{SUFFIX}"):
-        path.unlink(missing_ok=True)

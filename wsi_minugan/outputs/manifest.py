@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -20,34 +20,9 @@ _NO_RESULTS = frozenset([SCRATCH, REVIEWS])
 _MASKS = "masks.zarr/"
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """Return SHA-256 of every file below a slide's folder but the manifest, hidden scratch and reviews, sorted by path."""
-    found = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if name != MANIFEST and not name.startswith(".") and name.split("/", 1)[0] != REVIEWS:
-            found[name] = sha256_of(path)
-    return found
-
-
-def clear_folder(folder: Path) -> None:
-    """Remove a slide's results and scratch; reviews are people's work and stay.
-
-    Raises
-    ------
-    OSError
-        If something cannot be removed.
-    """
-    if not (folder / REVIEWS).is_dir():
-        shutil.rmtree(folder)
-        return
-    for path in folder.iterdir():
-        if path.name == REVIEWS:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return SHA-256 of files below a slide's folder, by their paths in it."""
+    return {name: sha256_of(folder / name) for name in names}
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -85,7 +60,8 @@ def is_whole(folder: Path) -> bool:
         listed = read_manifest(folder).files
     except OutputError:
         return False
-    there = all((folder / name).is_file() for name in listed)
+    # A file of masks holds at least its index: one of no bytes was cut off.
+    there = all((folder / name).is_file() and (folder / name).stat().st_size for name in listed)
     return there and all(
         sha256_of(folder / name) == digest for name, digest in listed.items() if not name.startswith(_MASKS)
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,16 @@ from wsi_minugan.errors import RETRY, OutputError
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.sentinel import load_range, warnings_of
 from wsi_minugan.outputs import geojson, manifest
-from wsi_minugan.outputs.atomic import remove_partial, write_text
+from wsi_minugan.outputs.atomic import sync, write_text
 from wsi_minugan.outputs.models import Manifest, SlideFacts, SlideState
 from wsi_minugan.outputs.nuclei import write_nuclei
 from wsi_minugan.outputs.overview import LONGEST_PX as OVERVIEW_PX
 from wsi_minugan.outputs.overview import Findings, draw_overview
 from wsi_minugan.pipeline.closeups import draw_closeups, sampled_figures
 from wsi_minugan.pipeline.ground import options_of, raster_of, reliability_of
-from wsi_minugan.pipeline.plan import SlidePlan
-from wsi_minugan.pipeline.scratch import WORK, Scratch
+from wsi_minugan.pipeline.own_files import STORE, own_files, remove_partial
+from wsi_minugan.pipeline.plan import PLAN_FILE, SlidePlan
+from wsi_minugan.pipeline.scratch import ANALYSED, WORK, WRITTEN, Scratch
 from wsi_minugan.segmentation import masks
 from wsi_minugan.segmentation.objects import SlideObjects
 from wsi_minugan.segmentation.outlines import outlines, scaled, to_level0
@@ -43,7 +45,16 @@ from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader
 from wsi_minugan.words import pluralize
 
-_PACKAGES = ("wsi-minugan", "torch", "numpy", "zarr", "openslide-python", "shapely", "opencv-python-headless")
+_PACKAGES = {
+    "wsi-minugan": "wsi_minugan",
+    "torch": "torch",
+    "numpy": "numpy",
+    "zarr": "zarr",
+    "openslide-python": "openslide",
+    "shapely": "shapely",
+    "opencv": "cv2",
+}
+"""By their names in the files: the modules that shape the results."""
 _PART_NUCLEI = 20_000
 
 
@@ -69,6 +80,8 @@ class SlideWork:
 def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: Path) -> SlideState:
     """Write all that is left of a slide's results, remove its scratch, write its manifest, and return its row of slides.csv."""
     scratch = Scratch(folder / WORK, plan.key)
+    # Before anything is made of them: a damaged shard would end the pyramid in an error that nobody expected.
+    _check_shards(scratch, len(plan.blocks), manifest.digests(folder, own_files(folder)))
     mitoses = scratch.load_merged("mitoses")
     shapes = _mitosis_shapes(plan, scratch, mitoses)
     points_px = geojson.centroids_of(shapes)
@@ -79,17 +92,46 @@ def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: 
         _write_nuclei(plan, scratch, folder)
     _draw(plan, reader, points_px, count, folder)
     draw_closeups(reader, plan.frame.level0_mpp, shapes, _mean_scores(mitoses), count.hotspot, folder)
-    masks.build_pyramid(folder / "masks.zarr", plan.frame)
-    _write_coarse(plan, points_px, count, folder)
+    coarse = masks.build_pyramid(folder / STORE, plan.frame) | _write_coarse(plan, points_px, count, folder)
     figures = sampled_figures(plan, reader)
     known = load_range(work.bundle.path)
     warnings = (*count.warnings, *(warnings_of(figures, known) if known else ()))
     remove_partial(folder)
     scratch.check()
-    manifest.write_manifest(folder, _manifest(plan, work, warnings, figures, folder))
+    digests = manifest.digests(folder, own_files(folder))
+    _check_shards(scratch, len(plan.blocks), digests, {f"{STORE}/{name}": v for name, v in coarse.items()})
+    manifest.write_manifest(folder, _manifest(plan, work, warnings, figures, digests))
     # Scratch goes last: a slide killed before its manifest goes on from it.
     shutil.rmtree(folder / WORK)
+    sync(folder)
     return slide_state(plan.slide, folder)
+
+
+def _check_shards(
+    scratch: Scratch, blocks: int, found: Mapping[str, str], coarse: Mapping[str, str] | None = None
+) -> None:
+    """Check that the masks hold what blocks wrote; with the `coarse` levels that follow from it, also that they hold no more.
+
+    A slide that lacks some is planned anew by the next run.
+    """
+    written = [scratch.load_shards(part, k) for part in (ANALYSED, WRITTEN) for k in range(blocks)]
+    expected = {name: digest for part in (*written, coarse) for name, digest in (part or {}).items()}
+    more = {name for name in found if _is_shard(name)} if coarse is not None else set()
+    wrong = sorted(name for name in expected.keys() | more if expected.get(name) != found.get(name))
+    if not wrong and None not in written:
+        return
+    (scratch.folder / PLAN_FILE).unlink(missing_ok=True)
+    what = (
+        f"{pluralize(len(wrong), 'file')} of the masks (first {wrong[0]})" if wrong else "Notes on the masks"
+    )
+    raise OutputError(
+        f"{what} in {scratch.folder.parent} are not as they were written: the disk failed, or another program "
+        f"changed them. Check the disk, then do this slide again with: {RETRY}"
+    )
+
+
+def _is_shard(name: str) -> bool:
+    return name.startswith(f"{STORE}/") and not name.endswith("zarr.json")
 
 
 def slide_state(slide: SlideInput, folder: Path) -> SlideState:
@@ -164,14 +206,16 @@ def counted_raster(plan: SlidePlan) -> TissueRaster:
     return raster if plan.drawn.allowed is None else raster.within(plan.drawn.allowed)
 
 
-def _write_coarse(plan: SlidePlan, points_px: NDArray[np.float64], count: Count, folder: Path) -> None:
+def _write_coarse(
+    plan: SlidePlan, points_px: NDArray[np.float64], count: Count, folder: Path
+) -> dict[str, str]:
     """Write the layers of few pixels: what of the coverage is tissue, and mitoses per mm2 in circles as large as the hot spot."""
-    store, raster = folder / "masks.zarr", raster_of(plan.tissue, plan.frame.scale)
+    store, raster = folder / STORE, raster_of(plan.tissue, plan.frame.scale)
     cell_um = plan.tissue.px_per_cell * plan.frame.mpp
-    masks.write_coarse(store, "tissue", raster.counted.astype(np.uint8), cell_um)
+    written = masks.write_coarse(store, "tissue", raster.counted.astype(np.uint8), cell_um)
     shape = circle_of(count.hotspot.area_mm2, plan.frame.level0_mpp)
     values = density_map(points_px, counted_raster(plan), shape, plan.frame.level0_mpp)
-    masks.write_coarse(store, "density", values, cell_um * MAP_STEP)
+    return written | masks.write_coarse(store, "density", values, cell_um * MAP_STEP)
 
 
 def _mitosis_shapes(plan: SlidePlan, scratch: Scratch, mitoses: SlideObjects) -> NDArray[np.object_]:
@@ -284,7 +328,11 @@ def _draw(
 
 
 def _manifest(
-    plan: SlidePlan, work: SlideWork, warnings: tuple[str, ...], figures: dict[str, float], folder: Path
+    plan: SlidePlan,
+    work: SlideWork,
+    warnings: tuple[str, ...],
+    figures: dict[str, float],
+    digests: dict[str, str],
 ) -> Manifest:
     info, frame = plan.info, plan.frame
     return Manifest(
@@ -314,7 +362,7 @@ def _manifest(
         geojson_origin_px=info.bounds_px if work.settings.bounds_offset else (0, 0),
         warnings=[*plan.warnings, *warnings],
         pixel_figures=figures,
-        files=manifest.digests(folder),
+        files=digests,
     )
 
 
@@ -331,4 +379,20 @@ def model_facts(bundle: Bundle) -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that shape the results."""
-    return {"python": platform.python_version()} | {p: metadata.version(p) for p in _PACKAGES}
+    return {"python": platform.python_version()} | {
+        name: version_of(module) for name, module in _PACKAGES.items()
+    }
+
+
+def version_of(module: str) -> str:
+    """Return the version of a module as it says itself; whoever packed it may have given it another name, or none.
+
+    Torch says so without being loaded, which takes a second.
+    """
+    with suppress(metadata.PackageNotFoundError):
+        if version := metadata.version(module):
+            return version
+    try:
+        return str(import_module(module).__version__)
+    except (ImportError, OSError, AttributeError):
+        return "not known"

@@ -7,6 +7,7 @@ another key is never seen: a block of a run that was stopped may end after the n
 from __future__ import annotations
 
 import io
+import json
 import os
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -18,16 +19,20 @@ import imagecodecs
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from wsi_minugan.config import PATCH_PX
 from wsi_minugan.errors import RETRY, OutputError
 from wsi_minugan.geometry import Box
+from wsi_minugan.hashing import sha256_of
 from wsi_minugan.outputs.atomic import write_bytes
 from wsi_minugan.outputs.manifest import SCRATCH
 from wsi_minugan.segmentation.objects import BlockObjects, SlideObjects
 from wsi_minugan.segmentation.run_lengths import RunLengthMask
 
 WORK = SCRATCH
+ANALYSED, WRITTEN = "analysed", "written"
+"""The stages that write shards."""
 _PATCH_SHAPE = (3, PATCH_PX, PATCH_PX)
 
 
@@ -65,7 +70,8 @@ class Scratch:
     @property
     def place(self) -> Path:
         """Where the files of this work lie."""
-        return self.folder / self.key[:16]
+        digest, _, cut = self.key.partition("-")
+        return self.folder / (f"{digest[:16]}-{cut}" if cut else digest[:16])
 
     def check(self) -> None:
         """Check, before results are written, that they still are wanted.
@@ -81,15 +87,63 @@ class Scratch:
             )
 
     def save_block(
-        self, index: int, runs: Mapping[str, RunLengthMask], found: Mapping[str, ClassObjects]
+        self,
+        index: int,
+        runs: Mapping[str, RunLengthMask],
+        found: Mapping[str, ClassObjects],
+        shards: Mapping[str, str],
     ) -> None:
-        """Write what a block found; `runs` and `found` map "mitoses" and "nuclei" to their pixels and objects."""
+        """Write what a block found: the pixels and objects of "mitoses" and "nuclei", and the digests of its shards so far."""
+        self.save_shards(ANALYSED, index, shards)
         arrays: dict[str, NDArray[Any]] = {f"{name}.runs": _packed_runs(part) for name, part in runs.items()}
         for name, part in found.items():
             arrays |= {f"{name}.table.{k}": v for k, v in part.objects.table.items()}
             arrays |= {f"{name}.border.{k}": v for k, v in part.objects.borders.items()}
             arrays |= _packed_shapes(name, part.shapes)
         self._save(f"objects-{index:06d}.npz", arrays)
+
+    def save_shards(self, part: str, index: int, shards: Mapping[str, str]) -> None:
+        """Note the files of masks that a stage wrote for a block, with their SHA-256."""
+        write_bytes(self.place / f"{part}-{index:06d}.json", json.dumps(dict(shards)).encode())
+
+    def load_shards(self, part: str, index: int) -> dict[str, str] | None:
+        """Return what `save_shards` noted; None where that is not there."""
+        try:
+            return TypeAdapter(dict[str, str]).validate_json(
+                (self.place / f"{part}-{index:06d}.json").read_bytes()
+            )
+        except (OSError, ValueError):
+            return None
+
+    def has_objects(self, index: int) -> bool:
+        """Return whether what a block found is there, and whole."""
+        return _is_whole_zip(self.place / f"objects-{index:06d}.npz")
+
+    def has_merged(self, names: Iterable[str]) -> bool:
+        """Return whether the slide's objects of these classes are there, and whole."""
+        return all(_is_whole_zip(self.place / f"merged-{name}.npz") for name in names)
+
+    def whole_blocks(self, blocks: int, names: Iterable[str]) -> dict[str, tuple[int, ...]]:
+        """Return what of earlier work is there and as it was written: by stage, the blocks; for "merge" block 0.
+
+        Parameters
+        ----------
+        blocks : int
+            How many blocks the slide has.
+        names : iterable of str
+            The classes whose objects are wanted.
+        """
+        analysed = [k for k in range(blocks) if self.has_objects(k) and self._has_shards(ANALYSED, k)]
+        written = [k for k in range(blocks) if self._has_shards(WRITTEN, k)]
+        merged = self.has_merged(names)
+        return {"analyse": tuple(analysed), "merge": (0,) if merged else (), "write": tuple(written)}
+
+    def _has_shards(self, part: str, index: int) -> bool:
+        shards = self.load_shards(part, index)
+        slide = self.folder.parent
+        return shards is not None and all(
+            (slide / name).is_file() and sha256_of(slide / name) == digest for name, digest in shards.items()
+        )
 
     def load_run_lengths(self, index: int, name: str, box: Box) -> RunLengthMask:
         """Return a block's pixels of one class as they were before small objects were dropped."""
@@ -169,6 +223,14 @@ class Scratch:
                 f"{self.place / name} cannot be read: {e}. Remove the folder {self.folder.parent}, then take the slides that "
                 f"are not done again with: {RETRY}"
             ) from e
+
+
+def _is_whole_zip(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
 
 
 def _packed_runs(runs: RunLengthMask) -> NDArray[np.uint8]:

@@ -23,9 +23,10 @@ from wsi_minugan.config import PATCH_PX, RunSettings
 from wsi_minugan.counting.regions import points_in
 from wsi_minugan.geometry import UM2_PER_MM2, Box
 from wsi_minugan.minugan.bundle import Bundle
-from wsi_minugan.outputs.atomic import not_written
+from wsi_minugan.outputs.atomic import not_written, sync
+from wsi_minugan.pipeline.own_files import STORE
 from wsi_minugan.pipeline.plan import SlidePlan
-from wsi_minugan.pipeline.scratch import WORK, ClassObjects, Scratch
+from wsi_minugan.pipeline.scratch import WORK, WRITTEN, ClassObjects, Scratch
 from wsi_minugan.segmentation import classes, masks
 from wsi_minugan.segmentation.blend import Blender
 from wsi_minugan.segmentation.grid import PatchGrid
@@ -122,9 +123,11 @@ def prepare_store(plan: SlidePlan, folder: Path, nuclei: bool) -> None:
         folder.mkdir(exist_ok=True)
         (folder / WORK).mkdir(exist_ok=True)
         Scratch(folder / WORK, plan.key).place.mkdir(exist_ok=True)
+        for made in (folder / WORK, folder, folder.parent):
+            sync(made)
     except OSError as e:
         raise not_written(folder, e) from e
-    masks.create_store(folder / "masks.zarr", plan.frame, plan.block_px, nuclei)
+    masks.create_store(folder / STORE, plan.frame, plan.block_px, nuclei)
 
 
 def analyse_block(
@@ -156,7 +159,7 @@ def analyse_block(
         Whether the outlines of nuclei are wanted.
     """
     start = time.perf_counter()
-    box, scratch, store = plan.blocks[index], Scratch(folder / WORK, plan.key), folder / "masks.zarr"
+    box, scratch, store = plan.blocks[index], Scratch(folder / WORK, plan.key), folder / STORE
     outer = box.grown(classes.REACH_PX)
     wanted = plan.patches_of(outer)
     blender = Blender(outer, plan.grid)
@@ -178,9 +181,8 @@ def analyse_block(
         # Nuclei are measured in any case: the class map lacks the small ones, whether their numbers are wanted or not.
         drawn = set(CLASS_OF) if nuclei else {"mitoses"}
         found = {n: _objects_of(runs[n], score, plan, index, n, thresholds, n in drawn) for n in CLASS_OF}
-        for part in written:
-            part.result()
-    scratch.save_block(index, runs, found)
+        shards = {f"{STORE}/{name}": digest for part in written for name, digest in part.result().items()}
+    scratch.save_block(index, runs, found, shards)
     area = float(np.count_nonzero(coverage)) * plan.frame.mpp**2 / UM2_PER_MM2
     return BlockReport(len(fresh), len(wanted) - len(fresh), area, forward_s, time.perf_counter() - start)
 
@@ -335,7 +337,8 @@ def write_block(plan: SlidePlan, index: int, folder: Path, nuclei: bool = True) 
 
     Without `nuclei` these have no numbers; the class map is the same.
     """
-    scratch, store, box = Scratch(folder / WORK, plan.key), folder / "masks.zarr", plan.blocks[index]
+    scratch, store, box = Scratch(folder / WORK, plan.key), folder / STORE, plan.blocks[index]
+    shards: dict[str, str] = {}
     shape = box.height_px, box.width_px
     found = np.full(shape, classes.BACKGROUND, np.uint8)
     for name, value in CLASS_OF.items():
@@ -347,6 +350,7 @@ def write_block(plan: SlidePlan, index: int, folder: Path, nuclei: bool = True) 
         if len(numbers) and (nuclei or name != "nuclei"):
             image = np.zeros(shape, np.uint32)
             runs.paint(image, numbers)
-            masks.write_block(store, name, box, image)
+            shards |= masks.write_block(store, name, box, image)
         runs.paint(found, value)
-    masks.write_block(store, "classes", box, found)
+    shards |= masks.write_block(store, "classes", box, found)
+    scratch.save_shards(WRITTEN, index, {f"{STORE}/{name}": digest for name, digest in shards.items()})

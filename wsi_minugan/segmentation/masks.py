@@ -5,8 +5,6 @@ The root image is `coverage` (1 where the slide was analysed). A block is a shar
 
 from __future__ import annotations
 
-import errno
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +13,14 @@ import zarr
 import zarr.buffer
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
-from zarr.registry import register_ndbuffer
 from zarr.storage import LocalStore
 
 from wsi_minugan.errors import OutputError
 from wsi_minugan.geometry import Box, Frame
 from wsi_minugan.segmentation.classes import MITOSIS, NUCLEUS
+from wsi_minugan.segmentation.store import Store
 
 if TYPE_CHECKING:
-    from zarr.core.buffer import Buffer
     from zarr.core.common import AccessModeLiteral
 
 CHUNK_PX = 512
@@ -40,6 +37,12 @@ _BY_MAXIMUM = frozenset({"mitosis_score", "classes", "mitoses"})
 
 _WINDOWS = {"coverage": (1, "808080"), "mitosis_score": (255, "FFFFFF")}
 """Largest value and colour of the images, without which viewers show 0 and 1 of 8 bits as black."""
+COARSE = ("tissue", "density")
+"""Images of few pixels."""
+PLACES = (*(where for where, _ in _PATHS.values()), *COARSE)
+"""The folders of the arrays, below that of the store."""
+GROUPS = ("zarr.json", "labels/zarr.json")
+"""The files that tell of the groups they lie in."""
 
 
 def create_store(path: Path, frame: Frame, block_px: int, nuclei: bool) -> None:
@@ -63,12 +66,14 @@ def create_store(path: Path, frame: Frame, block_px: int, nuclei: bool) -> None:
     """
     names = [n for n in _PATHS if nuclei or n != "nuclei"]
     try:
-        root = zarr.open_group(_Store(path), mode="a", zarr_format=3)
+        store = Store(path)
+        root = zarr.open_group(store, mode="a", zarr_format=3)
         for name in names:
             _create_pyramid(root, name, frame, block_px)
         root.attrs["ome"] = _multiscales("coverage", frame, prefix="coverage/") | _omero("coverage")
         labels = [n for n in names if _PATHS[n][0].startswith("labels/")]
         root["labels"].attrs["ome"] = {"version": "0.5", "labels": labels}
+        store.settle()
     except OSError as e:
         raise OutputError(
             f"The masks {path} cannot be written: {e.strerror or e}. Check the folder and its disk."
@@ -148,8 +153,10 @@ def _halved(height_px: int, width_px: int) -> list[tuple[int, int]]:
     return shapes
 
 
-def write_block(path: Path, name: str, box: Box, values: NDArray[Any]) -> None:
+def write_block(path: Path, name: str, box: Box, values: NDArray[Any]) -> dict[str, str]:
     """Write one block as whole shards, at every level of the pyramid at which it is one; an empty shard leaves no file.
+
+    When it returns, they are on the disk and not in its cache.
 
     Parameters
     ----------
@@ -162,11 +169,17 @@ def write_block(path: Path, name: str, box: Box, values: NDArray[Any]) -> None:
     values : ndarray, shape (h, w)
         Its values. A reduced pixel is one of the four below it, so no label is invented; see `next_level`.
 
+    Returns
+    -------
+    dict of str to str
+        SHA-256 of the files written, by their paths below the store.
+
     Raises
     ------
     OutputError
         If the disk does not take it.
     """
+    written: dict[str, str] = {}
     try:
         array = _open(path, name, 0)
         for level in range(_own_levels(array)):
@@ -174,6 +187,8 @@ def write_block(path: Path, name: str, box: Box, values: NDArray[Any]) -> None:
                 array, values = _open(path, name, level), next_level(name, values)
             part = Box(box.y_px >> level, box.x_px >> level, *values.shape)
             array[part.slices_within(Box(0, 0, 0, 0))] = values
+            written |= _settled(array)
+        return written
     except OSError as e:
         raise OutputError(
             f"{path} cannot be written: {e.strerror or e}. Free some space, or check the disk."
@@ -193,22 +208,25 @@ def next_level(name: str, values: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(np.maximum(rows[:, ::2], rows[:, 1::2]))
 
 
-def write_coarse(path: Path, name: str, values: NDArray[Any], side_um: float) -> None:
+def write_coarse(path: Path, name: str, values: NDArray[Any], side_um: float) -> dict[str, str]:
     """Write an image of few pixels beside the others, whole; its scale and place are in its metadata.
+
+    When it returns, the image is on the disk. Returns the digests of its files.
 
     Parameters
     ----------
     path : Path
         The store.
     name : str
-        The image's name, for example "density".
+        The image's name, one of `COARSE`.
     values : ndarray, shape (h, w)
         Its pixels.
     side_um : float
         Side of a pixel.
     """
     try:
-        group = zarr.open_group(_Store(path), mode="r+").require_group(name)
+        store = Store(path)
+        group = zarr.open_group(store, mode="r+").require_group(name)
         group.create_array(
             "0", data=values, chunks=(CHUNK_PX, CHUNK_PX), compressors=ZstdCodec(level=1), overwrite=True,
             dimension_names=("y", "x"), fill_value=0,
@@ -222,6 +240,7 @@ def write_coarse(path: Path, name: str, values: NDArray[Any], side_um: float) ->
         datasets = [{"path": "0", "coordinateTransformations": place}]
         ome: dict[str, Any] = {"name": name, "axes": axes, "datasets": datasets}
         group.attrs["ome"] = {"version": "0.5", "multiscales": [ome]}
+        return {name: digest for name, digest in store.settle().items() if not name.endswith("zarr.json")}
     except OSError as e:
         raise OutputError(
             f"{path} cannot be written: {e.strerror or e}. Free some space, or check the disk."
@@ -232,53 +251,12 @@ def read_whole(path: Path, name: str) -> NDArray[Any] | None:
     """Return an image that `write_coarse` wrote; None where there is none, as in results of an earlier version."""
     if not (path / name / "0").is_dir():
         return None
-    return np.asarray(zarr.open_array(_Store(path), path=f"{name}/0", mode="r")[:])
+    return np.asarray(zarr.open_array(LocalStore(path, read_only=True), path=f"{name}/0", mode="r")[:])
 
 
-class _Store(LocalStore):
-    """Zarr's own, but it makes no folder above its root: those of a run that the user removed stay away."""
-
-    async def _open(self, *, mode: AccessModeLiteral | None = None) -> None:
-        if not self.read_only:
-            self.root.mkdir(exist_ok=True)
-        await super()._open(mode=mode)
-
-    async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
-        place = (self.root / key).parent
-        if not place.is_dir():
-            if not self.root.is_dir():
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.root))
-            below = place.relative_to(self.root)
-            for folder in (*list(below.parents)[-2::-1], below):
-                (self.root / folder).mkdir(exist_ok=True)
-        await super()._set(key, value, exclusive)
-
-
-class _Buffer(zarr.buffer.cpu.NDBuffer):
-    """Zarr's own, but that of whole numbers it sees fifty times as fast whether a chunk is empty.
-
-    Before each write Zarr compares every chunk with the fill value by `numpy.array_equal`, which looks for NaN in unsigned numbers.
-    """
-
-    def all_equal(self, other: Any, equal_nan: bool = True) -> bool:
-        """Return whether all values are `other`."""
-        values = self.as_numpy_array()
-        if values.dtype.kind != "u" or np.ndim(other):
-            return super().all_equal(other, equal_nan)
-        return values.size == 0 or bool(values.max() == other == values.min())
-
-
-def tune_zarr() -> None:
-    """Make this process's Zarr use one thread, take chunks by eight, and see empty ones fast; files stay the same."""
-    register_ndbuffer(_Buffer, "wsi_minugan")
-    zarr.config.set(
-        {
-            "threading.max_workers": 1,
-            "async.concurrency": 1,
-            "codec_pipeline.batch_size": 8,
-            "ndbuffer": "wsi_minugan",
-        }
-    )
+def _settled(array: zarr.Array[Any]) -> dict[str, str]:
+    store = array.store
+    return store.settle() if isinstance(store, Store) else {}
 
 
 def _own_levels(array: zarr.Array[Any]) -> int:
@@ -299,9 +277,20 @@ def _shards_of(block_px: int, level: int) -> int:
 
 
 def read_coarse(path: Path, name: str, frame: Box, step_px: int) -> NDArray[Any]:
-    """Return every `step_px`-th pixel of an array, strip by strip; shape ``(ceil(h / step), ceil(w / step))``."""
+    """Return every `step_px`-th pixel of an array, strip by strip; shape ``(ceil(h / step), ceil(w / step))``.
+
+    Raises
+    ------
+    OutputError
+        If the masks are not there or cannot be read.
+    """
     strips = []
-    array = _open(path, name, 0)
+    try:
+        array = _open(path, name, 0, "r")
+    except (OSError, ValueError, KeyError) as e:
+        raise OutputError(
+            f"The masks {path} cannot be read ({e}). Give the whole result folder of a finished slide, or run that slide again."
+        ) from e
     for y in range(0, frame.height_px, CHUNK_PX):
         strip = np.asarray(array[y : min(y + CHUNK_PX, frame.height_px)])
         strips.append(strip[(-y) % step_px :: step_px, ::step_px])
@@ -321,7 +310,7 @@ def names_in(path: Path) -> list[str]:
 
 
 def _open(path: Path, name: str, level: int, mode: AccessModeLiteral = "r+") -> zarr.Array[Any]:
-    store = LocalStore(path, read_only=True) if mode == "r" else _Store(path)
+    store = LocalStore(path, read_only=True) if mode == "r" else Store(path)
     return zarr.open_array(store, path=f"{_PATHS[name][0]}/{level}", mode=mode)
 
 
@@ -349,8 +338,8 @@ def open_levels(path: Path) -> dict[str, list[zarr.Array[Any]]]:
     return found
 
 
-def build_pyramid(path: Path, frame: Frame) -> None:
-    """Fill the coarse levels that blocks did not write, shard by shard.
+def build_pyramid(path: Path, frame: Frame) -> dict[str, str]:
+    """Fill the coarse levels that blocks did not write, shard by shard, and return the digests of the files written.
 
     Parameters
     ----------
@@ -360,6 +349,7 @@ def build_pyramid(path: Path, frame: Frame) -> None:
         Analysis frame.
     """
     shapes = level_shapes(frame)
+    written: dict[str, str] = {}
     for name, (where, _) in _PATHS.items():
         if not (path / where).is_dir():
             continue
@@ -368,10 +358,11 @@ def build_pyramid(path: Path, frame: Frame) -> None:
             side = _shards_of(_shard_px(finest), level)
             for top in range(0, shapes[level][0], side):
                 for left in range(0, shapes[level][1], side):
-                    _reduce_shard(path, name, level, (top, left), side)
+                    written |= _reduce_shard(path, name, level, (top, left), side)
+    return written
 
 
-def _reduce_shard(path: Path, name: str, level: int, corner: tuple[int, int], side_px: int) -> None:
+def _reduce_shard(path: Path, name: str, level: int, corner: tuple[int, int], side_px: int) -> dict[str, str]:
     source, target = _open(path, name, level - 1), _open(path, name, level)
     top, left = corner
     bottom, right = min(top + side_px, target.shape[0]), min(left + side_px, target.shape[1])
@@ -383,3 +374,4 @@ def _reduce_shard(path: Path, name: str, level: int, corner: tuple[int, int], si
             out[y - top : y - top + step, x - left : x - left + step] = next_level(name, np.asarray(part))
     if out.any():
         target[top:bottom, left:right] = out
+    return _settled(target)

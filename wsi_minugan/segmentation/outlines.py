@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from wsi_minugan.geometry import GRID_PX
 from wsi_minugan.segmentation.run_lengths import RunLengthMask, spread
+from wsi_minugan.segmentation.tracing import trace
 
 TOLERANCE_PX = 0.5
 """How far an outline may run from its pixels' edges, so that it needs a third of the points."""
@@ -19,6 +21,8 @@ TOLERANCE_PX = 0.5
 """QuPath keeps coordinates on this grid (design.md, QuPath's import rules)."""
 
 _SHELF_PX = 1024
+_LARGE_PX = 2**21
+"""Area of an object's box from which on it is traced by itself: its mask would take megabytes, however thin it is."""
 
 
 def outlines(
@@ -42,8 +46,29 @@ def outlines(
         edges; None where not wanted. The same floats wherever the mask begins, and whatever lies around an object.
     """
     out = np.full(len(wanted), None, object)
-    if not wanted.any():
-        return out
+    top, left, bottom, right = found.boxes[:, : len(wanted)]
+    large = wanted & ((bottom - top) * (right - left) >= _LARGE_PX)
+    for k in np.flatnonzero(large).tolist():
+        corner = (origin_yx_px[1] + int(left[k]), origin_yx_px[0] + int(top[k]))
+        out[k] = _outline_alone(found, k, corner)
+    if (wanted & ~large).any():
+        _outline_together(found, wanted & ~large, origin_yx_px, out)
+    return out
+
+
+def _outline_alone(found: RunLengthMask, k: int, corner_xy_px: tuple[int, int]) -> Any:
+    """Return the polygon of the object at index k, by its edges, whose box begins at a corner."""
+    runs = found.of(found.labels == k + 1)
+    top, left = runs.rows.min(), runs.starts.min()
+    runs = replace(runs, rows=runs.rows - top, starts=runs.starts - left, ends=runs.ends - left)
+    shapes = _simplified(*trace(runs))
+    return shapely.set_coordinates(shapes, shapely.get_coordinates(shapes) + corner_xy_px)[0]
+
+
+def _outline_together(
+    found: RunLengthMask, wanted: NDArray[np.bool_], origin_yx_px: tuple[int, int], out: NDArray[np.object_]
+) -> None:
+    """Put the polygons of the wanted objects into `out`, by one mask that holds them all."""
     shift = _places(found.boxes, np.flatnonzero(wanted))
     mask = _moved(found, wanted, shift)
     contours, parents = _contours(mask)
@@ -57,7 +82,6 @@ def outlines(
     corners = np.array([origin_yx_px[::-1]]) - shift[::-1, owner].T
     xy, index = shapely.get_coordinates(shapes, return_index=True)
     out[owner] = shapely.set_coordinates(shapes, xy + corners[index])
-    return out
 
 
 def _places(boxes: NDArray[np.int64], which: NDArray[np.int64]) -> NDArray[np.int64]:

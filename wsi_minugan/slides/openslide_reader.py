@@ -18,6 +18,7 @@ from wsi_minugan.slides.checks import dicom
 from wsi_minugan.slides.checks.levels import with_true_factors
 from wsi_minugan.slides.checks.resolution import stated_by_vendor, stated_in_tiff
 from wsi_minugan.slides.checks.tiff import refuse_other_than_rgb8
+from wsi_minugan.slides.listing.kinds import why_not_opened
 from wsi_minugan.slides.reader import OME_TIFF, Level, SlideInfo, StatedMpp
 
 CACHE_BYTES = 64 * 2**20
@@ -108,6 +109,8 @@ def _advice(path: Path) -> str:
             "OpenSlide does not open this format, TIAToolbox does: add --reader tiatoolbox (once, to install it: "
             "pip install 'wsi-minugan[tiatoolbox]', and the system's package libgl1)."
         )
+    if (told := why_not_opened(path)) is not None:
+        return told
     return (
         "It may be truncated, still being copied, or not a slide; "
         "copy it again, or convert it to a format that OpenSlide opens."

@@ -15,9 +15,10 @@ from distributed import Client, LocalCluster, WorkerPlugin
 from distributed.deploy import Cluster
 
 from minugan_jobs.clusters.cluster_file import deaf_to_interrupts, load_cluster, start_cluster
+from minugan_jobs.clusters.descriptors import provide_descriptors
 from wsi_minugan import __version__
 from wsi_minugan.config import RunSettings
-from wsi_minugan.errors import InputError
+from wsi_minugan.errors import InputError, SettingsError
 from wsi_minugan.minugan.devices import has_gpu
 from wsi_minugan.words import pluralize
 
@@ -48,6 +49,10 @@ MALLOC = {
 
 
 _GOODBYE_S = 10.0
+_OWN_CONFIGURATION = (
+    "Check Dask's own configuration on this machine (~/.config/dask, variables that begin with DASK_), or leave its files out for this "
+    "run by setting DASK_CONFIG=/dev/null."
+)
 _ADDRESS = re.compile(r"inproc://\S+|(\w+://)?\S+:\d+/?")
 
 
@@ -79,8 +84,7 @@ def open_cluster(settings: RunSettings, plugin: WorkerPlugin) -> Iterator[Client
             client = stack.enter_context(_connected(settings.scheduler))
             stack.callback(_remove_plugin, client, plugin.name)
         else:
-            cluster = stack.enter_context(_ending(_started(settings, stack)))
-            client = stack.enter_context(Client(cluster, set_as_default=False))
+            client = stack.enter_context(_client_of(settings, stack))
         _register_plugin(client, plugin)
         yield client
 
@@ -122,9 +126,23 @@ def _why_not_registered(client: Client, plugin: WorkerPlugin, error: Exception) 
     )
 
 
+def _client_of(settings: RunSettings, stack: ExitStack) -> Client:
+    """Start a cluster, that ends with the stack, and return a client of it."""
+    try:
+        cluster = stack.enter_context(_ending(_started(settings, stack)))
+        return Client(cluster, set_as_default=False)
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, OSError, TimeoutError) as e:
+        raise SettingsError(f"Dask does not start its workers here: {e}. {_OWN_CONFIGURATION}") from e
+
+
 def _started(settings: RunSettings, stack: ExitStack) -> Cluster:
     if settings.cluster != "local":
-        return start_cluster(load_cluster(Path(settings.cluster)), _environment(settings))
+        described = load_cluster(Path(settings.cluster))
+        provide_descriptors(described.workers.maximum if described.workers else 1)
+        return start_cluster(described, _environment(settings))
+    provide_descriptors(worker_count(settings))
+    # Its workers are reached on the loopback alone, and what needs no encryption must not be refused for lack of it.
+    stack.enter_context(dask.config.set({"distributed.comm.require-encryption": False}))
     return _local(settings, stack.enter_context(tempfile.TemporaryDirectory(prefix="wsi-minugan-")))
 
 
@@ -157,7 +175,14 @@ def worker_count(settings: RunSettings) -> int:
         return settings.workers
     if uses_gpu(settings):
         return 1
-    return max(1, len(os.sched_getaffinity(0)) // settings.threads)
+    return max(1, usable_cores() // settings.threads)
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use; on systems that cannot say so, how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def uses_gpu(settings: RunSettings) -> bool:
@@ -174,3 +199,6 @@ def _connected(address: str) -> Client:
         raise InputError(
             f"No Dask scheduler answers at {address} ({e}). Check the address and the firewall."
         ) from e
+    except (RuntimeError, TypeError, LookupError, AttributeError) as e:
+        # That encryption is required, for one, and the address begins with tcp.
+        raise InputError(f"Dask refuses the scheduler at {address}: {e}. {_OWN_CONFIGURATION}") from e

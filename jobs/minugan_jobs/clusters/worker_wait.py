@@ -14,6 +14,10 @@ log = logging.getLogger(__name__)
 _FIRST_S, _AGAIN_S = 60.0, 300.0
 
 
+PATIENCE_S = 90.0
+"""How long work waits for a worker with a GPU where others could do it."""
+
+
 class Waiting:
     """Watches over how long there has been work and no worker.
 
@@ -29,8 +33,17 @@ class Waiting:
         self._since: float | None = None
         self._tell_s = 0.0
 
-    def check(self, workers: int, tasks: int) -> None:
-        """Take note of how many workers and tasks there are now, and tell the user of a long wait.
+    def check(self, workers: int, tasks: int, kind: str = "worker") -> float:
+        """Take note of how many workers and tasks there are now, tell the user of a long wait, and return for how long it goes.
+
+        Parameters
+        ----------
+        workers : int
+            Those that can do the tasks.
+        tasks : int
+            What there is to do.
+        kind : str
+            What the tasks wait for, in words.
 
         Raises
         ------
@@ -46,11 +59,13 @@ class Waiting:
         now = time.monotonic()
         if workers or not tasks:
             self._since = None
-        elif self._since is None:
+            return 0.0
+        if self._since is None:
             self._since, self._tell_s = now, now + _FIRST_S
         elif now >= self._tell_s:
             self._tell_s = now + _AGAIN_S
-            log.warning("No worker for %.0f s. %s", now - self._since, self._advice())
+            log.warning("No %s for %.0f s. %s", kind, now - self._since, self._advice())
+        return now - self._since
 
     def _advice(self) -> str:
         if self._cluster is None:

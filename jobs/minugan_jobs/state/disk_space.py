@@ -18,7 +18,7 @@ KEPT_FREE_BYTES = 500_000_000
 """What the run's own files and everybody else must still find."""
 
 
-def check_space(folder: Path, tissue_mm2: float) -> None:
+def check_space(folder: Path, tissue_mm2: float, freed_bytes: int = 0) -> None:
     """Refuse a slide whose results will not fit.
 
     Parameters
@@ -27,6 +27,8 @@ def check_space(folder: Path, tissue_mm2: float) -> None:
         Where they go; must exist.
     tissue_mm2 : float
         Area that is analysed.
+    freed_bytes : int
+        What earlier results take that these replace.
 
     Raises
     ------
@@ -34,7 +36,7 @@ def check_space(folder: Path, tissue_mm2: float) -> None:
         If there is too little room, or the folder is gone.
     """
     try:
-        free = shutil.disk_usage(folder).free
+        free = shutil.disk_usage(folder).free + freed_bytes
     except OSError as e:
         raise not_written(folder, e) from e
     needed = tissue_mm2 * BYTES_PER_MM2 + KEPT_FREE_BYTES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,8 +92,6 @@ class Ledger:
             else:
                 self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
                 self._db.execute("PRAGMA journal_mode = WAL")
-                # After a power cut the last notes may be missing, and their blocks are done again; none is ever wrong.
-                self._db.execute("PRAGMA synchronous = NORMAL")
                 self._db.executescript(_TABLES)
                 for name in _ADDED.keys() - self._columns():
                     self._db.execute(f"ALTER TABLE slides ADD COLUMN {name} {_ADDED[name]}")
@@ -122,9 +120,24 @@ class Ledger:
                 f"{self.path.parent} cannot be read: {e.strerror or e}. Check who may read the folder."
             ) from e
 
-    def _write(self, statement: str, values: Sequence[Any] = ()) -> None:
+    @contextmanager
+    def _transaction(self, keep: bool = True) -> Iterator[sqlite3.Connection]:
+        """Do all that is written in the block, or nothing of it; with `keep` it is on the disk when the block ends."""
         with self._readable():
-            self._db.execute(statement, values)
+            # Notes on blocks may be lost in a power cut: these are done again. The rest must be there before files follow it.
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if keep else 'NORMAL'}")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _write(self, statement: str, values: Sequence[Any] = ()) -> None:
+        with self._transaction() as db:
+            db.execute(statement, values)
 
     def _columns(self) -> set[str]:
         return {row[1] for row in self._db.execute("PRAGMA table_info(slides)")}
@@ -135,13 +148,12 @@ class Ledger:
 
     def add_slides(self, slides: Sequence[SlideInput], hidden: bool = False) -> None:
         """Enter a batch's slides, `hidden` without their paths; those known keep their state, and a part of them their order."""
-        with self._readable():
-            self._db.execute("BEGIN IMMEDIATE")
-            known = dict(self._db.execute("SELECT slide_id, position FROM slides").fetchall())
+        with self._transaction() as db:
+            known = dict(db.execute("SELECT slide_id, position FROM slides").fetchall())
             if known.keys() <= {s.slide_id for s in slides}:
                 known = {}
             first = max(known.values(), default=-1) + 1
-            self._db.executemany(
+            db.executemany(
                 "INSERT INTO slides (slide_id, position, path, mpp) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (slide_id) DO UPDATE SET position = excluded.position, path = excluded.path, mpp = excluded.mpp",
                 [
@@ -149,7 +161,6 @@ class Ledger:
                     for k, s in enumerate(slides)
                 ],
             )
-            self._db.execute("COMMIT")
 
     def slides(self) -> list[SlideRecord]:
         """Return all slides in the batch's order."""
@@ -188,29 +199,31 @@ class Ledger:
             (time.time(), request, slide_id),
         )
 
-    def planned(self, slide_id: str, key: str, blocks: int, resumed: bool) -> None:
-        """Note a plan; work recorded under another key is forgotten."""
-        if not resumed:
-            self._write("DELETE FROM blocks WHERE slide_id = ?", (slide_id,))
-            self._write("UPDATE slides SET seconds = 0, row = NULL WHERE slide_id = ?", (slide_id,))
-        self._write(
-            "UPDATE slides SET key = ?, blocks = ?, sealed = '' WHERE slide_id = ?", (key, blocks, slide_id)
-        )
+    def planned(
+        self, slide_id: str, key: str, blocks: int, kept: Mapping[str, Collection[int]] | None = None
+    ) -> None:
+        """Note a plan, and forget all finished blocks but those `kept`, by stage; with none the work begins anew."""
+        with self._transaction() as db:
+            noted = db.execute("SELECT stage, block FROM blocks WHERE slide_id = ?", (slide_id,)).fetchall()
+            lost = [(slide_id, stage, k) for stage, k in noted if not kept or k not in kept.get(stage, ())]
+            db.executemany("DELETE FROM blocks WHERE slide_id = ? AND stage = ? AND block = ?", lost)
+            if not kept:
+                db.execute("UPDATE slides SET seconds = 0, row = NULL WHERE slide_id = ?", (slide_id,))
+            db.execute(
+                "UPDATE slides SET key = ?, blocks = ?, sealed = '' WHERE slide_id = ?",
+                (key, blocks, slide_id),
+            )
 
     def blocks_ended(
         self, slide_id: str, stage: str, blocks: Sequence[int], patches: int, seconds: float
     ) -> None:
         """Note finished blocks of a stage, with what they took together."""
-        with self._readable():
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(
+        with self._transaction(keep=False) as db:
+            db.executemany(
                 "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?)",
                 [(slide_id, stage, block, 0 if k else patches) for k, block in enumerate(blocks)],
             )
-            self._db.execute(
-                "UPDATE slides SET seconds = seconds + ? WHERE slide_id = ?", (seconds, slide_id)
-            )
-            self._db.execute("COMMIT")
+            db.execute("UPDATE slides SET seconds = seconds + ? WHERE slide_id = ?", (seconds, slide_id))
 
     def blocks(self, slide_id: str, stage: str) -> set[int]:
         """Return the finished blocks of a stage."""
@@ -234,22 +247,17 @@ class Ledger:
 
         A digest noted before stays: a manifest that changed since its slide was finished must not be taken for the right one.
         """
-        self._write(
-            "UPDATE slides SET sealed = ? WHERE slide_id = ? AND sealed = ''",
-            (manifest_checksum(self.path.parent / slide_id), slide_id),
-        )
-        self._write(
-            "UPDATE slides SET status = 'done', error = '', ended_s = ?, seconds = seconds + ?, row = coalesce(?, row) "
-            "WHERE slide_id = ?",
-            # The path stands in a column of its own, or must not stand here at all.
-            (
-                time.time(),
-                seconds,
-                row.model_copy(update={"path": ""}).model_dump_json() if row else None,
-                slide_id,
-            ),
-        )
-        self._write("DELETE FROM blocks WHERE slide_id = ?", (slide_id,))
+        sealed = manifest_checksum(self.path.parent / slide_id)
+        # The path stands in a column of its own, or must not stand here at all.
+        text = row.model_copy(update={"path": ""}).model_dump_json() if row else None
+        with self._transaction() as db:
+            db.execute("UPDATE slides SET sealed = ? WHERE slide_id = ? AND sealed = ''", (sealed, slide_id))
+            db.execute(
+                "UPDATE slides SET status = 'done', error = '', ended_s = ?, seconds = seconds + ?, row = coalesce(?, row) "
+                "WHERE slide_id = ?",
+                (time.time(), seconds, text, slide_id),
+            )
+            db.execute("DELETE FROM blocks WHERE slide_id = ?", (slide_id,))
 
     def checksums(self) -> dict[str, str]:
         """Return the digests of the manifests of finished slides, where they were noted."""
@@ -267,8 +275,8 @@ class Ledger:
 
     def reset(self, status: str) -> int:
         """Make the slides of a status pending again, and return how many there were."""
-        with self._readable():
-            return self._db.execute(
+        with self._transaction() as db:
+            return db.execute(
                 "UPDATE slides SET status = 'pending', error = '' WHERE status = ?", (status,)
             ).rowcount
 

@@ -8,15 +8,16 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minugan_jobs.state.ledger import LEDGER, Ledger
 from wsi_minugan.errors import OutputError
-from wsi_minugan.outputs.atomic import not_written, write_text
-from wsi_minugan.outputs.manifest import REVIEWS, clear_folder
+from wsi_minugan.outputs.atomic import not_written, sync, write_text
+from wsi_minugan.outputs.manifest import REVIEWS
+from wsi_minugan.pipeline.own_files import remove_own
 from wsi_minugan.slides.inputs import SlideInput, hashed_id, slide_of
 from wsi_minugan.words import pluralize
 
@@ -78,6 +79,10 @@ def prepare_folder(out: Path, slides: Sequence[SlideInput], overwrite: bool) -> 
         probe = out / f".probe.{os.getpid()}"
         probe.write_bytes(b"wsi-minugan")
         probe.unlink()
+        # A folder is on the disk once its entry in the one above is.
+        for made in (out, *out.absolute().parents):
+            with suppress(PermissionError):
+                sync(made)
     except OSError as e:
         if e.errno == errno.ENOSPC:
             raise not_written(out, e) from e
@@ -94,22 +99,27 @@ def prepare_folder(out: Path, slides: Sequence[SlideInput], overwrite: bool) -> 
         )
 
 
-def remove_results(out: Path) -> None:
-    """Remove a run's ledger and key, and the folders of the slides it names."""
+def remove_results(out: Path, note: Callable[[str], None]) -> frozenset[str]:
+    """Remove a run's ledger and key and the results of the slides it names, and return the names of these.
+
+    Files that somebody else put into a slide's folder stay; `note` takes sentences on files that were corrected.
+    """
     if not (out / LEDGER).exists():
-        return
+        return frozenset()
     ledger = Ledger(out)
-    folders = [out / r.slide.slide_id for r in ledger.slides()]
+    names = [r.slide.slide_id for r in ledger.slides()]
     ledger.close()
-    for folder in folders:
-        if folder.parent == out:
-            with suppress(OSError):
-                clear_folder(folder)
+    for name in names:
+        if (out / name).parent == out and (told := remove_own(out / name)):
+            note(told)
     for name in (LEDGER, f"{LEDGER}-wal", f"{LEDGER}-shm", KEY_FILE):
         (out / name).unlink(missing_ok=True)
+    return frozenset(names)
 
 
-def name_slides(out: Path, slides: Sequence[SlideInput], pseudonyms: bool) -> tuple[SlideInput, ...]:
+def name_slides(
+    out: Path, slides: Sequence[SlideInput], pseudonyms: bool, emptied: Collection[str] = ()
+) -> tuple[SlideInput, ...]:
     """Return a batch's slides with the names that their results have in this folder.
 
     A slide keeps the name that an earlier run gave it, and no slide gets that of another one: results are
@@ -123,6 +133,8 @@ def name_slides(out: Path, slides: Sequence[SlideInput], pseudonyms: bool) -> tu
         The batch.
     pseudonyms : bool
         Whether to name by number; the key then goes to `KEY_FILE`.
+    emptied : collection of str
+        Slides whose results were removed just now; their folders may be there still, with files of somebody else.
 
     Raises
     ------
@@ -137,7 +149,7 @@ def name_slides(out: Path, slides: Sequence[SlideInput], pseudonyms: bool) -> tu
             "or choose another folder."
         )
     named = _numbered(out, slides, known.names) if pseudonyms else _kept(slides, known.names)
-    ours = {name.casefold() for name in known.names.values()}
+    ours = {name.casefold() for name in (*known.names.values(), *emptied)}
     for slide in named:
         if slide.slide_id.casefold() not in ours and _is_foreign(out / slide.slide_id):
             raise OutputError(

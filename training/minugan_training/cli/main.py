@@ -13,7 +13,7 @@ from minugan_training.cli.comparison import training_range
 from minugan_training.cli.data import data
 from minugan_training.cli.intervals import intervals
 from minugan_training.cli.second_stage import COMMANDS
-from wsi_minugan.console import run_app
+from wsi_minugan.console import run_app, steady_streams
 
 if TYPE_CHECKING:
     from minugan_training.sampling.sampler import Pool
@@ -108,7 +108,7 @@ def _of_the_paper(command: Callable[..., None]) -> Callable[..., None]:
             "--out",
             type=_PATH,
             required=True,
-            help="Gets a folder for each experiment. Runs that are there resume.",
+            help="Gets a folder for each experiment. RunLengthMask that are there resume.",
         ),
         click.option("--root", type=_PATH, required=True, help="What the index's paths are below."),
         click.option("--index", type=_PATH, required=True, help="Index of the data."),
@@ -357,5 +357,6 @@ def evaluate(
 
 def main() -> None:
     """Run the command line; a user's mistake ends in a sentence."""
+    steady_streams()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    run_app(app)
+    run_app(app, batches=("fit", "crossval", "heldout"))

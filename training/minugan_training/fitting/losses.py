@@ -91,7 +91,9 @@ def supervised_loss(logits: Tensor, labels: Tensor, weights: Losses) -> Tensor:
     weight = known.clone()
     weight[:, 1] *= 1 + (weights.positive_weight - 1) * target[:, 1]
     weight[:, 2] *= 1 + (weights.boundary_weight - 1) * target[:, 2]
-    focal = 0.3 + (score - target).abs() ** weights.focal if weights.focal else torch.ones_like(score)
+    # A score's distance from the truth is the score of the other answer.
+    wrong = _sigmoid_power(doubled * (1 - 2 * target), weights.focal)
+    focal = 0.3 + wrong if weights.focal else torch.ones_like(score)
     entropy = F.binary_cross_entropy_with_logits(doubled, target, reduction="none")
     axes = (0, 2, 3)
     per_channel = (entropy * weight * focal).sum(axes) / known.sum(axes).clamp(min=1)

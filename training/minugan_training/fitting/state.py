@@ -57,9 +57,9 @@ def start(experiment: Experiment, device: torch.device) -> TrainingState:
     TrainingError
         If the weights to start from are missing, cannot be read or do not fit, or there is no loss.
     """
-    if not (experiment.losses.adversarial or experiment.losses.supervised):
+    if not (experiment.losses.adversarial or experiment.losses.supervised or experiment.losses.spots):
         raise TrainingError(
-            f"{experiment.name} learns nothing: set losses.supervised or losses.adversarial above 0."
+            f"{experiment.name} learns nothing: set losses.supervised, losses.spots or losses.adversarial above 0."
         )
     if experiment.fixed_norms and not experiment.start_from:
         raise TrainingError(

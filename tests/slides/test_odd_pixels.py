@@ -481,6 +481,8 @@ def test_a_tinted_lamp_does_not_make_glass_tissue(tmp_path, odd, plain_mm2, tint
     image = (odd.image * np.array(tint)).astype(np.uint8)
     plan = plan_of(odd.pages(tmp_path / "s.tif", image))
     assert plan.tissue_mm2 == pytest.approx(plain_mm2, rel=0.03)
+    strong = min(tint) < 0.92
+    assert any("The glass of the slide is not grey" in w for w in plan.warnings) == strong
 
 
 def test_it_is_told_where_nearly_all_of_a_slide_is_tissue(tmp_path, odd):

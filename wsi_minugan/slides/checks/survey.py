@@ -15,11 +15,13 @@ from wsi_minugan.slides.analysis import level_for, reduced
 from wsi_minugan.slides.checks.blanks import black_holes, missing_in_tissue
 from wsi_minugan.slides.checks.colours import refuse_impossible_colours
 from wsi_minugan.slides.checks.levels import Looked, compared
+from wsi_minugan.slides.checks.stains import glass_of
 from wsi_minugan.slides.reader import Level, SlideInfo, SlideReader
 from wsi_minugan.slides.tissue import CELL_PX, TissueMask, cells_of_frame, everything, tissue_in, tissue_of
 from wsi_minugan.slides.tolerant import TolerantReader
 
 _BUSY_PLACES = 8
+_MOST_TINT = 20.0
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,8 @@ def survey(reader: SlideReader, frame: Frame, only_tissue: bool = True) -> Surve
         found, stained = _tissue(picture, frame, reader.info, only_tissue)
     refuse_impossible_colours(strict, picture, stained)
     missing = _missing(strict, frame.scale, found, picture, stained)
-    info = replace(
-        reader.info, levels=_no_coarser(looked.levels, factor), notes=reader.info.notes + looked.notes
-    )
+    notes = (*reader.info.notes, *looked.notes, *_tint(picture))
+    info = replace(reader.info, levels=_no_coarser(looked.levels, factor), notes=notes)
     return Survey(found, info, missing)
 
 
@@ -87,6 +88,17 @@ def _tissue(
         return everything(frame), tissue_of(picture)
     found = tissue_in(picture, frame, info.path)
     return found, found.mask if found.stained is None else found.stained
+
+
+def _tint(picture: NDArray[np.uint8]) -> Iterator[str]:
+    """Yield a sentence where glass is far from grey: tissue was found as if it were, but the network sees the slide as it is."""
+    glass = glass_of(picture)
+    if glass is not None and float(np.ptp(glass)) > _MOST_TINT:
+        colour = ", ".join(f"{v:.0f}" for v in glass)
+        yield (
+            f"The glass of the slide is not grey but ({colour}) in RGB: its colours are unlike those that the network was trained on, "
+            "so counts are less certain. Scan with white balance."
+        )
 
 
 def _picture(

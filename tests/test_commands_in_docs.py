@@ -94,3 +94,32 @@ def test_python_in_the_documents_runs(page: Path, lab: Path) -> None:
         assert len(blocks) == 1
     if blocks:
         call([sys.executable, "-c", "\n".join(blocks)], lab, f"{page.name}:\n" + "\n".join(blocks))
+
+
+def show(words: list[str], folder: Path) -> None:
+    """Start a viewer, wait until it can be opened, and stop it."""
+    code = f"from {MAINS[words[0]]} import main; main()"
+    call = [sys.executable, "-c", code, *words[1:], "--no-browser"]
+    with subprocess.Popen(call, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        process.terminate()
+    assert process.returncode == 0
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.slow
+def test_every_command_of_the_review_guide_runs(tmp_path: Path, finished: Path) -> None:
+    shutil.copytree(finished, tmp_path / "OUT")
+    (tmp_path / "SLIDE").symlink_to(tmp_path / "OUT" / "synthetic slide")
+    shutil.copy(tmp_path / "SLIDE" / "mitoses.geojson", tmp_path / "corrected.geojson")
+    lines = [line for line in commands(ROOT / "docs" / "review.md", "wsi-minugan") if line]
+    # The page of a review comes last in the guide, after the review itself.
+    assert [line.split()[1] for line in lines] == ["view", "view", "review", "view", "view"]
+    for line in lines:
+        words = line.replace("OUT/SLIDE", "SLIDE").split()
+        if words[1] == "view" and "--export" not in words:
+            show(words, tmp_path)
+        else:
+            run(" ".join(words), tmp_path)
+    assert "<script" not in (tmp_path / "review.html").read_text("utf-8")

@@ -191,11 +191,19 @@ def review(folder: Path, corrected: Path, reviewer: str | None, slide: Path | No
 @click.option("--slide", type=_PATH, help="Where the slide lies now, if it was moved since the run.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Default: a free one.")
 @click.option("--browser/--no-browser", default=True, help="Open the browser, or only print the address.")
-def view(place: Path, reviewer: str | None, slide: Path | None, port: int, browser: bool) -> None:
+@click.option(
+    "--export", "page", type=_PATH, metavar="FILE.html", help="Write one offline page, and show nothing."
+)
+def view(
+    place: Path, reviewer: str | None, slide: Path | None, port: int, browser: bool, page: Path | None
+) -> None:
     """Look at slides in the browser, and accept, reject and add mitoses; nobody else can open it."""
     from minugan_cli import reviewing
 
-    reviewing.view(place, reviewer, slide, port, browser)
+    if page is not None:
+        reviewing.export(place, reviewer, slide, page)
+    else:
+        reviewing.view(place, reviewer, slide, port, browser)
 
 
 @app.command()

@@ -167,3 +167,30 @@ def view(place: Path, reviewer: str | None, slide: Path | None, port: int, brows
         await viewer.serve(started, stop)
 
     asyncio.run(serve())
+
+
+def export(place: Path, reviewer: str | None, slide: Path | None, page: Path) -> None:
+    """Write one offline page of a slide; with a reviewer's name, of that review."""
+    from wsi_minugan.review.pixels import open_pixels
+    from wsi_minugan.review.result import open_result
+    from wsi_minugan.review.store import read_review
+    from wsi_minugan.viewer.export import export_page
+
+    sources = sources_of(place, slide)
+    if len(sources) > 1:
+        raise InputError(f"{place} holds {len(sources)} slides. Name the folder of one in it: {place}/SLIDE.")
+    source = sources[0]
+    if source.path is None:
+        raise InputError(source.problem)
+    result = open_result(source.folder)
+    saved = read_review(result, reviewer) if reviewer else None
+    if reviewer and saved is None:
+        raise InputError(
+            f"{source.folder} holds no review by {reviewer}. Leave --reviewer out for the run's own."
+        )
+    reader = open_pixels(result.sealed, source.path)
+    try:
+        export_page(page, result, reader, saved)
+    finally:
+        reader.close()
+    click.echo(f"Written: {page} ({page.stat().st_size / 1e6:.1f} MB)")

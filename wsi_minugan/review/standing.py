@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wsi_minugan.counting.models import Count
+from wsi_minugan.counting.scores import tupac16_score
 from wsi_minugan.outputs.objects import Marked
 from wsi_minugan.review.result import Result, score_of
 
@@ -41,7 +43,9 @@ class Standing:
     pivotal: int
 
 
-def standing_of(result: Result, verdicts: Mapping[str, Verdict], added: Sequence[Marked]) -> Standing:
+def standing_of(
+    result: Result, verdicts: Mapping[str, Verdict], added: Sequence[Marked], untouched: bool = False
+) -> Standing:
     """Return where a review stands.
 
     The hot spot's count lies between that of the accepted alone and that of all that are not rejected, since a circle never
@@ -56,10 +60,12 @@ def standing_of(result: Result, verdicts: Mapping[str, Verdict], added: Sequence
         By UUID.
     added : sequence of Marked
         Mitoses that the reviewer added.
+    untouched : bool
+        Whether nothing was ever decided; the count is then the run's own, with the interval that the model's errors give it.
     """
     accepted = [m for m in result.mitoses if verdicts.get(m.id) == "accepted"]
     still_open = [m for m in result.mitoses if m.id not in verdicts]
-    count = result.recount([*accepted, *still_open, *added])
+    count = result.count if untouched else result.recount([*accepted, *still_open, *added])
     least = result.recount([*accepted, *added])
     settled = _scores(count) == _scores(least)
     inside = _inside(count, still_open) if not settled else []
@@ -76,8 +82,12 @@ def standing_of(result: Result, verdicts: Mapping[str, Verdict], added: Sequence
     )
 
 
-def _scores(count: Count) -> tuple[int | None, int | None]:
-    return count.scores.nottingham, count.scores.tupac16
+def _scores(count: Count) -> tuple[int | None, int]:
+    """Return the scores that a hot spot's count stands for, also where it is mostly glass and count.json gives none."""
+    scores = count.scores
+    cuts = scores.nottingham_cuts
+    nottingham = None if cuts is None else 1 + sum(round(scores.nottingham_count) > cut for cut in cuts)
+    return nottingham, tupac16_score(round(scores.tupac16_count))
 
 
 def _inside(count: Count, mitoses: Sequence[Marked]) -> list[Marked]:
@@ -86,8 +96,13 @@ def _inside(count: Count, mitoses: Sequence[Marked]) -> list[Marked]:
     if spot.center_x_px is None or spot.center_y_px is None:
         return []
     centres = np.array([m.centre_px for m in mitoses], np.float64).reshape(-1, 2)
-    # The circle's centre is written with three digits.
-    near = np.hypot(*(centres - [spot.center_x_px, spot.center_y_px]).T) <= spot.radius_px + 0.01
+    away = np.abs(centres - [spot.center_x_px, spot.center_y_px])
+    # The centre is written with three digits.
+    near: NDArray[np.bool_]
+    if spot.shape == "rectangle" and spot.width_px and spot.height_px:
+        near = np.all(away <= np.array([spot.width_px, spot.height_px]) / 2 + 0.01, axis=1)
+    else:
+        near = np.hypot(*away.T) <= spot.radius_px + 0.01
     return [m for m, within in zip(mitoses, near, strict=True) if within]
 
 

@@ -277,13 +277,17 @@ def _listed(result: Result, objects: Sequence[Marked], changes: Sequence[Change]
 
 
 def _collection(result: Result, objects: Sequence[Marked], after: Count) -> str:
-    spot, circle = after.hotspot, None
+    spot, window = after.hotspot, None
     words = f"Hot spot: {pluralize(spot.mitoses, 'mitosis', 'mitoses')} in {spot.area_mm2:.2f} mm2"
     if spot.center_x_px is not None and spot.center_y_px is not None:
         own = geojson.object_id(result.sealed.slide.fingerprint, "hotspot")
-        shape = geojson.circle(spot.center_x_px, spot.center_y_px, spot.radius_px)
-        circle = Marked(own, geojson.HOTSPOT, shape)
-    return collection_text(objects, result.sealed.geojson_origin_px, circle, words)
+        place = spot.center_x_px, spot.center_y_px
+        if spot.shape == "rectangle" and spot.width_px and spot.height_px:
+            shape = geojson.rectangle(*place, spot.width_px, spot.height_px)
+        else:
+            shape = geojson.circle(*place, spot.radius_px)
+        window = Marked(own, geojson.HOTSPOT, shape)
+    return collection_text(objects, result.sealed.geojson_origin_px, window, words)
 
 
 def _earlier(folder: Path) -> int:

@@ -139,14 +139,16 @@ class SlideView:
             "saved": saved.file.saved if saved else "",
             "draft": draft.model_dump(mode="json"),
             "standing": self.standing(draft, saved),
-            "warnings": self.result.sealed.warnings,
+            # Those of the run's count may no longer hold; the new count tells its own.
+            "warnings": [w for w in self.result.sealed.warnings if w not in self.result.count.warnings],
         }
 
     def standing(self, draft: Draft, saved: Saved | None = None) -> dict[str, Any]:
         """Return what a draft counts to and what to look at next, as JSON's types."""
         saved = saved or read_review(self.result, self._reviewer)
         added = added_objects(self.result, saved, draft)
-        state = standing_of(with_moved(self.result, saved), draft.by_id, added)
+        untouched = saved is None and not draft.verdicts and not draft.added
+        state = standing_of(with_moved(self.result, saved), draft.by_id, added, untouched)
         return {
             "count": state.count.model_dump(mode="json"),
             "settled": state.settled,
@@ -154,8 +156,6 @@ class SlideView:
             "most": state.most,
             "queue": state.queue,
             "pivotal": state.pivotal,
-            "interval": state.count.interval and state.count.interval.model_dump(mode="json"),
-            "fields": state.count.fields and state.count.fields.model_dump(mode="json"),
         }
 
     def save(self, draft: DraftToSave) -> dict[str, Any]:

@@ -8,12 +8,8 @@ const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 export async function open(url, size = { width: 1280, height: 800 }) {
   const browser = await chromium.launch({
     executablePath: CHROMIUM,
-    args: [
-      "--no-sandbox",
-      "--use-angle=swiftshader",
-      "--enable-unsafe-swiftshader",
-      "--disable-dev-shm-usage",
-    ],
+    // Without a graphics card, as on remote desktops: what is fast enough there is so everywhere.
+    args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
   });
   const context = await browser.newContext({ viewport: size });
   const page = await context.newPage();
@@ -38,6 +34,20 @@ export async function ready(page) {
 /** Waits until all that was decided has been counted. */
 export async function counted(page) {
   await page.waitForFunction(() => window.desk.settled);
+}
+
+export function centre(page) {
+  return page.evaluate(() => String(window.desk.stage.centre()));
+}
+
+/** Waits until the slide has stopped moving; on a slow machine that takes longer than its animation. */
+export async function still(page) {
+  for (let before = ""; ; ) {
+    const now = await centre(page);
+    if (now === before) return;
+    before = now;
+    await page.waitForTimeout(700);
+  }
 }
 
 export async function saved(page) {

@@ -4,7 +4,7 @@ import * as api from "./api";
 import { Gallery, type Item } from "./gallery";
 import type { Key } from "./keys";
 import { NucleiLayer } from "./nuclei";
-import { Overlay, type State } from "./overlay";
+import { Overlay, type Scene, type State } from "./overlay";
 import { element, showLayers, showProblem, showScale, showStanding } from "./panel";
 import { Review } from "./review";
 import { Stage } from "./stage";
@@ -13,6 +13,14 @@ import type { Slide, Standing } from "./types";
 /** CSS pixels per um at which an object is looked at: as large as with a 40x objective. */
 const LOOK_SCALE = 4;
 const AUTOSAVE_MS = 1500;
+/** A mark nearer to an object than this (um) is the same mitosis. */
+const SAME_UM = 5;
+const STEPS: Record<string, [number, number]> = {
+  ArrowLeft: [-1, 0],
+  ArrowRight: [1, 0],
+  ArrowUp: [0, -1],
+  ArrowDown: [0, 1],
+};
 
 export class Desk {
   readonly nuclei: NucleiLayer;
@@ -40,13 +48,7 @@ export class Desk {
     this.revision = slide.revision;
     this.stage = new Stage(element("slide"), slide, index, () => this.redraw());
     const fail = (error: Error) => showProblem(error.message);
-    this.nuclei = new NucleiLayer(
-      element<HTMLCanvasElement>("nuclei"),
-      index,
-      slide.nuclei_tile_px,
-      () => this.redraw(),
-      fail,
-    );
+    this.nuclei = new NucleiLayer(index, slide.nuclei_tile_px, () => this.redraw(), fail);
     this.gallery = new Gallery(
       element("gallery"),
       (item) => (slide.no_pixels ? null : `s/${index}/crop/${item.x.toFixed(1)}_${item.y.toFixed(1)}`),
@@ -71,9 +73,7 @@ export class Desk {
     this.showLayers();
     this.refresh();
     element("order").addEventListener("change", () => this.refresh());
-    if (slide.nuclei && !this.nuclei.works)
-      showProblem("This browser has no WebGL 2, so nuclei are not drawn.");
-    else if (slide.nuclei) this.nuclei.load().catch(fail);
+    if (slide.nuclei) this.nuclei.load().catch(fail);
   }
 
   private layers(): [string, string, boolean][] {
@@ -104,14 +104,6 @@ export class Desk {
 
   /** Returns the keys of the page; the numbers switch layers. */
   keys(): Key[] {
-    const pan = (x: number, y: number) => () => this.stage.pan(x, y);
-    const layers = this.layers().map(
-      ([name], k): Key => ({
-        keys: [String(k + 1)],
-        words: `Layer: ${name.replace("_", " ")}`,
-        act: () => element<HTMLInputElement>(`layer-${name}`).click(),
-      }),
-    );
     return [
       { keys: ["a"], words: "Accept: it is a mitosis", act: () => this.decide("accepted") },
       {
@@ -140,13 +132,19 @@ export class Desk {
       { keys: ["h"], words: "Hot spot", act: () => this.goToHotspot() },
       { keys: ["f"], words: "Whole slide", act: () => this.stage.fitAll() },
       { keys: ["s", "Ctrl+s"], words: "Save now (it saves by itself, too)", act: () => void this.save() },
-      { keys: ["ArrowLeft"], words: "Move left", act: pan(-1, 0) },
-      { keys: ["ArrowRight"], words: "Move right", act: pan(1, 0) },
-      { keys: ["ArrowUp"], words: "Move up", act: pan(0, -1) },
-      { keys: ["ArrowDown"], words: "Move down", act: pan(0, 1) },
+      {
+        keys: Object.keys(STEPS),
+        words: "Move",
+        act: (event) => this.stage.pan(...(STEPS[event.key] ?? [0, 0])),
+      },
       { keys: ["+", "="], words: "Nearer", act: () => this.stage.zoom(true) },
       { keys: ["-", "_"], words: "Farther", act: () => this.stage.zoom(false) },
-      ...layers,
+      {
+        keys: this.layers().map((_, k) => String(k + 1)),
+        words: "Show or hide a layer",
+        act: (event) =>
+          document.querySelectorAll<HTMLInputElement>("#layers input")[Number(event.key) - 1]?.click(),
+      },
     ];
   }
 
@@ -174,13 +172,16 @@ export class Desk {
 
   private lookNear(x: number, y: number): void {
     const view = this.stage.view();
-    if (!view) return;
-    const reach = 20 / view.scale;
+    if (view) this.select(this.nearest(x, y, 20 / view.scale));
+  }
+
+  /** Returns the object nearest to a place, within a reach in level-0 pixels. */
+  private nearest(x: number, y: number, reach: number): string | null {
     const near = [...this.slide.mitoses, ...this.review.added]
       .map((m) => ({ id: m.id, away: Math.hypot(m.x - x, m.y - y) }))
       .filter((m) => m.away < reach)
       .sort((a, b) => a.away - b.away)[0];
-    this.select(near?.id ?? null);
+    return near?.id ?? null;
   }
 
   private decide(verdict: "accepted" | "rejected"): void {
@@ -199,6 +200,12 @@ export class Desk {
   private markAt(x: number, y: number): void {
     if (x < 0 || y < 0 || x > this.slide.width_px || y > this.slide.height_px) {
       this.tell("The cross is not on the slide.");
+      return;
+    }
+    const there = this.nearest(x, y, SAME_UM / this.slide.mpp);
+    if (there) {
+      this.select(there);
+      this.tell("There is an object already; it is selected.");
       return;
     }
     const item = { id: crypto.randomUUID(), x: Math.round(100 * x) / 100, y: Math.round(100 * y) / 100 };
@@ -305,8 +312,12 @@ export class Desk {
   private redraw(): void {
     const view = this.stage?.view();
     if (!view) return;
-    this.nuclei?.draw(view);
-    this.overlay.draw(view, {
+    this.overlay.draw(view, this.scene(), this.nuclei);
+    showScale(this.slide.mpp, view.scale);
+  }
+
+  private scene(): Scene {
+    return {
       mitoses: this.slide.mitoses,
       added: this.review.added,
       state: (id) => this.state(id),
@@ -316,8 +327,7 @@ export class Desk {
       mpp: this.slide.mpp,
       width_px: this.slide.width_px,
       height_px: this.slide.height_px,
-    });
-    showScale(this.slide.mpp, view.scale);
+    };
   }
 
   private tell(text: string): void {

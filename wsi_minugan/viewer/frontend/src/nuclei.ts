@@ -1,4 +1,7 @@
-/** Nuclei on the GPU (or its software stand-in): points when far, outlines when near; binary from the server, no copy in between. */
+/**
+ * Nuclei: points when far, outlines when near. Binary from the server, and painted pixel by pixel: a hundred thousand points take
+ * a few milliseconds, also on machines without a graphics card, where browsers have no WebGL.
+ */
 
 import { binary } from "./api";
 import { fit, type View } from "./view";
@@ -6,25 +9,12 @@ import { fit, type View } from "./view";
 /** CSS pixels per level-0 pixel from which outlines are drawn; a nucleus is then about 10 pixels wide. */
 const NEAR = 0.3;
 const MAX_TILES = 48;
-
-const VERTEX = `#version 300 es
-in vec2 place;
-uniform vec2 corner;
-uniform vec2 scale;
-uniform float size;
-void main() {
-  gl_Position = vec4((place - corner) * scale + vec2(-1.0, 1.0), 0.0, 1.0);
-  gl_PointSize = size;
-}`;
-const FRAGMENT = `#version 300 es
-precision mediump float;
-uniform vec4 colour;
-out vec4 result;
-void main() { result = colour; }`;
+/** Opaque-ish dark blue as the bytes alpha, blue, green, red. */
+const COLOUR = 0xd96b3800;
 
 interface Tile {
-  buffer: WebGLBuffer;
-  vertices: number;
+  /** Both ends of each line: x, y, x, y. */
+  lines: Float32Array;
   left: number;
   top: number;
   used: number;
@@ -32,101 +22,60 @@ interface Tile {
 
 export class NucleiLayer {
   shown = true;
-  /** How many points or outlines' corners the last frame drew; for tests and for the curious. */
+  /** How many points or lines the last frame painted; for tests and for the curious. */
   drawn = 0;
-  private readonly gl: WebGL2RenderingContext | null;
-  private readonly program: WebGLProgram | null = null;
-  private points: WebGLBuffer | null = null;
-  private count = 0;
+  private points = new Float32Array(0);
   private readonly tiles = new Map<string, Tile | null>();
+  private image: ImageData | null = null;
   private frame = 0;
 
   constructor(
-    private readonly canvas: HTMLCanvasElement,
     private readonly slide: number,
     private readonly tilePx: number,
     private readonly changed: () => void,
     private readonly failed: (error: Error) => void,
-  ) {
-    this.gl = canvas.getContext("webgl2", { antialias: false, alpha: true, premultipliedAlpha: true });
-    if (this.gl) this.program = link(this.gl);
-  }
-
-  get works(): boolean {
-    return this.gl !== null;
-  }
+  ) {}
 
   async load(): Promise<void> {
-    const gl = this.gl;
-    if (!gl) return;
-    const data = await binary(`s/${this.slide}/nuclei/points`);
-    this.points = upload(gl, data);
-    this.count = data.byteLength / 8;
+    this.points = new Float32Array(await binary(`s/${this.slide}/nuclei/points`));
     this.changed();
   }
 
-  draw(view: View): void {
-    const { gl, program } = this;
-    if (!gl || !program) return;
-    const ratio = fit(this.canvas, view);
-    gl.viewport(0, 0, this.canvas.width, this.canvas.height);
-    gl.clearColor(0, 0, 0, 0);
-    gl.clear(gl.COLOR_BUFFER_BIT);
+  /** Paints the nuclei and nothing else into a canvas; what was there is gone. */
+  paint(canvas: HTMLCanvasElement, context: CanvasRenderingContext2D, view: View): void {
+    const ratio = fit(canvas, view);
     this.drawn = 0;
-    if (!this.shown || !this.points) return;
-    gl.useProgram(program);
-    gl.uniform2f(
-      gl.getUniformLocation(program, "scale"),
-      (2 * view.scale) / view.width,
-      (-2 * view.scale) / view.height,
-    );
-    gl.uniform4f(gl.getUniformLocation(program, "colour"), 0, 0.22, 0.42, 0.85);
-    if (view.scale < NEAR) this.drawPoints(view, ratio);
-    else this.drawOutlines(view);
+    if (!this.shown || this.points.length === 0) {
+      context.clearRect(0, 0, canvas.width, canvas.height);
+      return;
+    }
+    if (this.image?.width !== canvas.width || this.image.height !== canvas.height) {
+      this.image = new ImageData(canvas.width, canvas.height);
+    }
+    const pixels = new Uint32Array(this.image.data.buffer);
+    pixels.fill(0);
+    if (view.scale < NEAR) {
+      const size = Math.round(Math.min(4, Math.max(1, 14 * view.scale)) * ratio);
+      this.drawn = paintPoints(pixels, canvas.width, this.points, view, ratio, size);
+    } else this.paintOutlines(pixels, canvas.width, view, ratio);
+    context.putImageData(this.image, 0, 0);
   }
 
-  private drawPoints(view: View, ratio: number): void {
-    const { gl, program } = this;
-    if (!gl || !program) return;
-    const size = Math.min(4, Math.max(1, 14 * view.scale)) * ratio;
-    gl.uniform1f(gl.getUniformLocation(program, "size"), size);
-    this.drawBuffer(this.points, view.left, view.top, gl.POINTS, this.count);
-  }
-
-  private drawOutlines(view: View): void {
-    const { gl, tilePx } = this;
-    if (!gl) return;
+  private paintOutlines(pixels: Uint32Array, width: number, view: View, ratio: number): void {
+    const { tilePx } = this;
     this.frame += 1;
-    const first = (v: number) => Math.max(0, Math.floor(v / tilePx));
-    const right = first(view.left + view.width / view.scale);
-    const bottom = first(view.top + view.height / view.scale);
-    for (let row = first(view.top); row <= bottom; row++) {
-      for (let column = first(view.left); column <= right; column++) {
+    const number = (v: number) => Math.max(0, Math.floor(v / tilePx));
+    const right = number(view.left + view.width / view.scale);
+    const bottom = number(view.top + view.height / view.scale);
+    for (let row = number(view.top); row <= bottom; row++) {
+      for (let column = number(view.left); column <= right; column++) {
         const tile = this.tile(column, row);
         if (!tile) continue;
         tile.used = this.frame;
-        this.drawBuffer(tile.buffer, view.left - tile.left, view.top - tile.top, gl.LINES, tile.vertices);
+        this.drawn += paintLines(pixels, width, tile, view, ratio);
       }
     }
     this.forget();
-  }
-
-  private drawBuffer(
-    buffer: WebGLBuffer | null,
-    left: number,
-    top: number,
-    mode: GLenum,
-    count: number,
-  ): void {
-    const { gl, program } = this;
-    if (!gl || !program || !buffer) return;
-    gl.uniform2f(gl.getUniformLocation(program, "corner"), left, top);
-    gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
-    const place = gl.getAttribLocation(program, "place");
-    gl.enableVertexAttribArray(place);
-    gl.vertexAttribPointer(place, 2, gl.FLOAT, false, 0, 0);
-    gl.drawArrays(mode, 0, count);
-    this.drawn += count;
   }
 
   /** Returns a tile of outlines; null while it is on its way, or where it is empty. */
@@ -137,10 +86,8 @@ export class NucleiLayer {
     this.tiles.set(name, null);
     binary(`s/${this.slide}/nuclei/outlines/${name}`)
       .then((data) => {
-        if (!this.gl || data.byteLength === 0) return;
-        const buffer = upload(this.gl, data);
         const [left, top] = [column * this.tilePx, row * this.tilePx];
-        this.tiles.set(name, { buffer, vertices: data.byteLength / 8, left, top, used: this.frame });
+        this.tiles.set(name, { lines: new Float32Array(data), left, top, used: this.frame });
         this.changed();
       })
       .catch((error: Error) => {
@@ -153,33 +100,59 @@ export class NucleiLayer {
   private forget(): void {
     if (this.tiles.size <= MAX_TILES) return;
     for (const [name, tile] of this.tiles) {
-      if (tile && tile.used < this.frame) {
-        this.gl?.deleteBuffer(tile.buffer);
-        this.tiles.delete(name);
-      }
+      if (tile && tile.used < this.frame) this.tiles.delete(name);
     }
   }
 }
 
-function upload(gl: WebGL2RenderingContext, data: ArrayBuffer): WebGLBuffer {
-  const buffer = gl.createBuffer();
-  gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
-  gl.bufferData(gl.ARRAY_BUFFER, data, gl.STATIC_DRAW);
-  return buffer;
+/** Paints a square for each point, and returns how many points are seen. */
+function paintPoints(
+  pixels: Uint32Array,
+  width: number,
+  points: Float32Array,
+  view: View,
+  ratio: number,
+  size: number,
+): number {
+  const height = pixels.length / width;
+  const scale = view.scale * ratio;
+  const [left, top] = [view.left, view.top];
+  let seen = 0;
+  for (let k = 0; k + 1 < points.length; k += 2) {
+    const x = Math.floor(((points[k] as number) - left) * scale - size / 2);
+    const y = Math.floor(((points[k + 1] as number) - top) * scale - size / 2);
+    if (x < 0 || y < 0 || x + size > width || y + size > height) continue;
+    seen += 1;
+    for (let at = y * width + x, row = 0; row < size; row++, at += width) {
+      for (let column = 0; column < size; column++) pixels[at + column] = COLOUR;
+    }
+  }
+  return seen;
 }
 
-function link(gl: WebGL2RenderingContext): WebGLProgram | null {
-  const program = gl.createProgram();
-  for (const [kind, source] of [
-    [gl.VERTEX_SHADER, VERTEX],
-    [gl.FRAGMENT_SHADER, FRAGMENT],
-  ] as const) {
-    const shader = gl.createShader(kind);
-    if (!shader) return null;
-    gl.shaderSource(shader, source);
-    gl.compileShader(shader);
-    gl.attachShader(program, shader);
+/** Paints the lines of a tile, and returns how many are seen. */
+function paintLines(pixels: Uint32Array, width: number, tile: Tile, view: View, ratio: number): number {
+  const height = pixels.length / width;
+  const scale = view.scale * ratio;
+  const { lines } = tile;
+  const [left, top] = [view.left - tile.left, view.top - tile.top];
+  const below = ratio > 1.5 ? width : 0;
+  let seen = 0;
+  for (let k = 0; k + 3 < lines.length; k += 4) {
+    const x = ((lines[k] as number) - left) * scale;
+    const y = ((lines[k + 1] as number) - top) * scale;
+    const dx = ((lines[k + 2] as number) - left) * scale - x;
+    const dy = ((lines[k + 3] as number) - top) * scale - y;
+    // Lines that cross the edge of the screen are left out: they are a few pixels long.
+    if (x < 0 || y < 0 || x >= width || y >= height - 1) continue;
+    if (x + dx < 0 || y + dy < 0 || x + dx >= width || y + dy >= height - 1) continue;
+    seen += 1;
+    const steps = Math.max(1, Math.ceil(Math.max(Math.abs(dx), Math.abs(dy))));
+    for (let step = 0; step <= steps; step++) {
+      const at = Math.floor(y + (dy * step) / steps) * width + Math.floor(x + (dx * step) / steps);
+      pixels[at] = COLOUR;
+      pixels[at + below] = COLOUR;
+    }
   }
-  gl.linkProgram(program);
-  return gl.getProgramParameter(program, gl.LINK_STATUS) ? program : null;
+  return seen;
 }

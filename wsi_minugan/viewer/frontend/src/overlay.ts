@@ -1,5 +1,6 @@
 /** Mitoses, hot spot, fields and heat map over the slide. States differ by shape and by colour, and the colours by brightness. */
 
+import type { NucleiLayer } from "./nuclei";
 import type { Added, Mitosis, Standing, Verdict } from "./types";
 import { fit, isSeen, toScreen, type View } from "./view";
 
@@ -34,14 +35,15 @@ export class Overlay {
 
   constructor(private readonly canvas: HTMLCanvasElement) {}
 
-  draw(view: View, scene: Scene): void {
+  draw(view: View, scene: Scene, nuclei: NucleiLayer): void {
     const context = this.canvas.getContext("2d");
     if (!context) return;
     const ratio = fit(this.canvas, view);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.clearRect(0, 0, view.width, view.height);
+    // One canvas for all: each one more costs a frame's time where no graphics card puts them together.
+    nuclei.paint(this.canvas, context, view);
     if (scene.shown.heat) this.drawHeat(context, view, scene);
-    if (scene.shown.hotspot) drawHotspot(context, view, scene.standing);
+    if (scene.shown.hotspot) drawHotspot(context, view, scene);
     if (scene.shown.mitoses) drawMitoses(context, view, scene);
     drawCross(context, view);
   }
@@ -108,26 +110,31 @@ function circle(context: CanvasRenderingContext2D, x: number, y: number, radius:
   context.arc(x, y, radius, 0, 2 * Math.PI);
 }
 
-function drawHotspot(context: CanvasRenderingContext2D, view: View, standing: Standing): void {
-  const spot = standing.count.hotspot;
+function drawHotspot(context: CanvasRenderingContext2D, view: View, scene: Scene): void {
+  const { hotspot: spot, fields } = scene.standing.count;
   if (spot.center_x_px !== null && spot.center_y_px !== null) {
-    circle(context, ...toScreen(view, spot.center_x_px, spot.center_y_px), spot.radius_px * view.scale);
+    const [x, y] = toScreen(view, spot.center_x_px, spot.center_y_px);
+    if (spot.shape === "rectangle" && spot.width_px && spot.height_px) {
+      const [w, h] = [spot.width_px * view.scale, spot.height_px * view.scale];
+      context.beginPath();
+      context.rect(x - w / 2, y - h / 2, w, h);
+    } else circle(context, x, y, spot.radius_px * view.scale);
     stroke(context, HOTSPOT, 2.5, [14, 7]);
   }
-  const fields = standing.fields;
+  const radius = fields ? (500 * fields.diameter_mm * view.scale) / scene.mpp : 0;
   fields?.centers_px.forEach(([x, y], k) => {
     const [sx, sy] = toScreen(view, x, y);
-    circle(context, sx, sy, fields.radius_px * view.scale);
+    circle(context, sx, sy, radius);
     stroke(context, "#e69f00", 1.5);
-    if (fields.radius_px * view.scale > 16) {
+    if (radius > 16) {
       context.font = "600 13px system-ui, sans-serif";
       context.textAlign = "center";
       context.strokeStyle = "rgba(0, 0, 0, 0.75)";
       context.lineWidth = 3;
       const label = String(fields.counts[k] ?? "");
-      context.strokeText(label, sx, sy - fields.radius_px * view.scale + 16);
+      context.strokeText(label, sx, sy - radius + 16);
       context.fillStyle = "#ffffff";
-      context.fillText(label, sx, sy - fields.radius_px * view.scale + 16);
+      context.fillText(label, sx, sy - radius + 16);
     }
   });
 }
@@ -170,7 +177,7 @@ function drawSign(
 ): void {
   const [x, y] = toScreen(view, place.x, place.y);
   if (selected) {
-    circle(context, x, y, Math.max(18, 60 * view.scale));
+    circle(context, x, y, Math.max(18, 44 * view.scale));
     stroke(context, "#ffffff", 2.5);
   }
   // Near, the sign stands beside the object, whose pixels must stay free.
@@ -217,8 +224,9 @@ function drawCross(context: CanvasRenderingContext2D, view: View): void {
     [0, 1],
     [0, -1],
   ] as const) {
-    context.moveTo(x + 6 * dx, y + 6 * dy);
-    context.lineTo(x + 14 * dx, y + 14 * dy);
+    // The middle stays free: what is marked there must be seen.
+    context.moveTo(x + 24 * dx, y + 24 * dy);
+    context.lineTo(x + 34 * dx, y + 34 * dy);
   }
   stroke(context, "#ffffff", 1.5);
 }

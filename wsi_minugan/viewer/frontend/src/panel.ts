@@ -10,7 +10,8 @@ export function element<T extends HTMLElement = HTMLElement>(id: string): T {
 }
 
 export function showStanding(slide: Slide, standing: Standing): void {
-  const { count, interval, fields } = standing;
+  const { count } = standing;
+  const { interval, fields } = count;
   const spot = count.hotspot;
   const rows: [string, string, string][] = [
     ["mitoses", "Mitoses", String(count.mitoses)],
@@ -35,6 +36,9 @@ function settledWords(standing: Standing): string {
   const { least, most, queue, pivotal } = standing;
   if (queue.length === 0) return "All objects have been looked at.";
   const left = `${queue.length} not looked at.`;
+  const { nottingham, tupac16 } = standing.count.scores;
+  if (nottingham === null && tupac16 === null)
+    return `${left} The hot spot can end with ${least} to ${most}.`;
   if (standing.settled) return `${left} None of them can change a score any more; a missed one still could.`;
   return `${left} The hot spot can end with ${least} to ${most}; ${pivotal} in it could change a score (N).`;
 }

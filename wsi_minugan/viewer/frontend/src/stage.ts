@@ -23,8 +23,7 @@ export class Stage {
       drawer: "canvas",
       showNavigationControl: false,
       showNavigator: !slide.no_pixels,
-      navigatorPosition: "BOTTOM_LEFT",
-      navigatorSizeRatio: 0.16,
+      navigatorId: "navigator",
       animationTime: 0.4,
       maxZoomPixelRatio: 4,
       visibilityRatio: 0.3,
@@ -36,7 +35,7 @@ export class Stage {
       "aria-label",
       "Slide. Arrows move, plus and minus zoom, question mark lists all keys.",
     );
-    for (const name of ["update-viewport", "open", "resize", "animation"] as const) {
+    for (const name of ["update-viewport", "open", "resize"] as const) {
       this.osd.addHandler(name, this.redraw);
     }
     // The page has keys of its own, and OpenSeadragon's would turn and mirror the slide.

@@ -31,14 +31,21 @@ export interface Count {
     area_mm2: number;
     center_x_px: number | null;
     center_y_px: number | null;
+    /** Of a rectangle half its diagonal. */
     radius_px: number;
+    shape: "circle" | "rectangle";
+    width_px: number | null;
+    height_px: number | null;
   };
   scores: { nottingham: number | null; tupac16: number | null; nottingham_field_diameter_mm: number };
   warnings: string[];
+  /** Only where the run's count.json has them. */
+  interval?: { low: number; high: number; level: number } | null;
+  fields?: Fields | null;
 }
 
 export interface Fields {
-  radius_px: number;
+  diameter_mm: number;
   centers_px: [number, number][];
   counts: number[];
   total: number;
@@ -51,8 +58,6 @@ export interface Standing {
   most: number;
   queue: string[];
   pivotal: number;
-  interval: { low: number; high: number; level: number } | null;
-  fields: Fields | null;
 }
 
 export interface Slide {

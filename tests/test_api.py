@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 import wsi_minugan
-from wsi_minugan import Result, analyze, count_mitoses, hotspot, load_model, open_slide, predict
+from wsi_minugan import Result, analyze, count_mitoses, fields, hotspot, load_model, open_slide, predict
 from wsi_minugan.errors import InputError, OutputError, SettingsError, SlideUnreadableError
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.predictor import Predictor
@@ -212,6 +212,9 @@ def test_counts_take_tables_and_points(result: Result) -> None:
     assert spot is not None
     assert spot.mitoses == table.hotspot.mitoses
     assert hotspot([], 0.25) is None
+    placed = fields(result.mitoses, result.mpp, hpf_diameter_mm=0.05)
+    assert placed.total <= placed.upper_bound
+    assert sum(placed.counts) == placed.total <= table.mitoses
 
 
 def test_a_slide_opens_by_name(slide: Path, drawing: SyntheticSlide) -> None:

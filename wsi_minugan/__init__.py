@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wsi_minugan.api.analysis import analyze as analyze
     from wsi_minugan.api.counting import count_mitoses as count_mitoses
+    from wsi_minugan.api.counting import fields as fields
     from wsi_minugan.api.counting import hotspot as hotspot
     from wsi_minugan.api.masks import Mask as Mask
     from wsi_minugan.api.models import load_model as load_model
@@ -31,6 +32,7 @@ _HOME = {
     "Result": "wsi_minugan.api.result",
     "analyze": "wsi_minugan.api.analysis",
     "count_mitoses": "wsi_minugan.api.counting",
+    "fields": "wsi_minugan.api.counting",
     "hotspot": "wsi_minugan.api.counting",
     "load_model": "wsi_minugan.api.models",
     "open_slide": "wsi_minugan.slides.opening",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wsi_minugan.counting.count import circle_radius_px
 from wsi_minugan.counting.count import count_mitoses as _count_mitoses
+from wsi_minugan.counting.fields.placing import Fields, Mode, find_fields
 from wsi_minugan.counting.hotspot import Hotspot, find_hotspot
 from wsi_minugan.counting.models import Count
 from wsi_minugan.errors import InputError
@@ -93,6 +94,40 @@ def hotspot(
     """
     area = ten_fields_mm2(hpf_diameter_mm) if area_mm2 is None else area_mm2
     return find_hotspot(points_of(mitoses), circle_radius_px(area, mpp))
+
+
+def fields(
+    mitoses: Any, mpp: float, *, hpf_diameter_mm: float = HPF_DIAMETER_MM, mode: Mode = "free"
+) -> Fields:
+    """Return the ten high-power fields that hold the most mitoses; they do not overlap.
+
+    Parameters
+    ----------
+    mitoses : GeoDataFrame, GeoSeries, or array of float, shape (n, 2)
+        Shapes, which count by their centroids, or x and y. Slide pixels.
+    mpp : float
+        um per slide pixel.
+    hpf_diameter_mm : float
+        Diameter of a field.
+    mode : {"free", "adjacent"}
+        Fields lie anywhere, or touch each other as a microscope moves.
+
+    Returns
+    -------
+    Fields
+        Each field's centre (slide px) and count, and whether the total is proved to be the highest.
+
+    Raises
+    ------
+    InputError
+        If the points are no (n, 2) array of finite numbers.
+
+    Examples
+    --------
+    >>> fields([[1000, 1000], [1200, 1000], [90000, 0]], mpp=0.25).total
+    3
+    """
+    return find_fields(points_of(mitoses), 1000 * hpf_diameter_mm / mpp, mode)
 
 
 def ten_fields_mm2(hpf_diameter_mm: float) -> float:

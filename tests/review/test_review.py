@@ -274,3 +274,19 @@ def circle_shape() -> Any:
     import shapely
 
     return shapely.Point(0, 0).buffer(3)
+
+
+@pytest.mark.slow
+def test_a_slide_that_is_done_again_keeps_its_reviews(
+    run_command, slide: Path, out: Path, corrected: Callable[..., Path]
+) -> None:
+    place = out / "synthetic slide" / "reviews"
+    save_review(open_result(place.parent), read_objects(corrected(edit)), "ann", "review")
+    before = {p.name: p.read_bytes() for p in (place / "ann").iterdir() if p.is_file()}
+    done = run_command("run", slide, "-o", out, "--workers", "1", "--block", "512", "--hotspot-mm2", "1.0")
+    assert done.returncode == 0, done.stderr
+    assert {p.name: p.read_bytes() for p in (place / "ann").iterdir() if p.is_file()} == before
+    assert run_command("verify", out).returncode == 0
+    read = read_review(open_result(place.parent), "ann")
+    assert read is not None
+    assert read.file.before.hotspot.area_mm2 != open_result(place.parent).count.hotspot.area_mm2

@@ -14,14 +14,14 @@ from wsi_minugan.slides.ome.array_reader import ArrayReader
 from wsi_minugan.slides.ome.ome_tiff import open_ome_tiff
 from wsi_minugan.slides.opening import open_slide
 from wsi_minugan.slides.reader import resolve_mpp
-from wsi_minugan.slides.synthetic import Drawing
+from wsi_minugan.slides.synthetic import SyntheticSlide
 
 BOXES = [Box(0, 0, 600, 700), Box(100, 250, 300, 200), Box(-20, -30, 100, 90), Box(560, 650, 100, 100)]
 
 
 @pytest.fixture(scope="module")
 def pixels() -> np.ndarray:
-    return Drawing(700, 600, seed=2).draw(Box(0, 0, 600, 700))
+    return SyntheticSlide(700, 600, seed=2).draw(Box(0, 0, 600, 700))
 
 
 def write_ngff(path: Path, pixels: np.ndarray, axes: str = "yxc", zarr_format: Any = 2, **more: Any) -> None:

@@ -85,6 +85,7 @@ def _ome_tiff(path: Path, why_not: SlideUnreadableError) -> SlideReader:
     """Open an OME-TIFF that OpenSlide does not; where tifffile does not either, OpenSlide's reason is told."""
     from wsi_minugan.slides.ome.ome_tiff import open_ome_tiff
 
+    refuse_other_colours(path)
     try:
         return _noted(open_ome_tiff(path), refuse_other_pictures(path))
     except SlideUnreadableError:

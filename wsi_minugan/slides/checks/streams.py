@@ -18,7 +18,7 @@ _SAMPLE = 256
 _HOLE = "a hole of zeros"
 _J2K_HOLE = bytes(64)
 _J2K = frozenset({33003, 33004, 33005, 34712})
-_LOOKED_AT = frozenset({"dicom", "generic-tiff", "aperio", "tiff", "ome", "unknown"})
+_LOOKED_AT = frozenset({"dicom", "generic-tiff", "aperio", "tiff", "ome", "ome-tiff", "unknown"})
 """Kinds of slides, as the readers name them, whose first picture is level 0; the streams of others OpenSlide decodes strictly."""
 
 

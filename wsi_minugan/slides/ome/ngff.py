@@ -10,6 +10,7 @@ import zarr
 import zarr.errors
 
 from wsi_minugan.errors import SlideUnreadableError
+from wsi_minugan.slides.checks.levels import with_true_factors
 from wsi_minugan.slides.ome.array_reader import ArrayReader, read_check
 from wsi_minugan.slides.reader import Level, SlideInfo, not_brightfield
 
@@ -95,7 +96,7 @@ def _info(path: Path, arrays: list[Any], axes: str, mpp: tuple[float | None, flo
         path=path,
         width_px=width,
         height_px=height,
-        levels=tuple(levels),
+        levels=with_true_factors(levels),
         mpp_x=mpp[0],
         mpp_y=mpp[1],
         mpp_source=_SOURCE,

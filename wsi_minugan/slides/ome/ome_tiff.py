@@ -9,7 +9,9 @@ import tifffile
 import zarr
 
 from wsi_minugan.errors import SlideUnreadableError
+from wsi_minugan.slides.checks.levels import with_true_factors
 from wsi_minugan.slides.checks.pages import DAMAGED, ome_images
+from wsi_minugan.slides.checks.resolution import stated_in_tiff
 from wsi_minugan.slides.ome.array_reader import ArrayReader, read_check
 from wsi_minugan.slides.reader import Level, SlideInfo, not_brightfield
 
@@ -72,7 +74,7 @@ def _info(path: Path, levels: list[Any], axes: str, mpp: tuple[float, float] | N
         path=path,
         width_px=width,
         height_px=height,
-        levels=tuple(
+        levels=with_true_factors(
             Level(
                 a.shape[x],
                 a.shape[y],
@@ -87,4 +89,5 @@ def _info(path: Path, levels: list[Any], axes: str, mpp: tuple[float, float] | N
         mpp_source="OME-XML",
         vendor="ome-tiff",
         objective=None,
+        stated=tuple(stated_in_tiff(path, width, height)),
     )

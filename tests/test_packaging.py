@@ -57,6 +57,10 @@ def test_the_wheel_holds_model_templates_and_types(built: Path) -> None:
     assert "wsi_minugan/minugan/bundled/default/model.safetensors" in names
     assert "wsi_minugan/py.typed" in names
     assert any(n.startswith("wsi_minugan/outputs/templates/") for n in names)
+    # The viewer's page is built already; its sources and node's packages are nobody's but the developers'.
+    assert {f"wsi_minugan/viewer/static/{n}" for n in ("index.html", "main.js", "viewer.css")} < names
+    assert any(n.startswith("wsi_minugan/viewer/templates/") for n in names)
+    assert not any("frontend" in n or "node_modules" in n for n in names)
 
 
 def test_the_wheel_works_in_a_fresh_environment(built: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ COUNT = {
 def manifest_checksum(folder: Path, warnings: tuple[str, ...] = ()) -> None:
     facts = SlideFacts(
         slide_id=folder.name, file_name=None, fingerprint="f", width_px=9, height_px=9, levels=1, mpp=0.25,
-        mpp_source="--mpp", vendor="", objective=None, bounds_x_px=0, bounds_y_px=0,
+        mpp_source="--mpp" if folder.name == "a" else "TIFF resolution tags", vendor="", objective=None, bounds_x_px=0, bounds_y_px=0,
     )  # fmt: skip
     manifest = Manifest(
         slide=facts, model={"name": "m"}, settings={}, versions={}, analysis_mpp=0.25, analysis_width_px=9,
@@ -99,7 +99,7 @@ def test_a_slide_is_shown_with_its_density_interval_probabilities_and_pictures(t
     assert "95 % interval 4–11" in html
     assert "1: 25 %, 2: 75 %" in html
     assert html.count("data:image/jpeg;base64,") == 3
-    assert "(--mpp)" in html
+    assert "The resolution, 0.25 um/px, was given by hand (--mpp)" in html
     assert "Mitoses are counted." in html
     for name in ("mitoses.geojson", "nuclei.parquet", "masks.zarr"):
         assert f'href="a/{name}"' not in html  # not there, so not linked

@@ -159,7 +159,7 @@ def _row(out: Path, state: SlideState) -> Row:
     interval, fields = _mapping(count.get("interval")), _mapping(count.get("fields"))
     return Row(
         state,
-        tuple(sealed.warnings),
+        (*sealed.warnings, *_by_hand(sealed)),
         interval=f"{interval['low']}–{interval['high']}" if {"low", "high"} <= interval.keys() else "",
         level=f"{100 * float(interval.get('level', 0.95)):.0f} %",
         fields=str(fields.get("total", "")),
@@ -184,6 +184,16 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _probabilities(scores: Mapping[str, float]) -> str:
     return ", ".join(f"{score}: {100 * share:.0f} %" for score, share in sorted(scores.items()))
+
+
+def _by_hand(sealed: Manifest) -> tuple[str, ...]:
+    """Return a warning where a person gave the resolution: areas and scores are as wrong as that is."""
+    source = sealed.slide.mpp_source
+    if source != "--mpp" and "CSV" not in source:
+        return ()
+    return (
+        f"The resolution, {sealed.slide.mpp:g} um/px, was given by hand ({source}): check it, for all areas rest on it.",
+    )
 
 
 def _method(sealed: Manifest) -> str:

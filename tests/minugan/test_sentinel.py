@@ -19,12 +19,12 @@ from wsi_minugan.minugan.sentinel import (
     strangeness,
     warnings_of,
 )
-from wsi_minugan.slides.synthetic import Drawing
+from wsi_minugan.slides.synthetic import SyntheticSlide
 
 
 def patches(seed: int, count: int = 4) -> list[np.ndarray]:
     """Return patches of drawn tissue; each seed has a stain of its own, a little."""
-    drawing = Drawing(1400, 1400, seed=seed, mitoses=3, tissue_fraction=0.9)
+    drawing = SyntheticSlide(1400, 1400, seed=seed, mitoses=3, tissue_fraction=0.9)
     image = drawing.draw(Box(400, 400, 256, 256 * count))
     factor = 1 + 0.02 * np.random.default_rng(seed).standard_normal(3)
     noisy = image * factor + np.random.default_rng(seed).normal(0, 4, image.shape)

@@ -34,21 +34,21 @@ class Outlined:
         RGB.
     outlines : sequence of ndarray of float, each of shape (n, 2)
         Corners x, y of each mitosis, in px of the picture; numbered from 1 in this order.
-    circle : tuple of float
-        x, y, radius of the hot spot, in px of the picture.
+    window : ndarray of float, shape (m, 2)
+        Corners x, y of the hot spot, in px of the picture.
     """
 
     pixels: NDArray[np.uint8]
     outlines: Sequence[NDArray[np.float64]]
-    circle: tuple[float, float, float]
+    window: NDArray[np.float64]
 
 
 def draw_hotspot(path: Path, found: Outlined) -> None:
-    """Write the hot spot as a JPEG: its circle, its mitoses outlined, and their numbers where these are not too many."""
+    """Write the hot spot as a JPEG: its outline, its mitoses outlined, and their numbers where these are not too many."""
     picture = np.ascontiguousarray(found.pixels)
-    x, y, radius = (round(v * 2**_FINE) for v in found.circle)
+    window = [np.rint(found.window * 2**_FINE).astype(np.int32)]
     for colour, width in ((DARK, 5), (SPOT, 3)):
-        cv2.circle(picture, (x, y), radius, colour, width, cv2.LINE_AA, _FINE)
+        cv2.polylines(picture, window, True, colour, width, cv2.LINE_AA, _FINE)
     rings = [np.rint(o * 2**_FINE).astype(np.int32) for o in found.outlines]
     for colour, width in ((DARK, 4), (OUTLINE, 2)):
         cv2.polylines(

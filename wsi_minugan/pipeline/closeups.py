@@ -11,7 +11,6 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_minugan.config import PATCH_PX
-from wsi_minugan.counting.models import HotspotCount
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.sentinel import slide_figures
 from wsi_minugan.outputs.closeups import HOTSPOT_PX, MOST, TILE_PX, Outlined, draw_gallery, draw_hotspot
@@ -20,7 +19,8 @@ from wsi_minugan.slides.analysis import AnalysisView
 from wsi_minugan.slides.reader import SlideReader
 
 _TILE_UM = 40.0
-_MARGIN = 1.05
+_MARGIN = 0.025
+_RIM_PX = 1.0
 _STRIP_BYTES = 2**26
 _SAMPLED = 48
 """Patches that a slide is compared with the training data by: enough for a median, and read in less than a second."""
@@ -31,7 +31,7 @@ def draw_closeups(
     mpp: float,
     shapes: NDArray[np.object_],
     scores: NDArray[np.float64],
-    spot: HotspotCount,
+    spot: shapely.Geometry | None,
     folder: Path,
 ) -> None:
     """Write hotspot.jpg and gallery.jpg of a slide; neither where it has no mitoses.
@@ -46,27 +46,28 @@ def draw_closeups(
         The mitoses, level-0 px.
     scores : ndarray of float, shape (n,)
         Their scores, 0 to 1; the highest comes first.
-    spot : HotspotCount
-        The hot spot.
+    spot : shapely Polygon or None
+        The hot spot's outline, level-0 px.
     folder : Path
         The slide's folder.
     """
-    if spot.center_x_px is None or spot.center_y_px is None or len(shapes) == 0:
+    if spot is None or len(shapes) == 0:
         return
-    centre = np.array([spot.center_x_px, spot.center_y_px])
     places = shapely.get_coordinates(shapely.centroid(shapes))
-    inside = np.hypot(*(places - centre).T) <= spot.radius_px * (1 + 1e-6)
+    # A circle's outline has corners, and a mitosis may lie on its rim.
+    inside = shapely.dwithin(shapely.points(places), spot, _RIM_PX)
     # Numbers are those of the gallery: the hot spot's mitoses first, each part by score.
     order = np.lexsort((-scores, ~inside))
     own = order[: int(inside.sum())]
-    reach = spot.radius_px * _MARGIN
-    pixels, corner, factor = _region(reader, centre - reach, centre + reach)
+    low, high = np.array(spot.bounds[:2]), np.array(spot.bounds[2:])
+    margin = _MARGIN * (high - low).max()
+    pixels, corner, factor = _region(reader, low - margin, high + margin)
     outlines = [
         (shapely.get_coordinates(shapely.get_exterior_ring(_largest(s))) - corner) / factor
         for s in shapes[own]
     ]
-    x, y = (centre - corner) / factor
-    draw_hotspot(folder / "hotspot.jpg", Outlined(pixels, outlines, (x, y, spot.radius_px / factor)))
+    window = (shapely.get_coordinates(spot) - corner) / factor
+    draw_hotspot(folder / "hotspot.jpg", Outlined(pixels, outlines, window))
     shown = order[:MOST]
     tiles = [_tile(reader, places[k], mpp) for k in shown]
     labels = [f"{n}  {100 * scores[k]:.0f}" for n, k in enumerate(shown, start=1)]

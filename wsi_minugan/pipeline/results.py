@@ -91,7 +91,9 @@ def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: 
     if work.settings.nuclei:
         _write_nuclei(plan, scratch, folder)
     _draw(plan, reader, points_px, count, folder)
-    draw_closeups(reader, plan.frame.level0_mpp, shapes, _mean_scores(mitoses), _outline(count.hotspot), folder)
+    draw_closeups(
+        reader, plan.frame.level0_mpp, shapes, _mean_scores(mitoses), _outline(count.hotspot), folder
+    )
     coarse = masks.build_pyramid(folder / STORE, plan.frame) | _write_coarse(plan, points_px, count, folder)
     figures = sampled_figures(plan, reader)
     known = load_range(work.bundle.path)

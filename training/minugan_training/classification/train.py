@@ -62,6 +62,7 @@ class _State:
     optimizer: torch.optim.Optimizer
     ema: dict[str, Tensor]
     difficulty: NDArray[np.float64]
+    weights: NDArray[np.float64]
     step: int = 0
     loss: float = math.nan
 
@@ -87,21 +88,20 @@ def train_classifier(
     """
     folder.mkdir(parents=True, exist_ok=True)
     sampler = CropSampler.of(train, experiment.seed)
-    state = _start(experiment, len(train.target))
+    state = _start(experiment, sampler)
     _resume(folder, experiment, state)
-    weights = sampler.weights(state.difficulty)
     inputs = classifier_inputs(val.crops)
     while state.step < experiment.steps:
-        _step(experiment, state, sampler, weights)
+        _step(experiment, state, sampler)
         if state.step % _WEIGH_EVERY == 0:
-            weights = sampler.weights(state.difficulty)
+            state.weights = sampler.weights(state.difficulty)
         if state.step % experiment.log_every == 0 or state.step == experiment.steps:
             _log(experiment, state, inputs, val)
             _save(folder, experiment, state)
     return state.ema
 
 
-def _start(experiment: ClassifierExperiment, candidates: int) -> _State:
+def _start(experiment: ClassifierExperiment, sampler: CropSampler) -> _State:
     torch.manual_seed(experiment.seed)
     network = CandidateClassifier(experiment.width)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -112,7 +112,8 @@ def _start(experiment: ClassifierExperiment, candidates: int) -> _State:
         weight_decay=experiment.weight_decay,
     )
     ema = {k: v.clone() for k, v in network.state_dict().items()}
-    return _State(network, optimizer, ema, np.full(candidates, 0.5))
+    difficulty = np.full(len(sampler.target), 0.5)
+    return _State(network, optimizer, ema, difficulty, sampler.weights(difficulty))
 
 
 def _rate(experiment: ClassifierExperiment, step: int) -> float:
@@ -122,16 +123,14 @@ def _rate(experiment: ClassifierExperiment, step: int) -> float:
     )
 
 
-def _step(
-    experiment: ClassifierExperiment, state: _State, sampler: CropSampler, weights: NDArray[np.float64]
-) -> None:
+def _step(experiment: ClassifierExperiment, state: _State, sampler: CropSampler) -> None:
     for group in state.optimizer.param_groups:
         group["lr"] = _rate(experiment, state.step)
     state.network.train()
     torch.manual_seed(
         experiment.seed * 1_000_003 + state.step
     )  # of the dropout, so that a resumed run is the same
-    images, target, chosen = sampler.batch(state.step, experiment.batch, weights)
+    images, target, chosen = sampler.batch(state.step, experiment.batch, state.weights)
     logits = state.network(torch.from_numpy(images).contiguous(memory_format=torch.channels_last))
     loss = F.binary_cross_entropy_with_logits(logits, torch.from_numpy(target))
     if not math.isfinite(loss.item()):
@@ -165,7 +164,7 @@ def _save(folder: Path, experiment: ClassifierExperiment, state: _State) -> None
     tensors = (
         module_tensors("network", state.network) | optimizer | {f"ema.{k}": v for k, v in state.ema.items()}
     )
-    tensors["difficulty"] = torch.from_numpy(state.difficulty)
+    tensors |= {"difficulty": torch.from_numpy(state.difficulty), "weights": torch.from_numpy(state.weights)}
     told = {
         "experiment": experiment.model_dump(mode="json"), "step": state.step, "loss": state.loss, "optimizer": rest,
     }  # fmt: skip
@@ -187,7 +186,7 @@ def _resume(folder: Path, experiment: ClassifierExperiment, state: _State) -> No
     state.network.load_state_dict(part_of("network", tensors))
     restore_optimizer("optimizer", state.optimizer, tensors, rest["optimizer"])
     state.ema = part_of("ema", tensors)
-    state.difficulty = tensors["difficulty"].numpy().copy()
+    state.difficulty, state.weights = (tensors[k].numpy().copy() for k in ("difficulty", "weights"))
     state.step, state.loss = rest["step"], rest["loss"]
     log.info("Going on from step %d of %s.", state.step, folder)
 

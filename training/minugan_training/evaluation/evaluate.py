@@ -239,7 +239,7 @@ class _Evaluation:
             yield _figure(f"crops, {scanner}", split, "recall", lambda d: d.recall, part)
 
     def nuclei(self, entries: Sequence[Entry], split: str) -> Iterator[Figure]:
-        """Yield Dice and panoptic quality of nuclei, averaged over images."""
+        """Yield Dice and panoptic quality of nuclei, averaged over images: each data set's, and all where there are several."""
         overlap: list[tuple[Entry, float]] = []
         quality: list[tuple[Entry, float]] = []
         for entry in entries:
@@ -252,9 +252,13 @@ class _Evaluation:
             overlap.append((entry, dice(classes > 0, truth)))
             if instances is not None:
                 quality.append((entry, panoptic_quality(label_objects(classes > 0), instances)[0]))
-        for name, values in (("Dice of nuclei", overlap), ("panoptic quality of nuclei", quality)):
-            if values:
-                yield _mean_figure("nuclei", split, name, values)
+        sets = sorted({e.dataset for e in entries})
+        for chosen in [sets] if len(sets) < 2 else [sets, *([s] for s in sets)]:
+            data = "nuclei" if chosen == sets else f"nuclei, {chosen[0]}"
+            for name, values in (("Dice of nuclei", overlap), ("panoptic quality of nuclei", quality)):
+                part = [(e, v) for e, v in values if e.dataset in chosen]
+                if part:
+                    yield _mean_figure(data, split, name, part)
 
 
 def _scanners(entries: Sequence[Entry]) -> list[str]:

@@ -1,0 +1,135 @@
+"""Training of the second stage: candidates, batches of crops, and a run that goes on where it stopped."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from minugan_training.classification.candidates import (
+    CROP_PX,
+    DARK,
+    LOOK_ALIKE,
+    MITOSIS,
+    PEAK,
+    Candidates,
+    find_candidates,
+    load_candidates,
+    save_candidates,
+)
+from minugan_training.classification.crops import SHARES, CropSampler, changed_crop
+from minugan_training.classification.train import ClassifierExperiment, train_classifier
+from minugan_training.data.index import Entry
+
+from wsi_minugan.errors import DataError, TrainingError
+from wsi_minugan.minugan.generator import Generator
+
+
+def candidates(n: int = 48, seed: int = 0) -> Candidates:
+    """Return candidates of two patients, of all kinds."""
+    rng = np.random.default_rng(seed)
+    kind = np.arange(n) % 4
+    return Candidates(
+        rng.integers(60, 255, (n, CROP_PX, CROP_PX, 3)).astype(np.uint8),
+        np.where(np.arange(n) < n // 4, "a", "b"),
+        np.full(n, "Aperio"),
+        np.full(n, "mitos14"),
+        np.full((n, 2), 64.0),
+        np.where(kind == MITOSIS, 1.0, 0.1 * (kind == LOOK_ALIKE)),
+        kind.astype(np.uint8),
+        np.full(n, 0.5),
+    )
+
+
+def field(folder: Path) -> Entry:
+    """Write a field with one labelled mitosis, one look-alike and other dark nuclei."""
+    image = np.full((512, 512, 3), (230, 180, 210), np.uint8)
+    for x, y in ((100, 100), (200, 300), (400, 100), (400, 400)):
+        cv2.circle(image, (x, y), 9, (60, 30, 90), -1)
+    cv2.imwrite(str(folder / "field.png"), image[..., ::-1])
+    return Entry(
+        dataset="mitos14", image="field.png", width_px=512, height_px=512, mpp=0.25, patient="p",
+        mitoses="known", mitoses_kind="points", mitoses_truth="100 100", mitoses_votes="0.8",
+        look_alikes="200 300", nuclei="unknown",
+    )  # fmt: skip
+
+
+def test_candidates_are_mitoses_by_their_votes_look_alikes_and_dark_nuclei(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = Generator(4, "batch")
+    found = find_candidates(tmp_path, [field(tmp_path)], network, 1.1, 150.0)
+    assert found.kind.tolist() == [MITOSIS, LOOK_ALIKE, DARK, DARK]
+    assert found.target[0] == pytest.approx(0.55 + 0.45 * 0.8)
+    assert found.target[1] < 0.2
+    assert sorted(found.xy_px[2:].round().tolist()) == [[400, 100], [400, 400]]
+    assert (found.crops[:, CROP_PX // 2, CROP_PX // 2] == (60, 30, 90)).all()
+
+
+def test_candidates_survive_a_file_and_a_damaged_one_is_told(tmp_path: Path) -> None:
+    save_candidates(tmp_path / "c" / "train.npz", candidates())
+    back = load_candidates(tmp_path / "c" / "train.npz")
+    assert np.array_equal(back.crops, candidates().crops)
+    assert back.patient.tolist() == candidates().patient.tolist()
+    (tmp_path / "c" / "train.npz").write_bytes(b"PK no archive")
+    with pytest.raises(DataError, match="minugan-train candidates"):
+        load_candidates(tmp_path / "c" / "train.npz")
+
+
+def test_kinds_have_their_shares_and_a_patient_with_fewer_candidates_is_drawn_more_often_each() -> None:
+    found = candidates(400)
+    weights = CropSampler.of(found, 0).weights()
+    for kind, share in SHARES.items():
+        assert weights[found.kind == kind].sum() == pytest.approx(share)
+    peaks = found.kind == PEAK
+    few, many = weights[peaks & (found.patient == "a")], weights[peaks & (found.patient == "b")]
+    assert few[0] > many[0]
+    assert many.sum() > few.sum()
+
+
+def test_hard_negatives_are_drawn_more_often_and_mitoses_are_not_weighed() -> None:
+    found = candidates(400)
+    difficulty = np.zeros(400)
+    hard = int(np.flatnonzero(found.kind == PEAK)[0])
+    difficulty[hard] = 1.0
+    weights = CropSampler.of(found, 0).weights(difficulty)
+    same = (found.kind == PEAK) & (found.patient == found.patient[hard])
+    assert weights[hard] > 5 * np.median(weights[same])
+    mitoses = weights[(found.kind == MITOSIS) & (found.patient == "b")]
+    assert np.ptp(mitoses) == pytest.approx(0)
+
+
+def test_a_changed_crop_keeps_its_candidate_in_the_middle() -> None:
+    crop = np.full((CROP_PX, CROP_PX, 3), 230, np.uint8)
+    cv2.circle(crop, (CROP_PX // 2, CROP_PX // 2), 12, (40, 20, 60), -1)
+    for seed in range(40):
+        out = changed_crop(crop, np.random.default_rng(seed))
+        assert out.shape == (64, 64, 3)
+        assert out[24:40, 24:40].mean() < 200
+
+
+def test_a_run_that_stopped_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
+    whole = ClassifierExperiment(name="t", width=4, batch=8, steps=6, log_every=3)
+    there = train_classifier(whole, candidates(), candidates(16, 1), tmp_path / "whole")
+    log_at_three = whole.model_copy(update={"log_every": 3})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minugan_training.classification.train._log", _stop_at(3))
+        with pytest.raises(KeyboardInterrupt):
+            train_classifier(log_at_three, candidates(), candidates(16, 1), tmp_path / "stopped")
+    train_classifier(whole, candidates(), candidates(16, 1), tmp_path / "stopped")
+    again = train_classifier(whole, candidates(), candidates(16, 1), tmp_path / "stopped")
+    assert all(torch.equal(there[k], again[k]) for k in there)
+
+
+def _stop_at(step: int):
+    def stop(_experiment, state, *_rest) -> None:
+        if state.step > step:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_a_folder_takes_one_runs_settings_only(tmp_path: Path) -> None:
+    one = ClassifierExperiment(name="t", width=4, batch=8, steps=2, log_every=1)
+    train_classifier(one, candidates(), candidates(16, 1), tmp_path)
+    with pytest.raises(TrainingError, match="other settings"):
+        train_classifier(one.model_copy(update={"seed": 1}), candidates(), candidates(16, 1), tmp_path)

@@ -33,8 +33,8 @@ def write_crops(folder: Path) -> None:
         left, top = (min(max(0, v - 64), 512) for v in (x, y))
         name = f"images/MIDOG21_{k}.jpg"
         write(folder / name, drawing.draw(Box(top, left, 128, 128)))
-        rows.append(f"{name},MIDOG21,{60 + k:03}.tiff,{split},{x},{y},0,{x - left} {y - top}")
-    header = "file,dataset,slide,split,slide_x_px,slide_y_px,atypical,mitoses_px"
+        rows.append(f"{name},MIDOG21,{60 + k:03}.tiff,{split},{x},{y},0,{x - left} {y - top},2/3")
+    header = "file,dataset,slide,split,slide_x_px,slide_y_px,atypical,mitoses_px,votes"
     (folder / "crops.csv").write_text("\n".join([header, *rows]) + "\n")
 
 
@@ -68,6 +68,39 @@ def write_nuclei(folder: Path) -> None:
     (folder / "images.csv").write_text("\n".join(lines) + "\n")
 
 
+def write_frames(root: Path) -> None:
+    """Write frames of MITOS-ATYPIA-14 with a mitosis and a look-alike each, fields of MiDeSeC, and other sets of nuclei."""
+    frames, labels = ["frame,file,slide,split,width_px,height_px"], ["frame,kind,x_px,y_px,agreement"]
+    fields, outlines = ["field,file,group,split,width_px,height_px"], ["field,mitosis,polygon_xy_px"]
+    for k, split in enumerate(("train", "val")):
+        image = drawn(40 + k, 640, 3)[0]
+        x, y = Drawing(640, 640, seed=40 + k, mitoses=3, tissue_fraction=0.8).mitoses_xy_px[0]
+        write(root / "mitos14" / "images" / f"H0{k}_00Aa.jpg", image)
+        frames.append(f"H0{k}_00Aa,images/H0{k}_00Aa.jpg,0{k},{split},640,640")
+        labels += [f"H0{k}_00Aa,mitosis,{x:.0f},{y:.0f},1", f"H0{k}_00Aa,look_alike,30,40,0.2"]
+        write(root / "midesec" / "images" / f"P0{k}.jpg", image)
+        fields.append(f"P0{k},images/P0{k}.jpg,g0{k},{split},640,640")
+        corners = " ".join(f"{x + dx:.0f} {y + dy:.0f}" for dx, dy in ((-9, -9), (9, -9), (9, 9), (-9, 9)))
+        outlines.append(f"P0{k},1,{corners}")
+    for name, lines in (("frames", frames), ("labels", labels)):
+        (root / "mitos14" / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    for name, lines in (("fields", fields), ("mitoses", outlines)):
+        (root / "midesec" / f"{name}.csv").write_text("\n".join(lines) + "\n")
+
+
+def write_nuclei_sets(folder: Path) -> None:
+    """Write an image of each of the sets of nuclei that lie in one folder."""
+    lines = ["image,set,patient,split,mpp,width_px,height_px,nuclei,mitoses"]
+    (folder / "unknown").mkdir(parents=True)
+    for k, (name, mitoses) in enumerate((("tnbc", "unknown"), ("consep", "absent"), ("benign", "absent"))):
+        image, classes = drawn(60 + k, 512, 0)
+        write(folder / "images" / f"{name}_1.jpg", image)
+        nuclei = cv2.connectedComponents((classes == 1).astype(np.uint8))[1].astype(np.uint16)
+        write(folder / "instances" / f"{name}_1.png", nuclei)
+        lines.append(f"{name}_1,{name},{name}-1,train,0.25,512,512,1,{mitoses}")
+    (folder / "images.csv").write_text("\n".join(lines) + "\n")
+
+
 def write_sets(root: Path) -> None:
     """Write the guide's several sets: label maps of five patients, and what is held out."""
     maps = root / "tupac16-maps"
@@ -88,6 +121,10 @@ def write_small_experiments(folder: Path) -> None:
     for path in (ROOT / "training" / "experiments").glob("*.yaml"):
         content = yaml.safe_load(path.read_text("utf-8")) | {"ngf": 2, "patch_px": 64, "steps": 2}
         (folder / path.name).write_text(yaml.safe_dump(content))
+    for path in (ROOT / "training" / "experiments" / "second-stage").glob("*.yaml"):
+        content = yaml.safe_load(path.read_text("utf-8")) | {"batch": 4, "steps": 2}
+        (folder / "second-stage").mkdir(exist_ok=True)
+        (folder / "second-stage" / path.name).write_text(yaml.safe_dump(content))
 
 
 @pytest.mark.slow
@@ -96,7 +133,9 @@ def test_every_training_command_runs_as_written(tmp_path: Path, monkeypatch: pyt
     project, data = tmp_path / "project", tmp_path / "shared" / "data"
     write_crops(data / "amibr")
     write_fields(data)
+    write_frames(data)
     write_nuclei(data / "monuseg")
+    write_nuclei_sets(data / "nuclei")
     write_sets(project / "sets")
     write_small_experiments(project / "training" / "experiments")
     (project / "training" / "cards").symlink_to(ROOT / "training" / "cards")

@@ -74,7 +74,7 @@ def write_frames(root: Path) -> None:
     fields, outlines = ["field,file,group,split,width_px,height_px"], ["field,mitosis,polygon_xy_px"]
     for k, split in enumerate(("train", "val")):
         image = drawn(40 + k, 640, 3)[0]
-        x, y = Drawing(640, 640, seed=40 + k, mitoses=3, tissue_fraction=0.8).mitoses_xy_px[0]
+        x, y = SyntheticSlide(640, 640, seed=40 + k, mitoses=3, tissue_fraction=0.8).mitoses_xy_px[0]
         write(root / "mitos14" / "images" / f"H0{k}_00Aa.jpg", image)
         frames.append(f"H0{k}_00Aa,images/H0{k}_00Aa.jpg,0{k},{split},640,640")
         labels += [f"H0{k}_00Aa,mitosis,{x:.0f},{y:.0f},1", f"H0{k}_00Aa,look_alike,30,40,0.2"]

@@ -106,6 +106,7 @@ def _full_card(
         stage = full.get("candidate_stage") or {}
         full["candidate_stage"] = {**stage, **measured, "members": members, "weights_sha256": "0" * 64}
         full["operating_points"] = calibration.get("points", {})
+        full["reliability"] = _reliability(calibration) if calibration else None
     else:
         full.pop("candidate_stage", None)
     try:
@@ -113,6 +114,21 @@ def _full_card(
     except ValidationError as e:
         raise TrainingError(f"The card {path} does not fit: {problems_in(e)}. Complete it.") from e
     return full
+
+
+def _reliability(calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """Return each patient's errors at each operating point, those of several scanners together."""
+    counted = ("area_mm2", "true_positives", "false_positives", "false_negatives")
+    points = {}
+    for name, rows in calibration["patients"].items():
+        patients: dict[str, dict[str, Any]] = {}
+        for row in rows:
+            told = patients.setdefault(row["patient"], {"patient": row["patient"], "scanner": row["scanner"]})
+            told |= {k: told.get(k, 0) + row[k] for k in counted}
+            if row["scanner"] not in told["scanner"]:
+                told["scanner"] += f", {row['scanner']}"
+        points[name] = {"patients": list(patients.values())}
+    return {"operating_points": points, "radius_um": calibration["radius_um"]}
 
 
 def _averaged(states: Sequence[dict[str, Tensor]], wanted: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -109,7 +109,7 @@ def calibrate(
 
     entries = [e for e in read_index(index) if e.split in splits]
     bundle = load_bundle(find_bundle(model))
-    found = operating_points(measured_groups(bundle, root, entries, radius_um))
+    found = operating_points(measured_groups(bundle, root, entries, radius_um), radius_um)
     _print(found)
     if out is not None:
         write_text(out, found.model_dump_json(indent=2) + "\n", parents=True)

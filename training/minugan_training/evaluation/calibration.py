@@ -14,6 +14,8 @@ FROC_AT = (1.0, 2.0, 5.0, 10.0)
 """False positives a mm2 at which recall is reported."""
 _LEAST_POSITIVE = 3
 _RIDGE = 1e-3
+_AS_GOOD = 0.01
+"""Difference of mean F-scores that a few patients cannot tell from none."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +144,8 @@ def best_threshold(
     told = [(p, calibration.probability(p.logits)) for p in patients if p.truths >= _LEAST_POSITIVE]
     grid = np.arange(0.05, 0.96, 0.01)
     mean = [float(np.mean([f1_at(p, s, t, beta) for p, s in told])) for t in grid]
-    # The middle of all that are nearly as good: the top of a noisy curve is an accident.
-    good = grid[np.array(mean) >= max(mean) - 0.005]
-    return float(np.round(np.median(good), 2))
+    # Of those that are about as good the highest: it has the fewest false positives.
+    return float(np.round(grid[np.array(mean) >= max(mean) - _AS_GOOD].max(), 2))
 
 
 def leave_one_out(patients: Mapping[str, PatientCandidates]) -> dict[str, tuple[float, float]]:

@@ -34,8 +34,8 @@ from wsi_minugan.segmentation.classes import Thresholds
 from wsi_minugan.segmentation.objects import object_cut
 
 _NEAR_PX = 10
-SENSITIVE_BETA, SPECIFIC_BETA = 2.0, 0.5
-"""Of the F-score that the named operating points maximise: recall counts twice as much as precision, or half as much."""
+SENSITIVE_BETA, SPECIFIC_BETA = 2.0, 1 / 3
+"""Of the F-score that the named operating points maximise: recall counts twice as much as precision, or a third as much."""
 
 
 class PatientFigures(BaseModel):
@@ -71,6 +71,7 @@ class OperatingPoints(BaseModel):
     points: dict[str, float]
     mean_f1: float
     left_out_mean_f1: float
+    radius_um: float
     expected_calibration_error: float
     patients: dict[str, list[PatientFigures]]
 
@@ -171,13 +172,15 @@ def joined(parts: Sequence[PatientCandidates]) -> PatientCandidates:
     )
 
 
-def operating_points(groups: Sequence[_Group]) -> OperatingPoints:
+def operating_points(groups: Sequence[_Group], radius_um: float) -> OperatingPoints:
     """Calibrate scores and set operating points, with one voice for each patient.
 
     Parameters
     ----------
     groups : sequence
         What `measured_groups` returns.
+    radius_um : float
+        Greatest distance of a match that they were measured with.
     """
     patients = {
         name: joined([g.found for g in groups if g.patient == name])
@@ -199,6 +202,7 @@ def operating_points(groups: Sequence[_Group]) -> OperatingPoints:
         points=points,
         mean_f1=float(np.mean(f1)),
         left_out_mean_f1=float(np.mean([left_out[k][1] for k, p in patients.items() if p.truths])),
+        radius_um=radius_um,
         expected_calibration_error=_mean_error(patients, calibration),
         patients={
             name: [_figures(g, calibration, threshold, left_out[g.patient]) for g in groups]

@@ -61,6 +61,8 @@ def analysed(slide: Path, folder: Path, settings: RunSettings) -> Path:
     return folder
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_run_in_a_region_is_a_whole_run_cut_afterwards(tmp_path: Path, run_command) -> None:
     drawing = SyntheticSlide(1900, 700, seed=4, mitoses=16)
     write_slide(tmp_path / "a.tiff", drawing)

@@ -178,8 +178,9 @@ class Predictive:
         # What is seen varies less than the density: false positives are even.
         shape = np.where(possible, found_shape * np.maximum(true_share, _LEAST_SHARE) ** 2, 1.0)
         density = np.where(possible, density, 1e-6)
-        # Nothing is assumed of a whole slide's density: the card's fields were chosen where there are many mitoses.
-        return density, shape, possible.astype(float) if possible.any() else np.ones(len(possible))
+        # Of a whole slide's density only that it has no scale: the card's fields were chosen where there are many mitoses.
+        weight = np.where(possible, 1 / (density * self._recall), 0.0)
+        return density, shape, weight if possible.any() else np.ones(len(possible))
 
     def _numbers(
         self,

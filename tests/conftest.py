@@ -24,9 +24,24 @@ def pytest_configure() -> None:
         )
 
 
+NOT_QUICK = {"slow", "shared", "gpu", "slurm", "browser", "tiatoolbox"}
+OTHER_PROCESSES = {"subprocess", "multiprocessing", "LocalCluster", "Client", "command", "run_command"}
+HEAVY_FIXTURES = {"finished", "run_command", "shared", "obeying"}
+
+
+def is_quick(item: pytest.Item) -> bool:
+    """Return whether a test starts no other process, reads no real data and is not marked as slow."""
+    marked = any(item.get_closest_marker(name) for name in NOT_QUICK)
+    named = set(vars(getattr(item, "module", None) or object))
+    return not (marked or HEAVY_FIXTURES & set(getattr(item, "fixturenames", ())) or OTHER_PROCESSES & named)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m is applied
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, with a reason, what this machine cannot run."""
+    """Mark what is quick, and skip, with a reason, what this machine cannot run."""
     for item in items:
+        if is_quick(item):
+            item.add_marker("quick")
         if item.get_closest_marker("shared") and not (SHARED / "data").is_dir():
             item.add_marker(pytest.mark.skip(reason=f"needs the images in {SHARED / 'data'}"))
         if item.get_closest_marker("gpu"):

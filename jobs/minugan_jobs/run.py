@@ -185,10 +185,10 @@ def _run(
     named = {s.slide_id: s for s in slides if s.slide_id in wanted}
     known = [replace(r, slide=named[r.slide.slide_id]) for r in ledger.slides() if r.slide.slide_id in named]
     # Finished slides are only looked at again, and that can wait.
-    patience = StallGuard(settings.stall_s)
+    guard = StallGuard(settings.stall_s)
     records: list[SlideRecord] = []
     with stop.breaks_off():
-        records = [r for r in known if _to_do(r, request, retry, patience)]
+        records = [r for r in known if _to_do(r, request, retry, guard)]
     records.sort(key=lambda r: r.status == "done")
     started = _now()
     _write_run(out, settings, bundle, ledger, started, None)

@@ -223,17 +223,17 @@ class WorkerState(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
         done = self._is_done(job, _signature(job), previous_key)
         return Planned(previous_key, (), "done" if done else "new")
 
-    def _is_done(self, job: Job, mark: str, previous_key: str) -> bool:
+    def _is_done(self, job: Job, signature: str, previous_key: str) -> bool:
         """Return whether finished results are what this job asks for, in the arithmetic that they were made in."""
         if not previous_key or not is_whole(job.folder):
             return False
         settings = _settled(job.settings, read_manifest(job.folder).settings.get("precision"))
-        return results_of(work_key(job, settings, mark, self._bundle(job))) == results_of(previous_key)
+        return results_of(work_key(job, settings, signature, self._bundle(job))) == results_of(previous_key)
 
     def _make_plan(self, job: Job, previous_key: str) -> Planned:
         self._forget(job)
-        bundle, mark = self._bundle(job), _signature(job)
-        if self._is_done(job, mark, previous_key):
+        bundle, signature = self._bundle(job), _signature(job)
+        if self._is_done(job, signature, previous_key):
             shutil.rmtree(job.folder / WORK, ignore_errors=True)
             return Planned(previous_key, (), "done")
         # The ledger may name the key before: a kill can come between this plan's file and the ledger's note of it.
@@ -241,13 +241,13 @@ class WorkerState(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
         if earlier is not None:
             scratch = Scratch(job.folder / WORK, previous_key)
             settings = _settled(job.settings, earlier.precision)
-            if work_key(job, settings, mark, bundle) == previous_key and scratch.place.is_dir():
+            if work_key(job, settings, signature, bundle) == previous_key and scratch.place.is_dir():
                 whole = scratch.whole_blocks(len(earlier.blocks), CLASS_OF)
                 return Planned(previous_key, tuple(earlier.order), "resumed", whole)
         check_space(job.folder.parent, 0.0)
         settings = _settled(job.settings)
         plan = plan_slide(job.slide, self._reader(job), settings, bundle.card.mpp)
-        plan = replace(plan, key=(key := work_key(job, settings, mark, bundle)))
+        plan = replace(plan, key=(key := work_key(job, settings, signature, bundle)))
         # Only now: earlier results are not given up for a slide that cannot be planned.
         check_space(job.folder.parent, plan.tissue_mm2, own_bytes(job.folder))
         note = remove_own(job.folder)

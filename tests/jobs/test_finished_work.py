@@ -38,13 +38,13 @@ def before_finish(slide_file: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """Return a folder with a slide's work as far as its last stage, the job, and the work's key."""
     out = tmp_path_factory.mktemp("work")
     job = job_in(slide_file, out)
-    bench = WorkerState()
-    planned = bench.run("plan", job, (0,), "").planned
+    worker_state = WorkerState()
+    planned = worker_state.run("plan", job, (0,), "").planned
     for stage in ("analyse", "write"):
         if stage == "write":
-            bench.run("merge", job, (0,), "")
+            worker_state.run("merge", job, (0,), "")
         for k in planned.order:
-            bench.run(stage, job, (k,), "")
+            worker_state.run(stage, job, (k,), "")
     return out, job, planned.key
 
 
@@ -140,12 +140,12 @@ def test_files_of_the_user_outlive_the_results_they_lie_beside(done: tuple[Job, 
         (job.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (job.folder / name).write_text(f"mine: {name}")
     other = replace(job, settings=job.settings.model_copy(update={"stride_px": 256}))
-    bench = WorkerState()
-    plan = bench.run("plan", other, (0,), key).planned
+    worker_state = WorkerState()
+    plan = worker_state.run("plan", other, (0,), key).planned
     assert plan.state == "new"
     for stage in ("analyse", "merge", "write", "finish"):
         for k in plan.order if stage in {"analyse", "write"} else (0,):
-            bench.run(stage, other, (k,), "")
+            worker_state.run(stage, other, (k,), "")
     for name in USERS:
         assert (job.folder / name).read_text() == f"mine: {name}"
         assert name not in read_manifest(job.folder).files

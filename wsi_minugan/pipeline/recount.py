@@ -50,23 +50,23 @@ def open_finished(folder: Path) -> Finished:
     OutputError
         If it holds no finished result.
     """
-    sealed = read_manifest(folder)
-    h, w = sealed.analysis_height_px, sealed.analysis_width_px
+    written = read_manifest(folder)
+    h, w = written.analysis_height_px, written.analysis_width_px
     cells = masks.read_coarse(folder / "masks.zarr", "coverage", Box(0, 0, h, w), CELL_PX) > 0
     stained = masks.read_whole(folder / "masks.zarr", "tissue")
     mask = TissueMask(cells, CELL_PX, w, h, None if stained is None else stained > 0)
-    return Finished(sealed, raster_of(mask, sealed.analysis_mpp / sealed.slide.mpp), _reliability(sealed))
+    return Finished(written, raster_of(mask, written.analysis_mpp / written.slide.mpp), _reliability(written))
 
 
-def _reliability(sealed: Manifest) -> Reliability:
+def _reliability(written: Manifest) -> Reliability:
     """Return the errors of the model that a manifest names, if that very model is here."""
     for path in list_bundles():
         try:
             card = load_card(path)
         except ModelError:
             continue
-        if card.weights_sha256 == sealed.model.get("weights_sha256"):
-            settings = sealed.settings
+        if card.weights_sha256 == written.model.get("weights_sha256"):
+            settings = written.settings
             return reliability_of(
                 card, settings.get("mitosis_threshold"), settings.get("operating_point", "balanced")
             )

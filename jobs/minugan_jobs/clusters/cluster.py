@@ -170,7 +170,18 @@ def _local(settings: RunSettings, scratch: str) -> LocalCluster:
 
 
 def worker_count(settings: RunSettings) -> int:
-    """Return how many workers a local cluster gets: as set, one for a GPU, or one for each core this process may use."""
+    """Return how many workers a local cluster gets: as set, one for a GPU, or one for each core this process may use.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        Settings of the run.
+
+    Returns
+    -------
+    int
+        Number of worker processes.
+    """
     if settings.workers:
         return settings.workers
     if uses_gpu(settings):
@@ -178,7 +189,7 @@ def worker_count(settings: RunSettings) -> int:
     return max(1, usable_cores() // settings.threads)
 
 
-def usable_cores() -> int:
+def usable_cores() -> int:  # numpydoc ignore=RT01
     """Return how many cores this process may use; on systems that cannot say so, how many there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -186,7 +197,18 @@ def usable_cores() -> int:
 
 
 def uses_gpu(settings: RunSettings) -> bool:
-    """Return whether workers on this machine run the network on a GPU; more than one process would share its memory."""
+    """Return whether workers on this machine run the network on a GPU; more than one process would share its memory.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        Settings of the run.
+
+    Returns
+    -------
+    bool
+        Whether a GPU is used.
+    """
     return settings.device == "cuda" or (settings.device == "auto" and has_gpu())
 
 

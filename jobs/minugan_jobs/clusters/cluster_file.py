@@ -45,6 +45,16 @@ class ClusterFile(FrozenModel):
 def load_cluster(path: Path) -> ClusterFile:
     """Read a cluster file.
 
+    Parameters
+    ----------
+    path : Path
+        A YAML file.
+
+    Returns
+    -------
+    ClusterFile
+        What it describes.
+
     Raises
     ------
     SettingsError
@@ -62,6 +72,11 @@ def start_cluster(described: ClusterFile, environment: Mapping[str, str]) -> Clu
         What to start.
     environment : mapping of str to str
         Variables that each worker must have before Python starts: sizes of thread pools, memory settings.
+
+    Returns
+    -------
+    distributed.deploy.Cluster
+        The cluster, which starts its workers.
 
     Raises
     ------

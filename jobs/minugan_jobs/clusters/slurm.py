@@ -29,12 +29,18 @@ class Submissions:
         self.refusal = ""
 
     @property
-    def hopeless(self) -> bool:
+    def hopeless(self) -> bool:  # numpydoc ignore=RT01
         """Whether no job was ever taken, and some were refused."""
         return self.taken == 0 and self.refusal != ""
 
     def refused(self, error: Exception) -> None:
-        """Take note of a job that was not taken, and tell it where others were."""
+        """Take note of a job that was not taken, and tell it where others were.
+
+        Parameters
+        ----------
+        error : Exception
+            What the batch system's command ended with.
+        """
         said = str(error).rpartition("stderr:")[2]
         self.refusal = " ".join(said.split()) or type(error).__name__
         if self.taken:
@@ -46,7 +52,20 @@ class Submissions:
 
 
 def telling_job(job: type[Any], submissions: Submissions) -> type[Any]:
-    """Return a class of jobs, as that of dask-jobqueue given, that tells how its submission went instead of raising."""
+    """Return a class of jobs, as that of dask-jobqueue given, that tells how its submission went instead of raising.
+
+    Parameters
+    ----------
+    job : type
+        A class of jobs of dask-jobqueue.
+    submissions : Submissions
+        Who is told.
+
+    Returns
+    -------
+    type
+        The class with submissions that do not raise.
+    """
 
     class TellingJob(job):  # type: ignore[misc]
         async def start(self) -> None:

@@ -14,7 +14,13 @@ LIMIT = 2
 
 
 def tell_begun(worker: Worker) -> None:
-    """Tell clients, from a task, that it begins: a worker that dies has others waiting, which are not to blame."""
+    """Tell clients, from a task, that it begins: a worker that dies has others waiting, which are not to blame.
+
+    Parameters
+    ----------
+    worker : distributed.Worker
+        The worker that the task runs on.
+    """
     worker.log_event(_BEGUN, {"worker": worker.address, "task": worker.get_current_task()})
 
 
@@ -35,7 +41,18 @@ class WorkerFailures:
         client.subscribe_topic("all", self._seen)
 
     def of(self, task: str) -> int:
-        """Return how many workers died on a task."""
+        """Return how many workers died on a task.
+
+        Parameters
+        ----------
+        task : str
+            The task's key.
+
+        Returns
+        -------
+        int
+            How many workers.
+        """
         return self._counts[task]
 
     def _begun(self, event: tuple[float, Any]) -> None:

@@ -45,6 +45,11 @@ class Waiting:
         kind : str
             What the tasks wait for, in words.
 
+        Returns
+        -------
+        float
+            How long the wait has gone on, s.
+
         Raises
         ------
         SettingsError

@@ -51,6 +51,20 @@ def space_warning(folder: Path, slides: Iterable[Path], guard: StallGuard) -> st
     """Return a sentence where a batch will probably not fit, else None.
 
     The tissue of slides not yet opened is unknown; results are about as large as the files themselves, which hold 2 to 5 MB for a mm2.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the results will lie.
+    slides : iterable of Path
+        The batch's slides, on local disks.
+    guard : StallGuard
+        Keeps a drive that does not answer from holding up the run.
+
+    Returns
+    -------
+    str or None
+        The sentence, or None where there is room.
     """
     # What is not there, or does not answer, fails as a slide.
     total = sum(size for _, size, _ in signatures_of(slides, guard).values())

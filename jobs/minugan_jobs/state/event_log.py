@@ -38,11 +38,24 @@ class EventLog(logging.Handler):
             logging.getLogger(name).removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a log record."""
+        """Take a log record.
+
+        Parameters
+        ----------
+        record : logging.LogRecord
+            What a module of this project logged.
+        """
         self.write("log", level=record.levelname, message=record.getMessage())
 
     def write(self, event: str, **fields: Any) -> None:
         """Append one event; fields that are None are left out.
+
+        Parameters
+        ----------
+        event : str
+            Kind of the event.
+        **fields : any
+            What JSON can hold.
 
         Raises
         ------

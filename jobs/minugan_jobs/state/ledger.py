@@ -147,7 +147,15 @@ class Ledger:
         return name if name in self._columns() else "''"
 
     def add_slides(self, slides: Sequence[SlideInput], hidden: bool = False) -> None:
-        """Enter a batch's slides, `hidden` without their paths; those known keep their state, and a part of them their order."""
+        """Enter a batch's slides, `hidden` without their paths; those known keep their state, and a part of them their order.
+
+        Parameters
+        ----------
+        slides : sequence of SlideInput
+            The batch, in the order in which it is to be done.
+        hidden : bool
+            Whether paths are left out, for pseudonyms.
+        """
         with self._transaction() as db:
             known = dict(db.execute("SELECT slide_id, position FROM slides").fetchall())
             if known.keys() <= {s.slide_id for s in slides}:
@@ -162,7 +170,7 @@ class Ledger:
                 ],
             )
 
-    def slides(self) -> list[SlideRecord]:
+    def slides(self) -> list[SlideRecord]:  # numpydoc ignore=RT01
         """Return all slides in the batch's order."""
         with self._readable():
             seen = self._added("seen")
@@ -172,7 +180,7 @@ class Ledger:
             ).fetchall()
         return [SlideRecord(slide_of(*r[:3]), *r[3:]) for r in rows]
 
-    def states(self) -> list[SlideState]:
+    def states(self) -> list[SlideState]:  # numpydoc ignore=RT01
         """Return the rows of slides.csv."""
         with self._readable():
             rows = self._db.execute(
@@ -192,7 +200,13 @@ class Ledger:
         return states
 
     def begin(self, slide_id: str, request: str) -> None:
-        """Note that a slide is being worked on, for settings of the digest `request`."""
+        """Note that a slide is being worked on, for settings of the digest `request`.
+
+        Parameters
+        ----------
+        slide_id, request : str
+            Name of the slide's results, and digest of the settings.
+        """
         self._write(
             "UPDATE slides SET status = 'running', attempts = attempts + 1, error = '', started_s = ?, request = ? "
             "WHERE slide_id = ?",
@@ -202,7 +216,17 @@ class Ledger:
     def planned(
         self, slide_id: str, key: str, blocks: int, kept: Mapping[str, Collection[int]] | None = None
     ) -> None:
-        """Note a plan, and forget all finished blocks but those `kept`, by stage; with none the work begins anew."""
+        """Note a plan, and forget all finished blocks but those `kept`, by stage; with none the work begins anew.
+
+        Parameters
+        ----------
+        slide_id, key : str
+            Name of the slide's results, and key of its work.
+        blocks : int
+            How many blocks the plan has.
+        kept : mapping of str to collection of int, optional
+            Finished blocks that stay, by stage.
+        """
         with self._transaction() as db:
             noted = db.execute("SELECT stage, block FROM blocks WHERE slide_id = ?", (slide_id,)).fetchall()
             lost = [(slide_id, stage, k) for stage, k in noted if not kept or k not in kept.get(stage, ())]
@@ -217,7 +241,19 @@ class Ledger:
     def blocks_ended(
         self, slide_id: str, stage: str, blocks: Sequence[int], patches: int, seconds: float
     ) -> None:
-        """Note finished blocks of a stage, with what they took together."""
+        """Note finished blocks of a stage, with what they took together.
+
+        Parameters
+        ----------
+        slide_id, stage : str
+            Name of the slide's results, and the stage.
+        blocks : sequence of int
+            Indices of the blocks.
+        patches : int
+            Patches that went through the network.
+        seconds : float
+            Time on the worker, s.
+        """
         with self._transaction(keep=False) as db:
             db.executemany(
                 "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?)",
@@ -226,14 +262,25 @@ class Ledger:
             db.execute("UPDATE slides SET seconds = seconds + ? WHERE slide_id = ?", (seconds, slide_id))
 
     def blocks(self, slide_id: str, stage: str) -> set[int]:
-        """Return the finished blocks of a stage."""
+        """Return the finished blocks of a stage.
+
+        Parameters
+        ----------
+        slide_id, stage : str
+            Name of the slide's results, and the stage.
+
+        Returns
+        -------
+        set of int
+            Indices of the blocks.
+        """
         with self._readable():
             rows = self._db.execute(
                 "SELECT block FROM blocks WHERE slide_id = ? AND stage = ?", (slide_id, stage)
             )
             return {r[0] for r in rows}
 
-    def blocks_done(self) -> dict[str, int]:
+    def blocks_done(self) -> dict[str, int]:  # numpydoc ignore=RT01
         """Return how many blocks of each running slide are analysed."""
         with self._readable():
             rows = self._db.execute(
@@ -246,6 +293,15 @@ class Ledger:
         """Note that a slide's manifest is written, and its digest; without a row, that an earlier one still holds.
 
         A digest noted before stays: a manifest that changed since its slide was finished must not be taken for the right one.
+
+        Parameters
+        ----------
+        slide_id : str
+            Name of the slide's results.
+        row : SlideState or None
+            The slide's row of slides.csv.
+        seconds : float
+            Time since the ledger was last told, s.
         """
         sealed = manifest_checksum(self.path.parent / slide_id)
         # The path stands in a column of its own, or must not stand here at all.
@@ -259,7 +315,7 @@ class Ledger:
             )
             db.execute("DELETE FROM blocks WHERE slide_id = ?", (slide_id,))
 
-    def checksums(self) -> dict[str, str]:
+    def checksums(self) -> dict[str, str]:  # numpydoc ignore=RT01
         """Return the digests of the manifests of finished slides, where they were noted."""
         with self._readable():
             checksum = self._added("sealed")
@@ -267,25 +323,59 @@ class Ledger:
         return {slide_id: digest for slide_id, digest in rows if digest}
 
     def failed(self, slide_id: str, error: str, seen: str = "") -> None:
-        """Note why a slide failed, and what its files were like."""
+        """Note why a slide failed, and what its files were like.
+
+        Parameters
+        ----------
+        slide_id, error, seen : str
+            Name of the slide's results, why as a sentence, and the state of its files, from `file_state`.
+        """
         self._write(
             "UPDATE slides SET status = 'failed', error = ?, seen = ?, ended_s = ? WHERE slide_id = ?",
             (error, seen, time.time(), slide_id),
         )
 
     def reset(self, status: str) -> int:
-        """Make the slides of a status pending again, and return how many there were."""
+        """Make the slides of a status pending again, and return how many there were.
+
+        Parameters
+        ----------
+        status : str
+            Such as "failed".
+
+        Returns
+        -------
+        int
+            How many there were.
+        """
         with self._transaction() as db:
             return db.execute(
                 "UPDATE slides SET status = 'pending', error = '' WHERE status = ?", (status,)
             ).rowcount
 
     def note(self, name: str, value: str) -> None:
-        """Keep a fact of the batch."""
+        """Keep a fact of the batch.
+
+        Parameters
+        ----------
+        name, value : str
+            The fact's name, and the fact.
+        """
         self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
     def fact(self, name: str) -> str | None:
-        """Return a fact that `note` kept."""
+        """Return a fact that `note` kept.
+
+        Parameters
+        ----------
+        name : str
+            The fact's name.
+
+        Returns
+        -------
+        str or None
+            The fact, or None where there is none.
+        """
         with self._readable():
             row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None

@@ -30,6 +30,16 @@ def hold(out: Path) -> Iterator[str | None]:
 
     The operating system drops the lock when its process ends, however it ends; the owner's file only says who it is.
 
+    Parameters
+    ----------
+    out : Path
+        Output folder.
+
+    Yields
+    ------
+    str or None
+        The sentence.
+
     Raises
     ------
     LockedError
@@ -72,7 +82,18 @@ def hold(out: Path) -> Iterator[str | None]:
 
 
 def held(out: Path) -> bool:
-    """Return whether a live process holds an output folder; needs no more than to read it."""
+    """Return whether a live process holds an output folder; needs no more than to read it.
+
+    Parameters
+    ----------
+    out : Path
+        Output folder.
+
+    Returns
+    -------
+    bool
+        Whether a live process holds it.
+    """
     try:
         descriptor = os.open(out / LOCK, os.O_RDONLY)
     except OSError:
@@ -89,7 +110,18 @@ def held(out: Path) -> bool:
 
 
 def owner(out: Path) -> str | None:
-    """Return in words who holds, or last held, an output folder."""
+    """Return in words who holds, or last held, an output folder.
+
+    Parameters
+    ----------
+    out : Path
+        Output folder.
+
+    Returns
+    -------
+    str or None
+        Process, user and machine; None where nobody is known.
+    """
     try:
         content = json.loads((out / OWNER).read_text("utf-8"))
         return f"host {content['host']}, process {content['pid']}, since {content['started']}"

@@ -45,6 +45,16 @@ class Known:
 def known_in(out: Path) -> Known:
     """Return the slides of the runs in an output folder.
 
+    Parameters
+    ----------
+    out : Path
+        Output folder.
+
+    Returns
+    -------
+    Known
+        The slides, and whether they are numbered.
+
     Raises
     ------
     OutputError
@@ -67,6 +77,15 @@ def known_in(out: Path) -> Known:
 
 def prepare_folder(out: Path, slides: Sequence[SlideInput], overwrite: bool) -> None:
     """Make the output folder, or check that it is this batch's.
+
+    Parameters
+    ----------
+    out : Path
+        Output folder.
+    slides : sequence of SlideInput
+        The batch.
+    overwrite : bool
+        Whether the results of an earlier batch are removed.
 
     Raises
     ------
@@ -103,6 +122,18 @@ def remove_results(out: Path, note: Callable[[str], None]) -> frozenset[str]:
     """Remove a run's ledger and key and the results of the slides it names, and return the names of these.
 
     Files that somebody else put into a slide's folder stay; `note` takes sentences on files that were corrected.
+
+    Parameters
+    ----------
+    out : Path
+        Output folder.
+    note : callable
+        Takes the sentences.
+
+    Returns
+    -------
+    frozenset of str
+        The slides' names.
     """
     if not (out / LEDGER).exists():
         return frozenset()
@@ -136,6 +167,11 @@ def name_slides(
     emptied : collection of str
         Slides whose results were removed just now; their folders may be there still, with files of somebody else.
 
+    Returns
+    -------
+    tuple of SlideInput
+        The batch, in the same order.
+
     Raises
     ------
     OutputError
@@ -168,6 +204,16 @@ def _is_foreign(folder: Path) -> bool:
 def slides_of(out: Path) -> tuple[SlideInput, ...]:
     """Return the slides of the runs in an output folder, for taking them again.
 
+    Parameters
+    ----------
+    out : Path
+        Output folder.
+
+    Returns
+    -------
+    tuple of SlideInput
+        The slides, with their names.
+
     Raises
     ------
     OutputError
@@ -184,6 +230,16 @@ def slides_of(out: Path) -> tuple[SlideInput, ...]:
 
 def unfinished(out: Path) -> list[tuple[str, list[SlideInput]]]:
     """Return the slides of an output folder that are not done, by the settings (JSON) they were last begun with.
+
+    Parameters
+    ----------
+    out : Path
+        Output folder.
+
+    Returns
+    -------
+    list of (str, list of SlideInput)
+        The settings, and the slides that were begun with them.
 
     Raises
     ------
@@ -205,7 +261,20 @@ def unfinished(out: Path) -> list[tuple[str, list[SlideInput]]]:
 
 
 def unnamed(text: str, slide: SlideInput) -> str:
-    """Return a text for others' eyes: without the slide's path, file name and stem."""
+    """Return a text for others' eyes: without the slide's path, file name and stem.
+
+    Parameters
+    ----------
+    text : str
+        Such as an error's message.
+    slide : SlideInput
+        The slide that it is about.
+
+    Returns
+    -------
+    str
+        The text with the slide's name instead.
+    """
     path = str(slide.path)
     for name in (slide.source, path, repr(path)[1:-1], f"{slide.path.parent}/", slide.path.name):
         text = text.replace(name, slide.slide_id) if len(name) > 1 else text

@@ -15,7 +15,18 @@ from wsi_minugan.slides.inputs import RUN_FILES
 
 
 def status_of(out: Path) -> StatusFile:
-    """Return the state of a run, running or not; a slide that a dead run left behind waits for the next one."""
+    """Return the state of a run, running or not; a slide that a dead run left behind waits for the next one.
+
+    Parameters
+    ----------
+    out : Path
+        Output folder.
+
+    Returns
+    -------
+    StatusFile
+        Whether a run goes on, and the state of each slide.
+    """
     ledger = Ledger(out, read_only=True)
     try:
         running, slides = held(out), ledger.states()
@@ -29,7 +40,18 @@ def status_of(out: Path) -> StatusFile:
 
 
 def verify_run(out: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield, for each finished slide, a sentence for each file that is not as its manifest, or the ledger, says."""
+    """Yield, for each finished slide, a sentence for each file that is not as its manifest, or the ledger, says.
+
+    Parameters
+    ----------
+    out : Path
+        Output folder.
+
+    Yields
+    ------
+    (str, list of str)
+        A slide's name, and the sentences.
+    """
     ledger = Ledger(out, read_only=True)
     try:
         states, checksums = ledger.states(), ledger.checksums()
@@ -61,7 +83,18 @@ def _contradictions(folder: Path, state: SlideState) -> list[str]:
 
 
 def unknown_in(out: Path) -> list[str]:
-    """Return the files beside the slides' folders that no run wrote; they may be the user's own."""
+    """Return the files beside the slides' folders that no run wrote; they may be the user's own.
+
+    Parameters
+    ----------
+    out : Path
+        Output folder.
+
+    Returns
+    -------
+    list of str
+        Their names, folders with a slash at the end.
+    """
     ledger = Ledger(out, read_only=True)
     try:
         slides = {r.slide.slide_id for r in ledger.slides()}

@@ -11,6 +11,7 @@ import numpy as np
 from wsi_minugan.counting.count import Ground, Options, Reliability, count_mitoses
 from wsi_minugan.counting.models import Count
 from wsi_minugan.errors import OutputError
+from wsi_minugan.outputs.geojson import PEAK
 from wsi_minugan.outputs.manifest import read_manifest
 from wsi_minugan.outputs.models import Manifest
 from wsi_minugan.outputs.objects import Marked, read_objects
@@ -20,7 +21,8 @@ MITOSES, COUNT = "mitoses.geojson", "count.json"
 REVIEWED = Reliability(
     why_not="These mitoses were reviewed, and how often a review errs was not measured, so the true number cannot be bounded."
 )
-_SCORES = ("Probability", "Mean score", "Peak score")
+_SCORES = (PEAK, "Mean score")
+"""Measurements that tell how sure the model is; the first is what counts are thresholded by, and calibrated where the model is."""
 
 
 @dataclass(frozen=True)

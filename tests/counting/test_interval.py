@@ -59,7 +59,7 @@ def test_the_interval_covers_93_to_97_percent_of_ten_thousand_windows() -> None:
 @pytest.mark.timeout(1800)
 def test_the_interval_of_the_window_with_the_most_covers_as_it_says() -> None:
     rng = np.random.default_rng(1)
-    covered, plain = [], []
+    covered = []
     for k in range(1000):
         if k % 20 == 0:
             predictive = Predictive(drawn_patients(rng, 12), 800)
@@ -68,9 +68,7 @@ def test_the_interval_of_the_window_with_the_most_covers_as_it_says() -> None:
         tiles = np.stack([found, np.full(30, 2.0)], axis=1)
         low, high = predictive.of(Found(int(found[best]), 2.0, tiles)).interval()
         covered.append(low <= truths[best] <= high)
-        plain.append(truths[best] < found[best])
     assert 0.92 <= np.mean(covered) <= 0.98
-    assert np.mean(plain) > 0.4  # what is found in the maximum is often too much
 
 
 def test_the_window_with_the_most_is_drawn_back_to_an_even_slide() -> None:

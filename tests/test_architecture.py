@@ -23,7 +23,7 @@ BELOW = {
 
 FLOORS: dict[str, list[set[str]]] = {
     "wsi_minugan": [
-        {"errors", "geometry", "frozen", "config", "hashing", "words", "logs"},
+        {"errors", "geometry", "frozen", "config", "hashing", "syncing", "words", "logs"},
         {"slides", "minugan", "segmentation", "counting", "outputs"},
         {"pipeline"},
         {"api"},

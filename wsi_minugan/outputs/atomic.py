@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wsi_minugan.errors import DiskFullError, OutputError
+from wsi_minugan.syncing import sync
 
 SUFFIX = ".partial"
 
@@ -55,15 +56,6 @@ def not_written(path: Path, error: OSError) -> OutputError:
     return OutputError(
         f"{path} cannot be written: {error.strerror or error}. Check that the folder is writable and its disk not full."
     )
-
-
-def sync(path: Path) -> None:
-    """Have the system write a file, or a folder's list of files, to its disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_bytes(path: Path, data: bytes, parents: bool = False) -> None:

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from wsi_minugan.errors import OutputError
 from wsi_minugan.hashing import sha256_of
-from wsi_minugan.outputs.atomic import sync, write_text
+from wsi_minugan.outputs.atomic import write_text
 from wsi_minugan.outputs.models import Manifest
+from wsi_minugan.syncing import sync
 
 MANIFEST, SCRATCH, REVIEWS = "manifest.json", ".work", "reviews"
 _NO_RESULTS = frozenset([SCRATCH, REVIEWS])

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from wsi_minugan.errors import OutputError
 from wsi_minugan.hashing import sha256_of
-from wsi_minugan.outputs.atomic import SUFFIX, not_written, sync
+from wsi_minugan.outputs.atomic import SUFFIX, not_written
 from wsi_minugan.outputs.manifest import MANIFEST, SCRATCH, read_manifest
 from wsi_minugan.segmentation import masks
+from wsi_minugan.syncing import sync
 
 MITOSES = "mitoses.geojson"
 STORE = "masks.zarr"

@@ -26,7 +26,7 @@ from wsi_minugan.errors import RETRY, OutputError
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.sentinel import load_range, warnings_of
 from wsi_minugan.outputs import geojson, manifest
-from wsi_minugan.outputs.atomic import sync, write_text
+from wsi_minugan.outputs.atomic import write_text
 from wsi_minugan.outputs.models import Manifest, SlideFacts, SlideState
 from wsi_minugan.outputs.nuclei import write_nuclei
 from wsi_minugan.outputs.overview import LONGEST_PX as OVERVIEW_PX
@@ -43,6 +43,7 @@ from wsi_minugan.segmentation.run_lengths import joined
 from wsi_minugan.slides.analysis import thumbnail
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader
+from wsi_minugan.syncing import sync
 from wsi_minugan.words import pluralize
 
 _PACKAGES = {
@@ -122,6 +123,7 @@ def _check_shards(
     wrong = sorted(name for name in expected.keys() | more if expected.get(name) != found.get(name))
     if not wrong and None not in written:
         return
+    scratch.check()  # the plan of a run that has begun since is not this one's to remove
     (scratch.folder / PLAN_FILE).unlink(missing_ok=True)
     what = (
         f"{pluralize(len(wrong), 'file')} of the masks (first {wrong[0]})" if wrong else "Notes on the masks"
@@ -387,10 +389,7 @@ def versions() -> dict[str, str]:
 
 
 def version_of(module: str) -> str:
-    """Return the version of a module as it says itself; whoever packed it may have given it another name, or none.
-
-    Torch says so without being loaded, which takes a second.
-    """
+    """Return the version of a module; whoever packed it may have given its package another name, or no name at all."""
     with suppress(metadata.PackageNotFoundError):
         if version := metadata.version(module):
             return version

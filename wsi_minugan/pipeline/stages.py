@@ -23,7 +23,7 @@ from wsi_minugan.config import PATCH_PX, RunSettings
 from wsi_minugan.counting.regions import points_in
 from wsi_minugan.geometry import UM2_PER_MM2, Box
 from wsi_minugan.minugan.bundle import Bundle
-from wsi_minugan.outputs.atomic import not_written, sync
+from wsi_minugan.outputs.atomic import not_written
 from wsi_minugan.pipeline.own_files import STORE
 from wsi_minugan.pipeline.plan import SlidePlan
 from wsi_minugan.pipeline.scratch import WORK, WRITTEN, ClassObjects, Scratch
@@ -37,6 +37,7 @@ from wsi_minugan.slides.analysis import AnalysisView
 from wsi_minugan.slides.checks.blanks import WatchedView
 from wsi_minugan.slides.reader import SlideReader
 from wsi_minugan.slides.tissue import TissueMask
+from wsi_minugan.syncing import sync
 
 if TYPE_CHECKING:  # torch takes a second to load, and whoever hands out work never needs it
     from wsi_minugan.minugan.predictor import Predictor

@@ -14,6 +14,8 @@ import zarr.buffer
 from zarr.registry import register_ndbuffer
 from zarr.storage import LocalStore
 
+from wsi_minugan.syncing import sync
+
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
     from zarr.core.common import AccessModeLiteral
@@ -45,7 +47,7 @@ class Store(LocalStore):
                 (self.root / folder).mkdir(exist_ok=True)
                 self._changed.add((self.root / folder).parent)
         await super()._set(key, value, exclusive)
-        _sync(self.root / key)
+        sync(self.root / key)
         self._changed.add(place)
         self._written[key] = hashlib.sha256(value.as_buffer_like()).hexdigest()
 
@@ -60,7 +62,7 @@ class Store(LocalStore):
         # What was made in a folder that is new itself is lost with it: the store's own is named in the one above.
         for folder in {*self._changed, self.root.parent}:
             if folder.is_dir():
-                _sync(folder)
+                sync(folder)
         written, self._written, self._changed = self._written, {}, set()
         return written
 
@@ -90,11 +92,3 @@ def tune_zarr() -> None:
             "ndbuffer": "wsi_minugan",
         }
     )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

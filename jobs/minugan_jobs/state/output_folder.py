@@ -9,16 +9,16 @@ import json
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minugan_jobs.state.ledger import LEDGER, Ledger
 from wsi_minugan.errors import OutputError
-from wsi_minugan.outputs.atomic import not_written, sync, write_text
+from wsi_minugan.outputs.atomic import not_written, write_text
 from wsi_minugan.outputs.manifest import REVIEWS
 from wsi_minugan.pipeline.own_files import remove_own
 from wsi_minugan.slides.inputs import SlideInput, hashed_id, slide_of
+from wsi_minugan.syncing import sync
 from wsi_minugan.words import pluralize
 
 KEY_FILE = "pseudonyms.csv"
@@ -100,8 +100,7 @@ def prepare_folder(out: Path, slides: Sequence[SlideInput], overwrite: bool) -> 
         probe.unlink()
         # A folder is on the disk once its entry in the one above is.
         for made in (out, *out.absolute().parents):
-            with suppress(PermissionError):
-                sync(made)
+            sync(made)
     except OSError as e:
         if e.errno == errno.ENOSPC:
             raise not_written(out, e) from e

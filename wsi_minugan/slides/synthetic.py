@@ -21,7 +21,7 @@ REDUCTION = 8
 _SITE_PX = 44
 _REACH_PX = 36
 _TEXTURE_PX = 1024
-_MITOSIS_SCALE = 1.3
+_MITOSIS_SCALE = 1.1
 _OPTICS_PX = 1.2
 """Blur of a scanner's optics at 0.25 um/px (standard deviation): no real slide has edges as sharp as a drawing's."""
 _GLASS = (243, 242, 245)
@@ -153,7 +153,7 @@ class SyntheticSlide:
         gap = rng.choice([0.0, 7.0]) * unit
         clear = _ellipse(at, (17 * unit, 16 * unit), 0, stain.shape)
         stain *= 1 - clear
-        stain += 0.03 * clear
+        stain += 0.08 * clear
         for side in (1.0,) if gap == 0 else (-1.0, 1.0):
             centre = np.array(at) + side * gap * across
             for _ in range(9):
@@ -171,8 +171,8 @@ class SyntheticSlide:
         rows, columns = np.arange(box.y_px, box.y_end_px), np.arange(box.x_px, box.x_end_px)
         at = np.ix_(rows % _TEXTURE_PX, columns % _TEXTURE_PX)
         inside = self._depth(columns[None, :].astype(float), rows[:, None].astype(float)) > 0
-        eosin = (0.35 + 0.07 * coarse[at] + 0.03 * fine[at]) * inside
-        nuclear = haematoxylin * (1 + 0.22 * fine[at]) + 0.05 * inside
+        eosin = (0.35 + 0.07 * coarse[at] + 0.10 * fine[at]) * inside
+        nuclear = haematoxylin * (1 + 0.22 * fine[at]) + 0.16 * inside
         density = nuclear[..., None] * _STAINS[0] + eosin[..., None] * _STAINS[1]
         picture: NDArray[np.uint8] = np.clip(np.array(_GLASS, np.float32) * np.exp(-density), 0, 255).astype(
             np.uint8

@@ -158,7 +158,7 @@ class SyntheticSlide:
             centre = np.array(at) + side * gap * across
             for _ in range(9):
                 along = rng.uniform(-11, 11) * unit * np.array([math.cos(angle), math.sin(angle)])
-                where = centre + along + rng.normal(0, 1.2 * unit, 2)
+                where = centre + along + rng.normal(0, 2.2 * unit, 2)
                 axes = (rng.uniform(3.5, 5.5) * unit, rng.uniform(2.5, 4.0) * unit)
                 blob = _ellipse(
                     (where[0], where[1]), axes, math.degrees(angle) + rng.normal(0, 25), stain.shape
@@ -171,7 +171,7 @@ class SyntheticSlide:
         rows, columns = np.arange(box.y_px, box.y_end_px), np.arange(box.x_px, box.x_end_px)
         at = np.ix_(rows % _TEXTURE_PX, columns % _TEXTURE_PX)
         inside = self._depth(columns[None, :].astype(float), rows[:, None].astype(float)) > 0
-        eosin = (0.35 + 0.07 * coarse[at] + 0.10 * fine[at]) * inside
+        eosin = (0.35 + 0.07 * coarse[at] + 0.15 * fine[at]) * inside
         nuclear = haematoxylin * (1 + 0.22 * fine[at]) + 0.16 * inside
         density = nuclear[..., None] * _STAINS[0] + eosin[..., None] * _STAINS[1]
         picture: NDArray[np.uint8] = np.clip(np.array(_GLASS, np.float32) * np.exp(-density), 0, 255).astype(

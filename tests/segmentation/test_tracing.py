@@ -66,5 +66,6 @@ def test_an_object_of_12000_px_takes_the_memory_of_its_edge() -> None:
     assert peak < 100e6
     assert shape.is_valid
     assert shape.bounds == (7, 5, 7 + 12_002, 5 + 12_000)
-    assert shape.area == pytest.approx(3 * 12_000, rel=0.02)
+    # Along the stairs of its pixels an outline may run half a pixel outside on both sides.
+    assert 3 * 12_000 <= shape.area <= 4 * 12_000
     assert isinstance(shape, shapely.Polygon)

@@ -3,6 +3,8 @@
     python docs/scripts/readability.py              # the working tree
     python docs/scripts/readability.py 48e30e1      # a commit
 
+It needs the extra [readability], in an environment of its own: textstat installs a package named "tests", which hides ours.
+
 Code blocks, tables, headings, pictures and addresses are left out. A list item ends a sentence.
 """
 

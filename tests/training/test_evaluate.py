@@ -200,7 +200,7 @@ def test_the_nucleus_cut_is_chosen_by_dice_on_training_images(tmp_path: Path) ->
 def bundle_with(**changes: float) -> Bundle:
     bundle = load_bundle(find_bundle("default"))
     cuts = bundle.card.thresholds.model_copy(update=changes)
-    return replace(bundle, card=bundle.card.model_copy(update={"thresholds": cuts}))
+    return replace(bundle, card=bundle.card.model_copy(update={"thresholds": cuts, "operating_points": {}}))
 
 
 @pytest.mark.parametrize("peak", [0.5, 0.9, 0.95, 0.97])

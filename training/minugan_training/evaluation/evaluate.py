@@ -135,7 +135,7 @@ class _Evaluation:
     ) -> None:
         t = bundle.card.thresholds
         self._cut = Thresholds(t.mitosis, t.nucleus, t.boundary)
-        self._card = t
+        self._card = t.model_copy(update={"mitosis_peak": bundle.card.least_peak("balanced")})
         self._predictor = predictor
         self._root = root
         self._radius_um = radius_um

@@ -238,11 +238,12 @@ def test_a_slide_of_several_files_has_settled_when_all_of_them_have(tmp_path: Pa
     (tmp_path / "a.mrxs").write_bytes(b"1")
     (tmp_path / "a").mkdir()
     (tmp_path / "series").mkdir()
-    (tmp_path / "series" / "1.dcm").write_bytes(b"1")
+    series = b"\0" * 128 + b"DICM" + b"\x20\x00\x0e\x00UI\x06\x001.2.3\0"
+    (tmp_path / "series" / "1.dcm").write_bytes(series)
     assert arrivals.settled() == ()
     clock[0] = 8
     (tmp_path / "a" / "Data0001.dat").write_bytes(b"2")
-    (tmp_path / "series" / "2.dcm").write_bytes(b"2")
+    (tmp_path / "series" / "2.dcm").write_bytes(series)
     assert arrivals.settled() == ()
     clock[0] = 17
     assert arrivals.settled() == ()

@@ -166,7 +166,7 @@ def test_a_slow_line_is_not_taken_for_one_that_hangs(tmp_path: Path, monkeypatch
         fingerprint(path, stall_s=0.2)
 
 
-SERIES = b"\x20\x00\x0e\x00UI" + (6).to_bytes(2, "little")
+SERIES = b"\0" * 128 + b"DICM" + b"\x20\x00\x0e\x00UI" + (6).to_bytes(2, "little")
 
 
 @pytest.mark.parametrize(

@@ -232,15 +232,14 @@ def load_network(bundle: Bundle) -> Generator:
         If the weights do not fit the architecture, or are not all numbers.
     """
     card = bundle.card.architecture
-    network = Generator(card.ngf, card.norm)
     state = {k: v.float() for k, v in _tensors(bundle.weights).items()}
-    try:
-        missing, unexpected = network.load_state_dict(state, strict=False)
-    except RuntimeError as e:
-        raise ModelError(f"The weights in {bundle.path} do not fit the architecture on their card.") from e
-    missing = [k for k in missing if not k.endswith("num_batches_tracked")]
-    if missing or unexpected:
+    with torch.device("meta"):  # a card can claim a width that no memory holds
+        wanted = {k: v.shape for k, v in Generator(card.ngf, card.norm).state_dict().items()}
+    needed = {k: s for k, s in wanted.items() if not k.endswith("num_batches_tracked")}
+    if needed != {k: v.shape for k, v in state.items() if not k.endswith("num_batches_tracked")}:
         raise ModelError(f"The weights in {bundle.path} do not fit the architecture on their card.")
+    network = Generator(card.ngf, card.norm)
+    network.load_state_dict(state, strict=False)
     if not all(bool(torch.isfinite(v).all()) for v in state.values()):
         raise ModelError(
             f"The weights in {bundle.path} are not all numbers: part of the network would be dead. Export the model again."

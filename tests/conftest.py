@@ -95,7 +95,7 @@ def obeying() -> list[str]:
 
 
 def command(
-    *arguments: object, timeout: float = 280, obey_rights: bool = False
+    *arguments: object, timeout: float = 600, obey_rights: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
     call = [sys.executable, "-c", "from minugan_cli.main import main; main()", *map(str, arguments)]

@@ -37,14 +37,19 @@ class Candidate:
         Rows and columns of its pixels.
     centre_px : tuple of float
         x, y; the centre of pixel 0 is at 0.5.
-    peak : float
-        The first stage's highest score in it, smoothed, 0 to 1.
+    smooth : ndarray of uint8
+        255 times the first stage's smoothed scores of its pixels.
     """
 
     patch: int
     inside: tuple[NDArray[np.int64], NDArray[np.int64]]
     centre_px: tuple[float, float]
-    peak: float
+    smooth: NDArray[np.uint8]
+
+    @property
+    def peak(self) -> float:
+        """The first stage's highest smoothed score in it, 0 to 1."""
+        return int(self.smooth.max()) / 255
 
 
 def find_candidates(scores: NDArray[np.uint8], least_score: float, patch: int = 0) -> list[Candidate]:
@@ -75,7 +80,7 @@ def find_candidates(scores: NDArray[np.uint8], least_score: float, patch: int = 
             rows, columns = np.nonzero(labels[y : y + height, x : x + width] == k)
             inside = rows + y, columns + x
             centre = float(centres[k][0]) + 0.5, float(centres[k][1]) + 0.5
-            found.append(Candidate(patch, inside, centre, float(smooth[inside].max()) / 255))
+            found.append(Candidate(patch, inside, centre, smooth[inside]))
     return found
 
 
@@ -124,13 +129,12 @@ class SecondStage:
             for c in find_candidates(s, self._card.least_score, k)
         ]
         logits = self._logits([crop_around(patches[c.patch], c.centre_px) for c in found])
-        before = scores[:, MITOSIS_CHANNEL].copy()
         scores[:, MITOSIS_CHANNEL] = 0
+        span = self._card.full_score - self._card.least_score
         for c, logit in zip(found, logits.tolist(), strict=True):
             p = self._card.probability(logit, c.peak)
             here = (c.patch, MITOSIS_CHANNEL, *c.inside)
-            first = cv2.GaussianBlur(before[c.patch], (5, 5), 1.0)[c.inside].astype(np.float32) / 255
-            span = self._card.full_score - self._card.least_score
+            first = c.smooth.astype(np.float32) / 255
             share = np.clip((first - self._card.least_score) / span, 0, 1)
             scores[here] = np.rint(255 * p * share).astype(np.uint8)
             nucleus = (c.patch, NUCLEUS_CHANNEL, *c.inside)

@@ -85,9 +85,7 @@ class _Group:
     found: PatientCandidates
 
 
-def measured_groups(
-    bundle: Bundle, root: Path, entries: Sequence[Entry], radius_um: float, pixel_cut: float | None = None
-) -> list[_Group]:
+def measured_groups(bundle: Bundle, root: Path, entries: Sequence[Entry], radius_um: float) -> list[_Group]:
     """Return the candidates of each patient and scanner on whole fields.
 
     Parameters
@@ -100,8 +98,6 @@ def measured_groups(
         The index; whole fields with known mitoses are used.
     radius_um : float
         Greatest distance of a match.
-    pixel_cut : float, optional
-        Cut on the pixels' scores, in place of the card's.
 
     Raises
     ------
@@ -113,7 +109,7 @@ def measured_groups(
         raise DataError("The index has no whole fields with known mitoses in these splits.")
     predictor = _Features(bundle)
     t = bundle.card.thresholds
-    cut = Thresholds(pixel_cut or t.mitosis, t.nucleus, t.boundary)
+    cut = Thresholds(t.mitosis, t.nucleus, t.boundary)
     parts: dict[tuple[str, str], list[PatientCandidates]] = defaultdict(list)
     for entry in wanted:
         found = _of_field(predictor, root, entry, cut, t.mitosis_min_area_um2, radius_um)

@@ -1,5 +1,6 @@
 """The second stage: candidates, the classifier's view of them, and probabilities in place of scores."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,11 @@ def test_operating_points_are_the_cards_and_one_that_it_lacks_is_refused(tmp_pat
         bundle.card.least_peak("specific")
     plain = save_bundle(tmp_path / "plain", trained_a_little("batch").state_dict(), card())
     assert plain.card.least_peak("balanced") == plain.card.thresholds.mitosis_peak
+
+
+def test_a_classifier_wider_than_its_weights_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    bundle = with_second_stage(tmp_path / "b")
+    stage = bundle.card.candidate_stage.model_copy(update={"width": 256, "members": 16})
+    wide = replace(bundle, card=bundle.card.model_copy(update={"candidate_stage": stage}))
+    with pytest.raises(ModelError, match="do not fit"):
+        Predictor(wide, "cpu", "fp32", 1)

@@ -8,15 +8,16 @@ patches that may hold a mitosis, and for the ink in which there is none.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from wsi_minugan.config import PATCH_PX, Precision
 from wsi_minugan.errors import DeviceError, ModelError
@@ -34,6 +35,7 @@ _MIRRORED = (np.s_[::-1, :], np.s_[:, ::-1], np.s_[::-1, ::-1])
 _LEAST_SCORE = 32
 """Below it no score becomes a mitosis, so that no ink need be looked for."""
 
+N = TypeVar("N", bound=nn.Module)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -198,20 +200,11 @@ def _load_classifiers(bundle: Bundle) -> list[CandidateClassifier]:
     stage = bundle.card.candidate_stage
     if stage is None:
         return []
-    state = {k: v.float() for k, v in _tensors(bundle.classifier_weights).items()}
-    members = [CandidateClassifier(stage.width) for _ in range(stage.members)]
-    try:
-        for n, member in enumerate(members):
-            own = {k.removeprefix(f"{n}."): v for k, v in state.items() if k.startswith(f"{n}.")}
-            counters = {k: v for k, v in member.state_dict().items() if k.endswith("num_batches_tracked")}
-            member.load_state_dict(counters | own)
-    except RuntimeError as e:
-        raise ModelError(f"The classifier's weights in {bundle.path} do not fit those on their card.") from e
-    if not all(bool(torch.isfinite(v).all()) for v in state.values()):
-        raise ModelError(
-            f"The classifier's weights in {bundle.path} are not all numbers. Export the model again."
-        )
-    return members
+    all_of_them = _filled(
+        lambda: nn.ModuleList(CandidateClassifier(stage.width) for _ in range(stage.members)),
+        bundle.classifier_weights,
+    )
+    return [m for m in all_of_them if isinstance(m, CandidateClassifier)]
 
 
 def load_network(bundle: Bundle) -> Generator:
@@ -232,16 +225,31 @@ def load_network(bundle: Bundle) -> Generator:
         If the weights do not fit the architecture, or are not all numbers.
     """
     card = bundle.card.architecture
-    state = {k: v.float() for k, v in _tensors(bundle.weights).items()}
+    return _filled(lambda: Generator(card.ngf, card.norm), bundle.weights)
+
+
+def _filled(make: Callable[[], N], path: Path) -> N:
+    """Return a network with the weights of a file, in eval mode; nothing is made that these do not fit.
+
+    Raises
+    ------
+    ModelError
+        If the weights do not fit the network that the card describes, or are not all numbers.
+    """
+    state = {k: v.float() for k, v in _tensors(path).items()}
     with torch.device("meta"):  # a card can claim a width that no memory holds
-        wanted = {k: v.shape for k, v in Generator(card.ngf, card.norm).state_dict().items()}
-    needed = {k: s for k, s in wanted.items() if not k.endswith("num_batches_tracked")}
-    if needed != {k: v.shape for k, v in state.items() if not k.endswith("num_batches_tracked")}:
-        raise ModelError(f"The weights in {bundle.path} do not fit the architecture on their card.")
-    network = Generator(card.ngf, card.norm)
-    network.load_state_dict(state, strict=False)
+        wanted = {k: v.shape for k, v in make().state_dict().items()}
+    if _shapes_needed(wanted) != _shapes_needed({k: v.shape for k, v in state.items()}):
+        raise ModelError(f"The weights {path} do not fit the architecture on their card.")
     if not all(bool(torch.isfinite(v).all()) for v in state.values()):
         raise ModelError(
-            f"The weights in {bundle.path} are not all numbers: part of the network would be dead. Export the model again."
+            f"The weights {path} are not all numbers: part of the network would be dead. Export the model again."
         )
+    network = make()
+    network.load_state_dict(state, strict=False)
     return network.eval()
+
+
+def _shapes_needed(shapes: Mapping[str, torch.Size]) -> dict[str, torch.Size]:
+    """Return shapes without those of counters, which training alone needs."""
+    return {k: s for k, s in shapes.items() if not k.endswith("num_batches_tracked")}

@@ -14,10 +14,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from minugan_training.evaluation.intervals import by_patient
 from minugan_training.settings import Experiment
 from wsi_minugan.config import load_yaml, problems_in
 from wsi_minugan.errors import TrainingError
-from wsi_minugan.minugan.bundle import Bundle, ModelCard, save_bundle
+from wsi_minugan.minugan.bundle import Bundle, ModelCard, PatientFigures, save_bundle
 from wsi_minugan.minugan.generator import Generator
 
 
@@ -118,16 +119,14 @@ def _full_card(
 
 def _reliability(calibration: Mapping[str, Any]) -> dict[str, Any]:
     """Return each patient's errors at each operating point, those of several scanners together."""
-    counted = ("area_mm2", "true_positives", "false_positives", "false_negatives")
-    points = {}
-    for name, rows in calibration["patients"].items():
-        patients: dict[str, dict[str, Any]] = {}
-        for row in rows:
-            told = patients.setdefault(row["patient"], {"patient": row["patient"], "scanner": row["scanner"]})
-            told |= {k: told.get(k, 0) + row[k] for k in counted}
-            if row["scanner"] not in told["scanner"]:
-                told["scanner"] += f", {row['scanner']}"
-        points[name] = {"patients": list(patients.values())}
+    points = {
+        name: {
+            "patients": by_patient(
+                PatientFigures(**{k: r[k] for k in PatientFigures.model_fields}) for r in rows
+            )
+        }
+        for name, rows in calibration["patients"].items()
+    }
     return {"operating_points": points, "radius_um": calibration["radius_um"]}
 
 

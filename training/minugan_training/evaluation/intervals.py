@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -79,14 +79,11 @@ def measure_errors(
     card = bundle.card
     points: dict[OperatingPoint, float] = {"balanced": card.thresholds.mitosis_peak, **card.operating_points}
     predictor = Predictor(bundle, precision="fp32")  # figures that do not depend on the machine
-    parts: dict[OperatingPoint, dict[str, list[PatientFigures]]] = {p: defaultdict(list) for p in points}
+    parts: dict[OperatingPoint, list[PatientFigures]] = {p: [] for p in points}
     for entry in wanted:
         for name, figures in _of_field(bundle, predictor, root, entry, radius_um, points).items():
-            parts[name][entry.patient].append(figures)
-    measured = {
-        name: MeasuredPoint(patients=tuple(_summed(f) for _, f in sorted(found.items())))
-        for name, found in parts.items()
-    }
+            parts[name].append(figures)
+    measured = {name: MeasuredPoint(patients=by_patient(found)) for name, found in parts.items()}
     return ModelReliability(operating_points=measured, radius_um=radius_um, reader_f1=reader_f1)
 
 
@@ -118,6 +115,25 @@ def _of_field(
             false_negatives=len(matched.false_negatives),
         )
     return out
+
+
+def by_patient(parts: Iterable[PatientFigures]) -> tuple[PatientFigures, ...]:
+    """Return the figures of each patient's fields together, sorted by patient.
+
+    Parameters
+    ----------
+    parts : iterable of PatientFigures
+        Figures of fields, or of a patient on one scanner.
+
+    Returns
+    -------
+    tuple of PatientFigures
+        Each patient once.
+    """
+    found: dict[str, list[PatientFigures]] = defaultdict(list)
+    for part in parts:
+        found[part.patient].append(part)
+    return tuple(_summed(f) for _, f in sorted(found.items()))
 
 
 def _summed(parts: Sequence[PatientFigures]) -> PatientFigures:

@@ -28,7 +28,7 @@ from minugan_training.evaluation.detect import full_fields, mitosis_candidates, 
 from minugan_training.evaluation.matching import match
 from wsi_minugan.errors import DataError
 from wsi_minugan.geometry import UM2_PER_MM2
-from wsi_minugan.minugan.bundle import Bundle, logit_of
+from wsi_minugan.minugan.bundle import Bundle, PatientFigures, logit_of
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.classes import Thresholds
 from wsi_minugan.segmentation.objects import object_cut
@@ -38,21 +38,13 @@ SENSITIVE_BETA, SPECIFIC_BETA = 2.0, 1 / 3
 """Of the F-score that the named operating points maximise: recall counts twice as much as precision, or a third as much."""
 
 
-class PatientFigures(BaseModel):
-    """One patient's figures at an operating point.
+class PointFigures(PatientFigures):
+    """One patient's figures at an operating point, on one scanner.
 
     Recall at 1, 2, 5 and 10 false positives a mm2 is that of the best threshold for each.
     """
 
-    model_config = ConfigDict(frozen=True)
-
-    patient: str
-    scanner: str
     truths: int
-    true_positives: int
-    false_positives: int
-    false_negatives: int
-    area_mm2: float
     f1: float
     false_positives_per_mm2: float
     froc: dict[str, float]
@@ -73,7 +65,7 @@ class OperatingPoints(BaseModel):
     left_out_mean_f1: float
     radius_um: float
     expected_calibration_error: float
-    patients: dict[str, list[PatientFigures]]
+    patients: dict[str, list[PointFigures]]
 
 
 @dataclass(frozen=True)
@@ -217,12 +209,12 @@ def _mean_error(patients: Mapping[str, PatientCandidates], calibration: Calibrat
 
 def _figures(
     group: _Group, calibration: Calibration, threshold: float, left_out: tuple[float, float]
-) -> PatientFigures:
+) -> PointFigures:
     found = group.found
     p: NDArray[np.float64] = calibration.probability(found.logits)
     kept = p >= threshold
     tp, fp = int((kept & found.hit).sum()), int((kept & ~found.hit).sum())
-    return PatientFigures(
+    return PointFigures(
         patient=group.patient,
         scanner=group.scanner,
         truths=found.truths,

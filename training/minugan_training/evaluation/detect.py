@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minugan_training.data.index import Entry
-from minugan_training.data.labels import Sample, enlargement, load_sample
+from minugan_training.data.labels import IGNORE, MITOSES, Sample, enlargement, load_sample, mitosis_truth
 from wsi_minugan.config import PATCH_PX
-from wsi_minugan.geometry import Box
+from wsi_minugan.geometry import UM2_PER_MM2, Box
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.blend import Blender
 from wsi_minugan.segmentation.classes import Thresholds, class_map
@@ -59,6 +59,51 @@ def score_image(predictor: Scorer, image: NDArray[np.uint8], stride_px: int = 19
         for ij, scores in zip(part, predictor.predict(patches), strict=True):
             blender.add(*ij, scores)
     return blender.scores()
+
+
+@dataclass(frozen=True)
+class LabelledField:
+    """An image, and what is known of its mitoses.
+
+    Attributes
+    ----------
+    sample : Sample
+        Image and label map.
+    truth_px : ndarray of float, shape (n, 2)
+        x, y of the mitoses; the centre of pixel 0 is at 0.5.
+    unknown : ndarray of bool, shape (h, w)
+        Where nothing is known of mitoses.
+    """
+
+    sample: Sample
+    truth_px: NDArray[np.float64]
+    unknown: NDArray[np.bool_]
+
+    @property
+    def area_mm2(self) -> float:
+        """Area of which mitoses are known."""
+        return float((~self.unknown).sum()) * self.sample.mpp**2 / UM2_PER_MM2
+
+
+def load_field(root: Path, entry: Entry, jpeg: int | None = None) -> LabelledField:
+    """Read an image with known mitoses.
+
+    Parameters
+    ----------
+    root : Path
+        What the index's paths are below.
+    entry : Entry
+        The image.
+    jpeg : int, optional
+        Quality at which it is compressed first.
+
+    Returns
+    -------
+    LabelledField
+    """
+    sample = load_sample(root, entry, jpeg)
+    unknown = sample.labels[..., MITOSES] == IGNORE
+    return LabelledField(sample, mitosis_truth(root, entry, sample), unknown)
 
 
 def full_fields(entries: Sequence[Entry]) -> list[Entry]:

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict
 
 from minugan_training.data.index import Entry
 from minugan_training.data.labels import (
-    IGNORE,
     MITOSES,
     NUCLEI,
     Sample,
@@ -28,6 +27,7 @@ from minugan_training.evaluation.detect import (
     Candidates,
     crops_of,
     full_fields,
+    load_field,
     mitosis_candidates,
     patches_among,
     score_image,
@@ -45,7 +45,6 @@ from minugan_training.evaluation.metrics import (
     resampled_by,
 )
 from wsi_minugan.errors import DataError
-from wsi_minugan.geometry import UM2_PER_MM2
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.classes import MITOSIS, NUCLEUS, Thresholds, class_map
@@ -159,14 +158,12 @@ class _Evaluation:
         overlaps: list[float] = []
         ranked: list[tuple[float, bool]] = []
         for entry in entries:
-            sample = load_sample(self._root, entry, self._jpeg)
+            field = load_field(self._root, entry, self._jpeg)
+            sample, truth, unknown = field.sample, field.truth_px, field.unknown
             scores = score_image(self._predictor, sample.image)
-            truth = mitosis_truth(self._root, entry, sample)
-            unknown = sample.labels[..., MITOSES] == IGNORE
             kept = self._kept(mitosis_candidates(scores, self._cut), sample.mpp).where_known(unknown)
             matched = match(kept.xy_px, truth, self._radius_um / sample.mpp)
-            area = float((~unknown).sum()) * sample.mpp**2 / UM2_PER_MM2
-            found.append((entry, _counts(matched, area)))
+            found.append((entry, _counts(matched, field.area_mm2)))
             ranked += self._ranked(sample, scores, truth, unknown)
             if entry.outlined:
                 overlaps += self._overlaps(entry, sample, scores, matched.pairs, kept, truth)

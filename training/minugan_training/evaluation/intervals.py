@@ -9,12 +9,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from minugan_training.data.index import Entry
-from minugan_training.data.labels import IGNORE, MITOSES, load_sample, mitosis_truth
-from minugan_training.evaluation.detect import full_fields, mitosis_candidates, score_image
+from minugan_training.evaluation.detect import full_fields, load_field, mitosis_candidates, score_image
 from minugan_training.evaluation.matching import match
 from wsi_minugan.counting.interval import LEAST_PATIENTS, Found, PatientCounts, predict
 from wsi_minugan.errors import DataError
-from wsi_minugan.geometry import UM2_PER_MM2
 from wsi_minugan.minugan.bundle import (
     Bundle,
     MeasuredPoint,
@@ -95,21 +93,20 @@ def _of_field(
     radius_um: float,
     points: Mapping[OperatingPoint, float],
 ) -> dict[OperatingPoint, PatientFigures]:
-    t, sample = bundle.card.thresholds, load_sample(root, entry)
-    unknown = sample.labels[..., MITOSES] == IGNORE
+    t, field = bundle.card.thresholds, load_field(root, entry)
+    mpp = field.sample.mpp
     found = mitosis_candidates(
-        score_image(predictor, sample.image), Thresholds(t.mitosis, t.nucleus, t.boundary)
+        score_image(predictor, field.sample.image), Thresholds(t.mitosis, t.nucleus, t.boundary)
     )
-    truth = mitosis_truth(root, entry, sample)
     out = {}
     for name, peak in points.items():
-        cut = object_cut(t.mitosis_min_area_um2, peak, sample.mpp)
-        kept = found.kept(cut).where_known(unknown)
-        matched = match(kept.xy_px, truth, radius_um / sample.mpp)
+        cut = object_cut(t.mitosis_min_area_um2, peak, mpp)
+        kept = found.kept(cut).where_known(field.unknown)
+        matched = match(kept.xy_px, field.truth_px, radius_um / mpp)
         out[name] = PatientFigures(
             patient=entry.patient,
             scanner=entry.scanner,
-            area_mm2=float((~unknown).sum()) * sample.mpp**2 / UM2_PER_MM2,
+            area_mm2=field.area_mm2,
             true_positives=len(matched.pairs),
             false_positives=len(matched.false_positives),
             false_negatives=len(matched.false_negatives),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from minugan_training.data.index import Entry
-from minugan_training.data.labels import BOUNDARY, IGNORE, MITOSES, load_sample, mitosis_truth
+from minugan_training.data.labels import BOUNDARY, MITOSES
 from minugan_training.evaluation.calibration import (
     Calibration,
     PatientCandidates,
@@ -24,10 +24,9 @@ from minugan_training.evaluation.calibration import (
     froc,
     leave_one_out,
 )
-from minugan_training.evaluation.detect import full_fields, mitosis_candidates, score_image
+from minugan_training.evaluation.detect import full_fields, load_field, mitosis_candidates, score_image
 from minugan_training.evaluation.matching import match
 from wsi_minugan.errors import DataError
-from wsi_minugan.geometry import UM2_PER_MM2
 from wsi_minugan.minugan.bundle import Bundle, PatientFigures, logit_of
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.classes import Thresholds
@@ -112,19 +111,17 @@ def measured_groups(bundle: Bundle, root: Path, entries: Sequence[Entry], radius
 def _of_field(
     predictor: _Features, root: Path, entry: Entry, cut: Thresholds, min_area_um2: float, radius_um: float
 ) -> PatientCandidates:
-    sample = load_sample(root, entry)
-    unknown = sample.labels[..., MITOSES] == IGNORE
-    scores = score_image(predictor, sample.image)
-    least = object_cut(min_area_um2, 0.0, sample.mpp)
-    found = mitosis_candidates(scores, cut).kept(least).where_known(unknown)
+    field = load_field(root, entry)
+    mpp = field.sample.mpp
+    scores = score_image(predictor, field.sample.image)
+    least = object_cut(min_area_um2, 0.0, mpp)
+    found = mitosis_candidates(scores, cut).kept(least).where_known(field.unknown)
     first = [_highest(scores[BOUNDARY], x, y) for x, y in found.xy_px.tolist()]
-    truth = mitosis_truth(root, entry, sample)
     hit = np.zeros(len(found.xy_px), bool)
-    hit[match(found.xy_px, truth, radius_um / sample.mpp).pairs[:, 0]] = True
+    hit[match(found.xy_px, field.truth_px, radius_um / mpp).pairs[:, 0]] = True
     peaks = zip(found.peak.tolist(), first, strict=True)
     logits = np.array([[logit_of(v / 255) for v in pair] for pair in peaks]).reshape(-1, 2)
-    area = float((~unknown).sum()) * sample.mpp**2 / UM2_PER_MM2
-    return PatientCandidates(logits, hit, len(truth), area)
+    return PatientCandidates(logits, hit, len(field.truth_px), field.area_mm2)
 
 
 class _Features:

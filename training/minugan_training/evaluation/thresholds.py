@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from minugan_training.data.index import Entry
 from minugan_training.data.labels import (
     BOUNDARY,
-    IGNORE,
-    MITOSES,
     NUCLEI,
     Sample,
     load_sample,
@@ -25,6 +23,7 @@ from minugan_training.evaluation.detect import (
     Candidates,
     crops_of,
     full_fields,
+    load_field,
     mitosis_candidates,
     score_image,
     scored_crops,
@@ -32,7 +31,6 @@ from minugan_training.evaluation.detect import (
 from minugan_training.evaluation.matching import match
 from minugan_training.evaluation.metrics import Detections, dice, pooled
 from wsi_minugan.errors import DataError
-from wsi_minugan.geometry import UM2_PER_MM2
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.classes import NUCLEUS, Thresholds, class_map
 from wsi_minugan.segmentation.objects import object_cut, without_dropped
@@ -177,12 +175,8 @@ def _crop(root: Path, entry: Entry, sample: Sample, scores: NDArray[np.uint8]) -
 
 
 def _field(predictor: Predictor, root: Path, entry: Entry, jpeg: int | None) -> _Field:
-    sample = load_sample(root, entry, jpeg)
-    unknown = sample.labels[..., MITOSES] == IGNORE
-    area = float((~unknown).sum()) * sample.mpp**2 / UM2_PER_MM2
-    return _Field(
-        score_image(predictor, sample.image), mitosis_truth(root, entry, sample), unknown, sample.mpp, area
-    )
+    f = load_field(root, entry, jpeg)
+    return _Field(score_image(predictor, f.sample.image), f.truth_px, f.unknown, f.sample.mpp, f.area_mm2)
 
 
 def _count(

@@ -106,7 +106,9 @@ class SyntheticSlide:
             ):
                 part, at = _window((x - outer.x_px, y - outer.y_px), haematoxylin.shape)
                 self._mitosis(haematoxylin[part], classes[part], at, np.random.default_rng([self.seed, 2, k]))
-        picture = cv2.GaussianBlur(self._stain(haematoxylin, outer), (0, 0), _OPTICS_PX * 0.25 / self.mpp)
+        # No wider than the margin that is drawn: else a region's pixels would depend on where it ends.
+        sigma_px = min(_OPTICS_PX * 0.25 / self.mpp, _REACH_PX / 3)
+        picture = cv2.GaussianBlur(self._stain(haematoxylin, outer), (0, 0), sigma_px)
         inner = box.slices_within(outer)
         return picture[inner], classes[inner]
 

@@ -14,13 +14,17 @@ from minugan_training.classification.candidates import CROP_PX, DARK, LOOK_ALIKE
 from minugan_training.data.images import SUBSAMPLED, compressed, soften_colours
 from minugan_training.data.stain import UNMIX, optical_density
 from minugan_training.sampling.augmentation import change_stains
-from minugan_training.sampling.stain_transfer import StainStatistics, transfer_stain
+from minugan_training.sampling.stain_transfer import (
+    TISSUE_DENSITY,
+    StainStatistics,
+    statistics_of,
+    transfer_stain,
+)
 from wsi_minugan.minugan.classifier import FIELD_PX, INPUT_PX
 
 SHARES: Mapping[int, float] = {MITOSIS: 0.42, LOOK_ALIKE: 0.14, PEAK: 0.3, DARK: 0.14}
 """Of a batch, by kind of candidate."""
 _STYLE_CROPS = 40
-_TISSUE = 0.3
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,6 @@ def _degraded(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.
 
 def _style(crops: NDArray[np.uint8]) -> StainStatistics:
     optical = optical_density(crops[:, ::5, ::5].astype(np.float32))
-    tissue = optical[(optical.sum(axis=-1) > _TISSUE) & (optical.sum(axis=-1) < 6)]
+    tissue = optical[(optical.sum(axis=-1) > TISSUE_DENSITY) & (optical.sum(axis=-1) < 6)]
     density = tissue @ UNMIX if len(tissue) else np.zeros((1, 3), np.float32)
-    return StainStatistics(density.mean(axis=0), np.maximum(density.std(axis=0), 0.02))
+    return statistics_of(density)

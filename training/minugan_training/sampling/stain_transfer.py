@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from minugan_training.data.labels import IGNORE, Sample
 from minugan_training.data.stain import STAINS, UNMIX, optical_density, rgb_of
 
-_TISSUE = 0.3
+TISSUE_DENSITY = 0.3
 """Least sum of a pixel's optical densities in R, G and B: below it, it is the slide's ground."""
 _EVERY_PX = 5
 _LEAST_SPREAD = 0.02
@@ -40,6 +40,11 @@ def stain_statistics_of(samples: Iterable[Sample]) -> StainStatistics | None:
     density = np.concatenate(found) if found else np.zeros((0, 3), np.float32)
     if not len(density):
         return None
+    return statistics_of(density)
+
+
+def statistics_of(density: NDArray[np.float32]) -> StainStatistics:
+    """Return mean and spread of tissue's stain densities, shape ``(n, 3)``; the spread is never nothing."""
     return StainStatistics(density.mean(axis=0), np.maximum(density.std(axis=0), _LEAST_SPREAD))
 
 
@@ -47,7 +52,7 @@ def _tissue_of(sample: Sample) -> NDArray[np.float32]:
     every = (slice(None, None, _EVERY_PX),) * 2
     optical = optical_density(sample.image[every].astype(np.float32))
     known = (sample.labels[every] != IGNORE).any(axis=2)
-    return np.asarray(optical[(optical.sum(axis=2) > _TISSUE) & known] @ UNMIX, np.float32)
+    return np.asarray(optical[(optical.sum(axis=2) > TISSUE_DENSITY) & known] @ UNMIX, np.float32)
 
 
 def transfer_stain(
@@ -58,6 +63,6 @@ def transfer_stain(
     ratio = np.clip(wanted.spread / own.spread, *_RATIO)
     moved = ((optical @ UNMIX - own.mean) * ratio + wanted.mean) @ STAINS
     # By degrees, so that no line is drawn where the tissue ends.
-    share = np.clip(optical.sum(axis=2, keepdims=True) / _TISSUE, 0, 1)
+    share = np.clip(optical.sum(axis=2, keepdims=True) / TISSUE_DENSITY, 0, 1)
     mixed = share * moved + (1 - share) * optical
     return np.asarray(np.clip(rgb_of(mixed), 0, 255), np.uint8)

@@ -16,6 +16,7 @@ from wsi_minugan.errors import SlideUnreadableError, TileUnreadableError
 from wsi_minugan.geometry import Box
 from wsi_minugan.slides.checks import dicom
 from wsi_minugan.slides.checks.levels import with_true_factors
+from wsi_minugan.slides.checks.pages import DAMAGED
 from wsi_minugan.slides.checks.resolution import stated_by_vendor, stated_in_tiff
 from wsi_minugan.slides.checks.tiff import refuse_other_than_rgb8
 from wsi_minugan.slides.listing.kinds import why_not_opened
@@ -192,15 +193,7 @@ def _is_damaged(path: Path) -> bool:
             (tags,) = struct.unpack(tif.tiff.tagnoformat, file.read(tif.tiff.tagnosize))
             ends = np.asarray(page.dataoffsets, np.int64) + np.asarray(page.databytecounts, np.int64)
             return bool(len(page.tags) < tags or ends.max(initial=0) > file.size)
-    except (
-        tifffile.TiffFileError,
-        OSError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        struct.error,
-    ):
+    except DAMAGED:
         return False  # no TIFF; what opens it says so
 
 

@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from wsi_minugan.errors import InputError, SlideUnreadableError, TileUnreadableError
 from wsi_minugan.geometry import Box
 from wsi_minugan.slides.checks.levels import with_true_factors
+from wsi_minugan.slides.checks.pages import DAMAGED
 from wsi_minugan.slides.checks.resolution import stated_in_tiff
 from wsi_minugan.slides.reader import Level, SlideInfo, StatedMpp, not_brightfield
 
@@ -120,9 +121,7 @@ def _refuse_tiff_other_than_rgb8(path: Path) -> None:
     kind: tuple[DTypeLike, int] | None = None
     # No TIFF, or a damaged one: TIAToolbox says so.
     with (
-        contextlib.suppress(
-            tifffile.TiffFileError, OSError, ValueError, LookupError, AttributeError, TypeError
-        ),
+        contextlib.suppress(*DAMAGED),
         tifffile.TiffFile(path) as tif,
     ):
         first = tif.series[0]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import tifffile
 
+from wsi_minugan.slides.checks.pages import DAMAGED
+
 _CONVERT = (
     "Convert it to a tiled TIFF: vips tiffsave FILE slide.tif --tile --pyramid --compression jpeg --Q 90."
 )
@@ -57,5 +59,5 @@ def _of_tiff(path: Path, head: bytes) -> str | None:
                 return f"It is a TIFF with its bytes in big-endian order, which OpenSlide does not open. {_CONVERT}"
             compression = getattr(page.compression, "name", str(page.compression))
             return f"It is a whole tiled TIFF (compression {compression}) that OpenSlide does not open. {_CONVERT}"
-    except (tifffile.TiffFileError, OSError, ValueError, LookupError, AttributeError, TypeError):
+    except DAMAGED:
         return None

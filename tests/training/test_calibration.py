@@ -14,6 +14,8 @@ from minugan_training.evaluation.calibration import (
     leave_one_out,
 )
 
+from wsi_minugan.errors import DataError
+
 
 def patient(seed: int, n: int = 4000, slope: float = 2.0, shift: float = -1.0) -> PatientCandidates:
     """Return candidates of which a logit x is a mitosis with probability sigmoid(slope x + shift)."""
@@ -69,3 +71,11 @@ def test_recall_grows_with_the_false_positives_that_are_allowed(
     recall = list(froc(PatientCandidates(score[:, None], hit, int(hit.sum()) + 1, area_mm2), score).values())
     assert recall == sorted(recall)
     assert all(0 <= r < 1 for r in recall)
+
+
+def test_too_few_patients_with_mitoses_are_told() -> None:
+    none = PatientCandidates(np.zeros((40, 1)), np.zeros(40, bool), 0, 5.0)
+    with pytest.raises(DataError, match="two patients or more"):
+        leave_one_out({"a": patient(1), "b": none})
+    with pytest.raises(DataError, match="no candidate"):
+        fit_calibration([PatientCandidates(np.zeros((0, 1)), np.zeros(0, bool), 3, 5.0)])

@@ -69,19 +69,21 @@ def write_nuclei(folder: Path) -> None:
 
 
 def write_frames(root: Path) -> None:
-    """Write frames of MITOS-ATYPIA-14 with a mitosis and a look-alike each, fields of MiDeSeC, and other sets of nuclei."""
+    """Write frames of MITOS-ATYPIA-14 and fields of MiDeSeC with three mitoses each; the frames have a look-alike, too."""
     frames, labels = ["frame,file,slide,split,width_px,height_px"], ["frame,kind,x_px,y_px,agreement"]
     fields, outlines = ["field,file,group,split,width_px,height_px"], ["field,mitosis,polygon_xy_px"]
     for k, split in enumerate(("train", "val")):
         image = drawn(40 + k, 640, 3)[0]
-        x, y = SyntheticSlide(640, 640, seed=40 + k, mitoses=3, tissue_fraction=0.8).mitoses_xy_px[0]
+        places = SyntheticSlide(640, 640, seed=40 + k, mitoses=3, tissue_fraction=0.8).mitoses_xy_px
         write(root / "mitos14" / "images" / f"H0{k}_00Aa.jpg", image)
         frames.append(f"H0{k}_00Aa,images/H0{k}_00Aa.jpg,0{k},{split},640,640")
-        labels += [f"H0{k}_00Aa,mitosis,{x:.0f},{y:.0f},1", f"H0{k}_00Aa,look_alike,30,40,0.2"]
+        labels += [f"H0{k}_00Aa,mitosis,{x:.0f},{y:.0f},1" for x, y in places]
+        labels.append(f"H0{k}_00Aa,look_alike,30,40,0.2")
         write(root / "midesec" / "images" / f"P0{k}.jpg", image)
         fields.append(f"P0{k},images/P0{k}.jpg,g0{k},{split},640,640")
-        corners = " ".join(f"{x + dx:.0f} {y + dy:.0f}" for dx, dy in ((-9, -9), (9, -9), (9, 9), (-9, 9)))
-        outlines.append(f"P0{k},1,{corners}")
+        for n, (x, y) in enumerate(places):
+            corners = ((x - 9, y - 9), (x + 9, y - 9), (x + 9, y + 9), (x - 9, y + 9))
+            outlines.append(f"P0{k},{n}," + " ".join(f"{a:.0f} {b:.0f}" for a, b in corners))
     for name, lines in (("frames", frames), ("labels", labels)):
         (root / "mitos14" / f"{name}.csv").write_text("\n".join(lines) + "\n")
     for name, lines in (("fields", fields), ("mitoses", outlines)):

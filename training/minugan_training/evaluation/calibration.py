@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from wsi_minugan.errors import DataError
+
 FROC_AT = (1.0, 2.0, 5.0, 10.0)
 """False positives a mm2 at which recall is reported."""
 _LEAST_POSITIVE = 3
@@ -67,8 +69,15 @@ def fit_calibration(patients: Sequence[PatientCandidates]) -> Calibration:
     ----------
     patients : sequence of PatientCandidates
         Those without candidates have no voice.
+
+    Raises
+    ------
+    DataError
+        If no patient has a candidate.
     """
     told = [p for p in patients if len(p.hit)]
+    if not told:
+        raise DataError("The model finds no candidate on these fields, so nothing can be calibrated.")
     x = np.concatenate([p.logits for p in told])
     y = np.concatenate([p.hit for p in told]).astype(np.float64)
     weight = np.concatenate([np.full(len(p.hit), 1 / len(p.hit)) for p in told]) / len(told)
@@ -140,8 +149,18 @@ def best_threshold(
         Their scores.
     beta : float
         Weight of recall against precision.
+
+    Raises
+    ------
+    DataError
+        If no patient has mitoses enough.
     """
     told = [(p, calibration.probability(p.logits)) for p in patients if p.truths >= _LEAST_POSITIVE]
+    if not told:
+        raise DataError(
+            f"An operating point needs two patients or more with {_LEAST_POSITIVE} labelled mitoses or more each, "
+            "since each patient is left out in turn. Add whole fields of other patients to the index."
+        )
     grid = np.arange(0.05, 0.96, 0.01)
     mean = [float(np.mean([f1_at(p, s, t, beta) for p, s in told])) for t in grid]
     # Of those that are about as good the highest: it has the fewest false positives.

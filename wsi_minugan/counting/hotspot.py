@@ -203,10 +203,18 @@ def sweep(
 def _cell_counts(
     cloud: _Cloud, cells: FloatArray, side: float
 ) -> Iterator[tuple[NDArray[np.int64], FloatArray]]:
-    """Yield the counts at the critical positions in each cell: where rims cross, and the places themselves."""
+    """Yield the counts at the critical positions in each cell: where rims cross, and the places themselves.
+
+    The cells that can hold the most come first, and those that can hold less than was found are left out.
+    """
     half, corner = side * np.sqrt(0.5) * (1 + _SLACK), side / 2 * (1 + _SLACK)
     radius = cloud.radius_px
-    for centre in cells:
+    most = _counts(cloud.all_points, cells, radius, side)
+    best = 0
+    for k in np.argsort(-most, kind="stable"):
+        if most[k] < best:
+            return
+        centre = cells[k]
         # All distances at once take less time than a list of those that are near, which most are.
         distance = np.hypot(*(cloud.places - centre).T)
         certain = distance < radius - half
@@ -215,7 +223,9 @@ def _cell_counts(
         at = np.concatenate([_crossings(unsure, radius), own])
         at = at[(np.abs(at - centre) <= corner).all(axis=1)]
         inside = np.hypot(*(at[:, None] - unsure).transpose(2, 0, 1)) <= radius * (1 + _SLACK)
-        yield inside @ cloud.weights[rim] + int(cloud.weights[certain].sum()), at
+        counts = inside @ cloud.weights[rim] + int(cloud.weights[certain].sum())
+        best = max(best, int(counts.max(initial=0)))
+        yield counts, at
 
 
 def _crossings(places: FloatArray, radius_px: float) -> FloatArray:

@@ -24,8 +24,9 @@ $(DOCS): $(STAMP)
 demo: $(STAMP)
 	$(BIN)/wsi-minugan demo -o demo-output
 
+# A file of tests stays in one process, so that what it prepares is prepared once.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 # What needs no other process and no real data: while you write.
 quick: $(STAMP)

@@ -1,4 +1,4 @@
-"""Does the patch grid show? The same tissue shifted in x and y, class maps aligned and compared.
+"""Does the patch grid show? The same tissue shifted in x and y, class maps and mitoses aligned and compared.
 
 OMP_NUM_THREADS=1 python tests/benchmarks/shift.py SLIDE [--side 5000] [--mpp 0.25] [--model default] [--shift 37]
 """
@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import tifffile
 import zarr
@@ -28,6 +29,14 @@ def classes_of(path: Path, out: Path, mpp: float, model: str) -> np.ndarray:
             planned = worker_state.run(stage, job, (index,), "").planned
             blocks = planned.blocks if planned else blocks
     return np.asarray(zarr.open_array(out / "masks.zarr" / "labels" / "classes" / "0", mode="r"))
+
+
+def found_on_both(a: np.ndarray, b: np.ndarray, radius_px: float) -> tuple[int, int, int]:
+    """Return the mitoses of each class map, and the pairs that lie within a distance of each other."""
+    from minugan_training.evaluation.matching import match
+
+    places = [cv2.connectedComponentsWithStats((m == 2).astype(np.uint8))[3][1:] for m in (a, b)]
+    return len(places[0]), len(places[1]), len(match(*places, radius_px).pairs)
 
 
 def main() -> None:
@@ -59,6 +68,9 @@ def main() -> None:
     for name, value in (("nucleus", 1), ("mitosis", 2)):
         line = f"{name} Dice {dice(a == value, b == value):.4f} ({(a == value).sum()} and {(b == value).sum()} px)\n"
         sys.stdout.write(line)
+    here, there, both = found_on_both(a, b, 7.5 / arguments.mpp)
+    share = 2 * both / max(1, here + there)
+    sys.stdout.write(f"mitoses on both grids {share:.4f} ({both} of {here} and {there})\n")
 
 
 if __name__ == "__main__":

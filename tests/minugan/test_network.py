@@ -3,6 +3,7 @@
 import json
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from wsi_minugan.errors import DeviceError, ModelError
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.bundle import CARD, find_bundle, load_bundle, save_bundle, sha256_of
 from wsi_minugan.minugan.devices import choose_device, prefers_bf16
-from wsi_minugan.minugan.generator import Generator, load_ordered
+from wsi_minugan.minugan.generator import BlurredConv2d, Generator, load_ordered
 from wsi_minugan.minugan.ink import ink_in
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.minugan.scoring import by_squares, from_squares
@@ -30,7 +31,7 @@ THRESHOLDS = {
 }
 
 
-def card(norm: str = "batch") -> dict[str, object]:
+def card(norm: str = "batch") -> dict[str, Any]:
     return {
         "name": "test",
         "version": "0",
@@ -43,10 +44,10 @@ def card(norm: str = "batch") -> dict[str, object]:
     }
 
 
-def trained_a_little(norm: str) -> Generator:
+def trained_a_little(norm: str, antialias: bool = False) -> Generator:
     """Return a small generator whose batch statistics are not the identity."""
     torch.manual_seed(0)
-    network = Generator(4, norm)
+    network = Generator(4, norm, antialias)
     with torch.no_grad():
         for _ in range(2):
             network(torch.rand(2, 3, 64, 64) * 2 - 1)
@@ -99,6 +100,25 @@ def test_the_generator_keeps_the_patch_size_and_ends_in_tanh() -> None:
     assert out.abs().max() <= 1
 
 
+def test_an_antialiased_generator_has_the_published_weights() -> None:
+    published, blurred = (Generator(4, "batch", antialias=a).state_dict() for a in (False, True))
+    assert [(k, t.shape) for k, t in published.items()] == [(k, t.shape) for k, t in blurred.items()]
+
+
+def test_what_is_finer_than_the_grid_does_not_depend_on_where_the_grid_lies() -> None:
+    torch.manual_seed(0)
+    plain, blurred = (kind(1, 1, 3, 2, 1) for kind in (torch.nn.Conv2d, BlurredConv2d))
+    blurred.load_state_dict(plain.state_dict())
+    board = (torch.arange(34)[:, None] + torch.arange(34)) % 2 * 2.0 - 1
+    with torch.no_grad():
+        moved = [
+            (conv(board[None, None, :32, :32]) - conv(board[None, None, 1:33, :32]))[..., 2:-2, 2:-2]
+            for conv in (plain, blurred)
+        ]
+    assert moved[0].abs().min() > 0.1
+    assert moved[1].abs().max() < 1e-6
+
+
 @pytest.mark.parametrize("sizes", [(1, 1), (8, 3)])
 def test_a_convolution_by_squares_is_the_same_convolution(sizes: tuple[int, int]) -> None:
     torch.manual_seed(0)
@@ -119,10 +139,12 @@ def without_ink(seed: int, count: int) -> np.ndarray:
     return patches
 
 
-@pytest.mark.parametrize("norm", ["batch", "instance"])
-def test_folding_and_quantising_keep_the_scores(tmp_path: Path, norm: str) -> None:
-    network = trained_a_little(norm)
-    bundle = save_bundle(tmp_path / "b", network.state_dict(), card(norm), fp16=False)
+@pytest.mark.parametrize(("norm", "antialias"), [("batch", False), ("instance", False), ("batch", True)])
+def test_folding_and_quantising_keep_the_scores(tmp_path: Path, norm: str, antialias: bool) -> None:
+    network = trained_a_little(norm, antialias)
+    fields = card(norm)
+    fields["architecture"] |= {"antialias": antialias}
+    bundle = save_bundle(tmp_path / "b", network.state_dict(), fields, fp16=False)
     patches = without_ink(0, 3)
     found = Predictor(bundle, "cpu", "fp32", 2).predict(patches)
     with torch.no_grad():

@@ -77,11 +77,11 @@ def export_bundle(
             json.loads(p.read_text("utf-8")) if p is not None else {}
             for p in (scores, second_stage.calibration)
         )
-        network = Generator(experiment.ngf, experiment.norm)
+        network = Generator(experiment.ngf, experiment.norm, experiment.antialias)
         network.load_state_dict(_averaged(states, network.state_dict()))
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as e:
         raise TrainingError(f"The bundle cannot be made: {e}.") from e
-    architecture = {"ngf": experiment.ngf, "norm": experiment.norm}
+    architecture = {"ngf": experiment.ngf, "norm": experiment.norm, "antialias": experiment.antialias}
     known = {"architecture": architecture, "mpp": 0.25, "scores": measured}
     full = _full_card(card, known, calibration, len(classifiers))
     members = {f"{n}.{k}": v for n, c in enumerate(classifiers) for k, v in c.items()}

@@ -126,6 +126,7 @@ class Experiment(FrozenModel):
     network: Literal["minugan", "unet"] = "minugan"
     ngf: int = Field(8, ge=1, le=64)
     norm: Literal["instance", "batch"] = "instance"
+    antialias: bool = Field(False, description="Blur before each convolution with a stride (Zhang 2019).")
     patch_px: int = Field(256, ge=64, multiple_of=32)
     sources: tuple[Source, ...] = Field(min_length=1)
     augmentation: Augmentation = Augmentation()

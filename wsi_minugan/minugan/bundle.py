@@ -32,6 +32,7 @@ class Architecture(FrozenModel):
     network: Literal["minugan-generator"] = "minugan-generator"
     ngf: int = Field(ge=1, le=256)
     norm: Literal["instance", "batch"]
+    antialias: bool = Field(False, description="Blur before each convolution with a stride.")
 
 
 class ModelThresholds(FrozenModel):

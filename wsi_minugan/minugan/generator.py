@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Norm = Literal["instance", "batch"]
@@ -32,8 +33,25 @@ def _conv_in(cin: int, cout: int, norm: Callable[[int], nn.Module]) -> list[nn.M
     return [nn.ReflectionPad2d(3), nn.Conv2d(cin, cout, 7), norm(cout), nn.ReLU()]
 
 
-def _down(cin: int, cout: int, norm: Callable[[int], nn.Module]) -> list[nn.Module]:
-    return [nn.Conv2d(cin, cout, 3, stride=2, padding=1), norm(cout), nn.ReLU()]
+class BlurredConv2d(nn.Conv2d):
+    """A convolution with a stride whose input is blurred first, so that less depends on where the grid lies (Zhang 2019).
+
+    The blur is the binomial 3x3 kernel with mirrored edges. It has no parameters: the weights' names and shapes are those
+    of a plain convolution.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return features ``(n, cout, h / stride, w / stride)`` of ``(n, cin, h, w)``."""
+        channels = input.shape[1]
+        line = input.new_tensor([0.25, 0.5, 0.25])
+        kernel = (line[:, None] * line).expand(channels, 1, 3, 3)
+        blurred = F.conv2d(F.pad(input, (1, 1, 1, 1), mode="reflect"), kernel, groups=channels)
+        return super().forward(blurred)
+
+
+def _down(cin: int, cout: int, norm: Callable[[int], nn.Module], antialias: bool) -> list[nn.Module]:
+    make = BlurredConv2d if antialias else nn.Conv2d
+    return [make(cin, cout, 3, stride=2, padding=1), norm(cout), nn.ReLU()]
 
 
 def _up(cin: int, cout: int, norm: Callable[[int], nn.Module]) -> list[nn.Module]:
@@ -69,11 +87,11 @@ class ResidualBlock(nn.Module):
         return out
 
 
-def _global_network(ngf: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
+def _global_network(ngf: int, norm: Callable[[int], nn.Module], antialias: bool) -> nn.Sequential:
     width = 2 * ngf
     layers = _conv_in(3, width, norm)
     for _ in range(GLOBAL_DOWNSAMPLINGS):
-        layers += _down(width, 2 * width, norm)
+        layers += _down(width, 2 * width, norm, antialias)
         width *= 2
     layers += [ResidualBlock(width, norm) for _ in range(GLOBAL_BLOCKS)]
     for _ in range(GLOBAL_DOWNSAMPLINGS):
@@ -92,14 +110,16 @@ class Generator(nn.Module):
     norm : {"instance", "batch"}
         Instance normalisation without affine parameters (the paper's), or batch normalisation, whose statistics
         are fixed after training and make a patch's result independent of what else it shows.
+    antialias : bool
+        Blur before each convolution with a stride. The paper's form has none.
     """
 
-    def __init__(self, ngf: int = 32, norm: Norm = "instance") -> None:
+    def __init__(self, ngf: int = 32, norm: Norm = "instance", antialias: bool = False) -> None:
         super().__init__()
         make = _norm(norm)
         # The names' order is the state dict's order: global network, local front, local back.
-        self.coarse = _global_network(ngf, make)
-        self.front = nn.Sequential(*_conv_in(3, ngf, make), *_down(ngf, 2 * ngf, make))
+        self.coarse = _global_network(ngf, make, antialias)
+        self.front = nn.Sequential(*_conv_in(3, ngf, make), *_down(ngf, 2 * ngf, make, antialias))
         self.back = nn.Sequential(
             *(ResidualBlock(2 * ngf, make) for _ in range(LOCAL_BLOCKS)),
             *_up(2 * ngf, ngf, make),

@@ -225,7 +225,7 @@ def load_network(bundle: Bundle) -> Generator:
         If the weights do not fit the architecture, or are not all numbers.
     """
     card = bundle.card.architecture
-    return _filled(lambda: Generator(card.ngf, card.norm), bundle.weights)
+    return _filled(lambda: Generator(card.ngf, card.norm, card.antialias), bundle.weights)
 
 
 def _filled(make: Callable[[], N], path: Path) -> N:

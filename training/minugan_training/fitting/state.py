@@ -46,7 +46,7 @@ def build_network(experiment: Experiment) -> nn.Module:
     torch.manual_seed(experiment.seed)
     if experiment.network == "unet":
         return UNet(2 * experiment.ngf)
-    return Generator(experiment.ngf, experiment.norm)
+    return Generator(experiment.ngf, experiment.norm, experiment.antialias)
 
 
 def start(experiment: Experiment, device: torch.device) -> TrainingState:

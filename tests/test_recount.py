@@ -1,6 +1,7 @@
 """Counting again: a correction takes area, tissue and resolution from its slide's folder, and says what it counted."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,22 @@ def test_two_folders_or_two_files_are_refused(finished: Path, tmp_path: Path, ru
     done = run_command("count", *([finished / ID] * 2 if both == "folders" else [path] * 2))
     assert done.returncode == 2
     assert "one slide's folder and one GeoJSON" in done.stderr
+
+
+def test_a_models_errors_are_those_of_the_run_and_of_no_model_that_shares_its_first_stage(
+    finished: Path, tmp_path: Path, run_command
+) -> None:
+    folder = tmp_path / ID
+    shutil.copytree(finished / ID, folder)
+    sealed = json.loads((folder / "manifest.json").read_text())
+    before = json.loads((folder / "count.json").read_text())
+    assert counts(run_command, folder)[0]["interval"] == before["interval"] is not None
+    # Older results name their model only. One with the same generator and another classifier is another model.
+    del sealed["model_errors"]
+    (folder / "manifest.json").write_text(json.dumps(sealed))
+    assert counts(run_command, folder)[0]["interval"] == before["interval"]
+    sealed["model"]["digest"] = "0" * 64
+    (folder / "manifest.json").write_text(json.dumps(sealed))
+    after = counts(run_command, folder)[0]
+    assert after["interval"] is None
+    assert "is not here" in after["no_interval"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsi_minugan.pipeline import results
+from wsi_minugan.pipeline import facts
 from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
 CODE = "from minugan_cli.main import main; main()"
@@ -240,19 +240,19 @@ def test_encryption_that_dask_requires_keeps_no_local_run_from_its_work(
 def test_opencv_under_any_packages_name_is_named_by_its_version() -> None:
     import cv2
 
-    assert results.versions()["opencv"] == cv2.__version__
+    assert facts.versions()["opencv"] == cv2.__version__
 
 
 def test_a_version_that_nobody_says_is_said_as_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     import cv2
 
     def unknown(name: str) -> str:
-        raise results.metadata.PackageNotFoundError(name)
+        raise facts.metadata.PackageNotFoundError(name)
 
     # As where conda put the packages there without pip's metadata.
-    monkeypatch.setattr(results.metadata, "version", unknown)
+    monkeypatch.setattr(facts.metadata, "version", unknown)
     monkeypatch.delattr(cv2, "__version__")
-    found = results.versions()
+    found = facts.versions()
     assert found["opencv"] == "not known"
     assert found["numpy"] == np.__version__
 

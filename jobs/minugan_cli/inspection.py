@@ -124,7 +124,7 @@ def _check_extra() -> tuple[bool, str]:
             True,
             "TIAToolbox not installed (only --reader tiatoolbox needs it: pip install 'wsi-minugan[tiatoolbox]')",
         )
-    from wsi_minugan.pipeline.results import version_of
+    from wsi_minugan.pipeline.facts import version_of
 
     return True, f"TIAToolbox {version_of('tiatoolbox')}"
 

@@ -39,7 +39,7 @@ from wsi_minugan.outputs.atomic import write_text
 from wsi_minugan.outputs.models import RunFile, SlideState
 from wsi_minugan.outputs.report import write_report
 from wsi_minugan.outputs.tables import write_slides
-from wsi_minugan.pipeline.results import model_facts, versions
+from wsi_minugan.pipeline.facts import model_facts, versions
 from wsi_minugan.slides.files import file_state
 from wsi_minugan.slides.guarded import StallGuard
 from wsi_minugan.slides.inputs import SlideInput

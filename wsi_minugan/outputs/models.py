@@ -26,12 +26,35 @@ class SlideFacts(FrozenModel):
     bounds_y_px: int
 
 
+class ErrorsOnPatient(FrozenModel):
+    """What the model found on one patient's fields, against what experts marked."""
+
+    area_mm2: float
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+
+
+class ModelErrors(FrozenModel):
+    """What a count's interval rests on, or why there is none."""
+
+    operating_point: str
+    patients: tuple[ErrorsOnPatient, ...]
+    reader_f1: float | None = Field(None, description="F1 of single mitoses between two readers.")
+    calibrated: bool = Field(description="Whether the mitoses' scores are probabilities.")
+    why_not: str = Field("", description="Why there are no patients.")
+
+
 class Manifest(FrozenModel):
     """manifest.json: what a slide's results were made from, and every file's digest; written last."""
 
     schema_version: Literal[1] = 1
     slide: SlideFacts
     model: dict[str, str]
+    model_errors: ModelErrors | None = Field(
+        None,
+        description="The model's errors, as its card had them in the run; a recount makes its interval from them. None in older results.",
+    )
     settings: dict[str, Any]
     versions: dict[str, str]
     analysis_mpp: float

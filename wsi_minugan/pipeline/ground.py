@@ -17,6 +17,7 @@ from wsi_minugan.counting.regions import TissueRaster, covered_cells
 from wsi_minugan.errors import InputError
 from wsi_minugan.geometry import Frame
 from wsi_minugan.minugan.bundle import ModelCard, OperatingPoint
+from wsi_minugan.outputs.models import ErrorsOnPatient, ModelErrors
 from wsi_minugan.outputs.objects import read_regions
 from wsi_minugan.slides.tissue import TissueMask
 
@@ -205,3 +206,28 @@ def reliability_of(
     )
     # Scores of a second stage are probabilities.
     return Reliability(point, patients, known.reader_f1, card.candidate_stage is not None)
+
+
+def errors_of(known: Reliability) -> ModelErrors:
+    """Return the model's errors as a manifest holds them."""
+    patients = tuple(
+        ErrorsOnPatient(**{k: getattr(p, k) for k in ErrorsOnPatient.model_fields}) for p in known.patients
+    )
+    return ModelErrors(
+        operating_point=known.operating_point,
+        patients=patients,
+        reader_f1=known.reader_f1,
+        calibrated=known.calibrated,
+        why_not="" if patients else known.why_not,
+    )
+
+
+def reliability_in(written: ModelErrors) -> Reliability:
+    """Return what `errors_of` was made from."""
+    patients = tuple(
+        PatientCounts(p.area_mm2, p.true_positives, p.false_positives, p.false_negatives)
+        for p in written.patients
+    )
+    return Reliability(
+        written.operating_point, patients, written.reader_f1, written.calibrated, written.why_not
+    )

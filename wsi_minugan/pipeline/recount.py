@@ -12,10 +12,10 @@ from wsi_minugan.counting.count import NO_MODEL, Reliability
 from wsi_minugan.counting.regions import TissueRaster
 from wsi_minugan.errors import ModelError
 from wsi_minugan.geometry import Box
-from wsi_minugan.minugan.bundle import list_bundles, load_card
+from wsi_minugan.minugan.bundle import Bundle, list_bundles, load_card
 from wsi_minugan.outputs.manifest import read_manifest
 from wsi_minugan.outputs.models import Manifest
-from wsi_minugan.pipeline.ground import raster_of, read_drawn, reliability_of
+from wsi_minugan.pipeline.ground import raster_of, read_drawn, reliability_in, reliability_of
 from wsi_minugan.segmentation import masks
 from wsi_minugan.slides.tissue import CELL_PX, TissueMask
 
@@ -59,16 +59,19 @@ def open_finished(folder: Path) -> Finished:
 
 
 def _reliability(written: Manifest) -> Reliability:
-    """Return the errors of the model that a manifest names, if that very model is here."""
+    """Return the model's errors as the run had them; of older results, those of the model that the manifest names, if it is here."""
+    if written.model_errors is not None:
+        return reliability_in(written.model_errors)
     for path in list_bundles():
         try:
-            card = load_card(path)
+            found = Bundle(path, load_card(path))
         except ModelError:
             continue
-        if card.weights_sha256 == written.model.get("weights_sha256"):
+        # The whole card's digest: models can share a first stage, and differ in what judges its candidates.
+        if found.digest == written.model.get("digest"):
             settings = written.settings
             return reliability_of(
-                card, settings.get("mitosis_threshold"), settings.get("operating_point", "balanced")
+                found.card, settings.get("mitosis_threshold"), settings.get("operating_point", "balanced")
             )
     return Reliability(why_not="The model that found these mitoses is not here, so its errors are not known.")
 

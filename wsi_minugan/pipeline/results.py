@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_minugan.config import RunSettings
-from wsi_minugan.counting.count import Ground, count_mitoses
+from wsi_minugan.counting.count import Ground, Reliability, count_mitoses
 from wsi_minugan.counting.density import MAP_STEP, density_map
 from wsi_minugan.counting.models import Count, HotspotCount
 from wsi_minugan.counting.regions import TissueRaster
@@ -32,7 +29,8 @@ from wsi_minugan.outputs.nuclei import write_nuclei
 from wsi_minugan.outputs.overview import LONGEST_PX as OVERVIEW_PX
 from wsi_minugan.outputs.overview import Findings, draw_overview
 from wsi_minugan.pipeline.closeups import draw_closeups, sampled_figures
-from wsi_minugan.pipeline.ground import options_of, raster_of, reliability_of
+from wsi_minugan.pipeline.facts import model_facts, versions
+from wsi_minugan.pipeline.ground import errors_of, options_of, raster_of, reliability_of
 from wsi_minugan.pipeline.own_files import STORE, own_files, remove_partial
 from wsi_minugan.pipeline.plan import PLAN_FILE, SlidePlan
 from wsi_minugan.pipeline.scratch import ANALYSED, WORK, WRITTEN, Scratch
@@ -46,16 +44,6 @@ from wsi_minugan.slides.reader import SlideReader
 from wsi_minugan.syncing import sync
 from wsi_minugan.words import pluralize
 
-_PACKAGES = {
-    "wsi-minugan": "wsi_minugan",
-    "torch": "torch",
-    "numpy": "numpy",
-    "zarr": "zarr",
-    "openslide-python": "openslide",
-    "shapely": "shapely",
-    "opencv": "cv2",
-}
-"""By their names in the files: the modules that shape the results."""
 _PART_NUCLEI = 20_000
 
 
@@ -186,7 +174,7 @@ def _count(
         counted_raster(plan),
         np.round(scores, 4),  # as they are written
         plan.drawn.regions,
-        reliability_of(work.bundle.card, settings.mitosis_threshold, settings.operating_point),
+        _reliability(work),
     )
     return count_mitoses(
         points_px,
@@ -197,6 +185,11 @@ def _count(
         ground,
         options_of(settings),
     )
+
+
+def _reliability(work: SlideWork) -> Reliability:
+    settings = work.settings
+    return reliability_of(work.bundle.card, settings.mitosis_threshold, settings.operating_point)
 
 
 def tissue_of(plan: SlidePlan) -> float:
@@ -355,6 +348,7 @@ def _manifest(
             bounds_y_px=info.bounds_px[1],
         ),
         model=model_facts(work.bundle),
+        model_errors=errors_of(_reliability(work)),
         settings=work.settings.results_key(),
         versions=versions(),
         analysis_mpp=frame.mpp,
@@ -368,32 +362,3 @@ def _manifest(
         pixel_figures=figures,
         files=digests,
     )
-
-
-def model_facts(bundle: Bundle) -> dict[str, str]:
-    """Return what outputs say of the model."""
-    return {
-        "name": bundle.card.name,
-        "version": bundle.card.version,
-        "digest": bundle.digest,
-        "weights_sha256": bundle.card.weights_sha256,
-        "licence": bundle.card.licence,
-    }
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that shape the results."""
-    return {"python": platform.python_version()} | {
-        name: version_of(module) for name, module in _PACKAGES.items()
-    }
-
-
-def version_of(module: str) -> str:
-    """Return the version of a module; whoever packed it may have given its package another name, or no name at all."""
-    with suppress(metadata.PackageNotFoundError):
-        if version := metadata.version(module):
-            return version
-    try:
-        return str(import_module(module).__version__)
-    except (ImportError, OSError, AttributeError):
-        return "not known"

@@ -26,7 +26,8 @@ demo: $(STAMP)
 
 # A file of tests stays in one process, so that what it prepares is prepared once.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not alone"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m alone
 
 # What needs no other process and no real data: while you write.
 quick: $(STAMP)

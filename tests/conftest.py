@@ -24,7 +24,7 @@ def pytest_configure() -> None:
         )
 
 
-NOT_QUICK = {"slow", "shared", "gpu", "slurm", "browser", "tiatoolbox"}
+NOT_QUICK = {"slow", "alone", "shared", "gpu", "slurm", "browser", "tiatoolbox"}
 OTHER_PROCESSES = {"subprocess", "multiprocessing", "LocalCluster", "Client", "command", "run_command"}
 HEAVY_FIXTURES = {"finished", "run_command", "shared", "obeying"}
 

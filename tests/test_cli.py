@@ -3,34 +3,37 @@
 import csv
 import json
 import re
+import resource
 import shutil
 import sqlite3
-import time
 from pathlib import Path
 
 import pytest
 from distributed import LocalCluster
 
 
-@pytest.mark.parametrize(
-    ("arguments", "limit_s"), [(["--help"], 0.5), (["run", "--help"], 0.5), (["--version"], 0.5)]
-)
-def test_help_comes_at_once(run_command, arguments: list[str], limit_s: float) -> None:
-    def once() -> float:
-        start = time.perf_counter()
-        assert run_command(*arguments).returncode == 0
-        return time.perf_counter() - start
+def processor_s() -> float:
+    """Return the processor time of all commands so far: what else the machine does is not their fault."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
-    # The best of several: other processes of the machine are not the command's fault.
-    assert min(once() for _ in range(5)) < limit_s
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])
+def test_help_comes_at_once(run_command, arguments: list[str]) -> None:
+    def once() -> float:
+        start = processor_s()
+        assert run_command(*arguments).returncode == 0
+        return processor_s() - start
+
+    assert min(once() for _ in range(5)) < 0.5
 
 
 def test_inspect_shows_what_a_run_would_see(run_command, slide: Path, tmp_path: Path) -> None:
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = processor_s()
         done = run_command("inspect", slide, "--png", tmp_path / "tissue.png")
-        times.append(time.perf_counter() - start)
+        times.append(processor_s() - start)
     assert done.returncode == 0, done.stderr
     for words in ("1500 x 1300 px", "0.2500 um/px (TIFF resolution tags)", "tissue"):
         assert words in done.stdout

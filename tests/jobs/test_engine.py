@@ -99,6 +99,7 @@ def test_a_scheduler_with_limits_of_its_own_gives_no_block_to_a_third_worker(tmp
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_workers_hardly_wait_between_the_slides_of_a_batch(tmp_path: Path) -> None:
     found, spent = run_engine(tmp_path, [f"s{k}" for k in range(8)])
     assert list(found.values()) == [""] * 8

@@ -90,6 +90,7 @@ def large_slide(finished: Path, folder: Path) -> tuple[Path, Path]:
     return result, path
 
 
+@pytest.mark.alone
 def test_a_hundred_thousand_nuclei_move_at_twenty_frames_a_second(
     finished: Path, tmp_path: Path, serve: Callable[..., str], browse: Callable[..., dict[str, Any]]
 ) -> None:

@@ -5,7 +5,6 @@
 
 import hashlib
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,40 +13,23 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from minugan_jobs.clusters.cluster_file import ClusterFile
 from safetensors.torch import save
 
+from tests.fuzzing import FUZZ_S, examples, for_a_while
 from wsi_minugan.config import RunSettings, load_settings, read_yaml
 from wsi_minugan.errors import MinuganError, ModelError, SettingsError
 from wsi_minugan.minugan.bundle import CARD, WEIGHTS, load_bundle, save_bundle
 from wsi_minugan.minugan.generator import Generator
 from wsi_minugan.minugan.predictor import Predictor
 
-FUZZ_S = float(os.environ.get("MINUGAN_FUZZ_S", "0"))
 pytestmark = pytest.mark.timeout(max(900, 2 * FUZZ_S))
-BOUNDS = settings(
-    max_examples=100_000_000 if FUZZ_S else 60,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    database=None,
-)
+BOUNDS = examples(60)
 
 
-def in_time(check: Callable[..., None]) -> Callable[..., None]:
-    """Have a check do nothing once its time is over."""
-    begun: list[float] = []
-
-    def checked(*arguments: Any) -> None:
-        begun.append(time.monotonic()) if not begun else None
-        if not FUZZ_S or time.monotonic() - begun[0] < FUZZ_S:
-            check(*arguments)
-
-    return checked
-
-
-def _check_yaml(text: str) -> None:
+def check_yaml(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "c.yaml"
         path.write_text(text, "utf-8", errors="surrogatepass")
@@ -59,8 +41,6 @@ def _check_yaml(text: str) -> None:
                 assert len(str(e)) < 20_000
         assert time.monotonic() - begin < 30
 
-
-check_yaml = in_time(_check_yaml)
 
 PIECES = st.sampled_from(
     [
@@ -130,6 +110,7 @@ PIECES = st.sampled_from(
 )
 
 
+@for_a_while
 @given(st.one_of(st.lists(PIECES, max_size=25).map("".join), st.text(max_size=200)))
 @example("threads: " + "9" * 5000)
 @example("stall_s: 1:30:00")
@@ -172,7 +153,7 @@ def parts() -> tuple[dict[str, Any], bytes]:
         return json.loads((bundle.path / CARD).read_bytes()), bundle.weights.read_bytes()
 
 
-def _check_bundle(card: bytes, weights: bytes) -> None:
+def check_bundle(card: bytes, weights: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         (path / CARD).write_bytes(card)
@@ -183,9 +164,6 @@ def _check_bundle(card: bytes, weights: bytes) -> None:
         except MinuganError as e:
             assert len(str(e)) < 20_000
         assert time.monotonic() - begin < 60
-
-
-check_bundle = in_time(_check_bundle)
 
 
 def sealed(card: dict[str, Any], weights: bytes) -> bytes:
@@ -200,6 +178,7 @@ VALUES = st.recursive(
 )
 
 
+@for_a_while
 @given(st.data())
 @BOUNDS
 def test_a_changed_card_is_taken_or_refused_in_a_sentence(
@@ -218,6 +197,7 @@ def test_a_changed_card_is_taken_or_refused_in_a_sentence(
     )
 
 
+@for_a_while
 @given(st.data())
 @BOUNDS
 def test_changed_weights_with_a_card_that_fits_are_taken_or_refused_in_a_sentence(
@@ -262,7 +242,7 @@ def test_weights_of_every_kind_are_taken_or_refused_in_a_sentence(
 ) -> None:
     state = {k: v.float() for k, v in Generator(1, "batch").state_dict().items()}
     weights = save(TENSORS[kind](state))
-    _check_bundle(sealed(parts[0], weights), weights)
+    check_bundle(sealed(parts[0], weights), weights)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +272,7 @@ def test_an_architecture_that_its_weights_do_not_fit_is_refused(
     parts: tuple[dict[str, Any], bytes], ngf: int
 ) -> None:
     card = parts[0] | {"architecture": {"ngf": ngf, "norm": "instance"}}
-    _check_bundle(sealed(card, parts[1]), parts[1])
+    check_bundle(sealed(card, parts[1]), parts[1])
 
 
 @pytest.mark.parametrize(

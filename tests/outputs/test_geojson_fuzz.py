@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzzing import FUZZ_S, examples, for_a_while
 from wsi_minugan.errors import InputError
 from wsi_minugan.outputs.geojson import read_marks
 
+pytestmark = pytest.mark.timeout(max(900, 2 * FUZZ_S))
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 4], [0, 4], [0, 0]]]}
 WHOLE = {
     "type": "FeatureCollection",
@@ -92,14 +94,16 @@ def survives(data: bytes) -> None:
     assert sum(marks.by_class.values()) == len(marks.points_px)
 
 
+@for_a_while
 @given(st.sampled_from(places(WHOLE)), values)
-@settings(deadline=None, max_examples=150)
+@examples(150)
 def test_any_value_at_any_place_ends_well(way: tuple[Any, ...], value: Any) -> None:
     survives(json.dumps(with_change(WHOLE, way, value)).encode())
 
 
+@for_a_while
 @given(values)
-@settings(deadline=None, max_examples=100)
+@examples(100)
 def test_any_geometry_ends_well(geometry: Any) -> None:
     survives(json.dumps([{"type": "Feature", "geometry": geometry, "properties": {}}]).encode())
 
@@ -117,8 +121,9 @@ def packed(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["plain", "gzip", "zip"])
+@for_a_while
 @given(data=st.data())
-@settings(deadline=None, max_examples=150)
+@examples(150)
 def test_bytes_that_were_changed_end_well(kind: str, data: st.DataObject) -> None:
     content = bytearray(packed(kind))
     for _ in range(data.draw(st.integers(1, 4))):

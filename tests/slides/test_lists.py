@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzzing import FUZZ_S, examples, for_a_while
 from wsi_minugan.errors import InputError, NoSlidesError
 from wsi_minugan.slides.inputs import expand_inputs
 from wsi_minugan.slides.listing.table import read_table
@@ -81,8 +82,10 @@ CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 LINES = st.lists(st.lists(CELLS, max_size=4).map(",".join), max_size=5).map("\n".join)
 
 
+@pytest.mark.timeout(max(900, 2 * FUZZ_S))
+@for_a_while
 @given(st.one_of(LINES, LINES.map("path,slide_id,mpp\n".__add__), st.binary(max_size=80)))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_any_table_gives_rows_or_a_sentence(
     tmp_path_factory: pytest.TempPathFactory, content: str | bytes
 ) -> None:

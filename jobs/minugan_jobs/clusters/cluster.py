@@ -56,6 +56,20 @@ _OWN_CONFIGURATION = (
 _ADDRESS = re.compile(r"inproc://\S+|(\w+://)?\S+:\d+/?")
 
 
+class _Client(Client):  # type: ignore[misc]  # Dask's classes have no types
+    """A client that is closed where it does not get to its scheduler; Dask's own then waits 40 s as Python ends, and prints a traceback."""
+
+    def start(self, **options: object) -> None:
+        try:
+            super().start(**options)
+        except BaseException:  # a signal, too
+            with suppress(Exception):
+                self.close(timeout=_GOODBYE_S)
+            # Where that did not end in time, nobody is to try again.
+            self.status = "closed"
+            raise
+
+
 @contextmanager
 def open_cluster(settings: RunSettings, plugin: WorkerPlugin) -> Iterator[Client]:
     """Yield a client whose workers have a plugin; the cluster, or on somebody's own the plugin, ends with the block.
@@ -130,7 +144,7 @@ def _client_of(settings: RunSettings, stack: ExitStack) -> Client:
     """Start a cluster, that ends with the stack, and return a client of it."""
     try:
         cluster = stack.enter_context(_ending(_started(settings, stack)))
-        return Client(cluster, set_as_default=False)
+        return _Client(cluster, set_as_default=False)
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, OSError, TimeoutError) as e:
         raise SettingsError(f"Dask does not start its workers here: {e}. {_OWN_CONFIGURATION}") from e
 
@@ -216,7 +230,7 @@ def _connected(address: str) -> Client:
     if not _ADDRESS.fullmatch(address):
         raise InputError(f"{address} is no address of a Dask scheduler. Give one like tcp://HOST:8786.")
     try:
-        return Client(address, timeout=20, set_as_default=False)
+        return _Client(address, timeout=20, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as e:
         raise InputError(
             f"No Dask scheduler answers at {address} ({e}). Check the address and the firewall."

@@ -328,6 +328,21 @@ def test_tiles_of_no_bytes_under_whole_lower_levels_are_broken_tiles(tmp_path, o
     assert plan.tissue_mm2 < plain_mm2 - 0.8 * (256 * 0.25e-3) ** 2
 
 
+@pytest.mark.parametrize("reader", ["auto", "openslide"])
+def test_tiles_of_no_bytes_of_an_svs_are_not_filled_from_a_lower_level(tmp_path, odd, reader):
+    # OpenSlide does so, and what it shows looks whole.
+    streams = [b"" if k == 12 else odd.jpeg(t) for k, t in enumerate(odd.tiles(odd.image))]
+    said = SAID.format(w=1152, h=1200, mpp=0.25, mag=40)
+    path = tmp_path / "s.svs"
+    options = {"tile": (256, 256), "compression": "jpeg", "metadata": None}
+    with tifffile.TiffWriter(path) as tif:
+        first = {"shape": odd.image.shape, "dtype": np.uint8, "photometric": "ycbcr", "subsampling": (1, 1)}
+        tif.write(iter(streams), description=said, **first | options)
+        tif.write(odd.levels[1], photometric="rgb", description=said, **options)
+    with pytest.raises(TileUnreadableError, match="level 0 holds no data in 1 tile with tissue"):
+        plan_of(path, reader=reader)
+
+
 def test_tiles_of_no_bytes_on_glass_are_none_the_worse(tmp_path, odd, plain_mm2):
     streams = [b"" if t.min() > 200 else odd.jpeg(t) for t in odd.tiles(odd.image)]
     assert b"" in streams

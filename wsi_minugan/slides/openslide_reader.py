@@ -16,7 +16,7 @@ from wsi_minugan.errors import SlideUnreadableError, TileUnreadableError
 from wsi_minugan.geometry import Box
 from wsi_minugan.slides.checks import dicom
 from wsi_minugan.slides.checks.levels import with_true_factors
-from wsi_minugan.slides.checks.pages import DAMAGED
+from wsi_minugan.slides.checks.pages import DAMAGED, empty_tiles
 from wsi_minugan.slides.checks.resolution import stated_by_vendor, stated_in_tiff
 from wsi_minugan.slides.checks.tiff import refuse_other_than_rgb8
 from wsi_minugan.slides.listing.kinds import why_not_opened
@@ -86,8 +86,9 @@ class OpenSlideReader:
             ) from e
 
     def missing(self, level: int) -> list[Box]:
-        """Return nothing: OpenSlide has no list of them."""
-        return []
+        """Return the tiles of no bytes of a TIFF; of other files OpenSlide has no list. See `SlideReader.missing`."""
+        size = self.info.levels[level]
+        return empty_tiles(self.info.path, size.width_px, size.height_px)
 
     def close(self) -> None:
         """Release the file."""

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from wsi_minugan.errors import InputError, SlideUnreadableError, TileUnreadableError
 from wsi_minugan.geometry import Box
 from wsi_minugan.slides.checks.levels import with_true_factors
-from wsi_minugan.slides.checks.pages import DAMAGED
+from wsi_minugan.slides.checks.pages import DAMAGED, empty_tiles
 from wsi_minugan.slides.checks.resolution import stated_in_tiff
 from wsi_minugan.slides.reader import Level, SlideInfo, StatedMpp, not_brightfield
 
@@ -78,8 +78,9 @@ class TiatoolboxReader:
         return True
 
     def missing(self, level: int) -> list[Box]:
-        """Return nothing: TIAToolbox has no list of them."""
-        return []
+        """Return the tiles of no bytes of a TIFF; of other files TIAToolbox has no list. See `SlideReader.missing`."""
+        size = self.info.levels[level]
+        return empty_tiles(self.info.path, size.width_px, size.height_px)
 
     def close(self) -> None:
         """Release the file; TIAToolbox closes it with the reader."""

@@ -13,6 +13,8 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
+from wsi_minugan.geometry import Box
+
 _UM_PER_UNIT = {2: 25400.0, 3: 1e4}
 _OME_UNITS = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "Å": 1e-4}
 _SIDE_PICTURE = re.compile(r"\b(label|macro|barcode|thumbnail|overview|slide ?id)\b", re.IGNORECASE)
@@ -91,6 +93,28 @@ def pages_of(tif: tifffile.TiffFile) -> list[Page]:
                 break
             found.append(_page(number, page.aspage()))
     return found
+
+
+def empty_tiles(path: Path, width_px: int, height_px: int) -> list[Box]:
+    """Return the tiles of no bytes of a level of a TIFF, as boxes in its pixels; of what is no TIFF in tiles, none.
+
+    OpenSlide fills such tiles of an SVS with what a lower level shows, which looks whole and is too coarse for a count.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    width_px, height_px : int
+        Size of the level.
+    """
+    with opened(path) as tif, contextlib.suppress(*DAMAGED):
+        for page in (p.aspage() for p in tif.pages) if tif is not None else ():
+            if (page.imagewidth, page.imagelength) == (width_px, height_px) and page.is_tiled:
+                across, h, w = -(-width_px // page.tilewidth), page.tilelength, page.tilewidth
+                places = [divmod(int(k), across) for k in np.flatnonzero(np.asarray(page.databytecounts) == 0)]
+                whole = Box(0, 0, height_px, width_px)
+                return [Box(row * h, column * w, h, w).clipped(whole) for row, column in places]
+    return []
 
 
 def _page(number: int, page: tifffile.TiffPage) -> Page:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wsi_minugan.errors import TileUnreadableError
 from wsi_minugan.geometry import Box
+from wsi_minugan.slides.checks.pages import empty_tiles
 from wsi_minugan.slides.reader import SlideInfo
 
 _WHITE = 255
@@ -94,8 +95,9 @@ class ArrayReader:
         return True
 
     def missing(self, level: int) -> list[Box]:
-        """Return nothing: arrays have no list of what was never written."""
-        return []
+        """Return the tiles of no bytes of a TIFF; other arrays have no list of what was never written."""
+        size = self.info.levels[level]
+        return empty_tiles(self.info.path, size.width_px, size.height_px)
 
     def close(self) -> None:
         """Release the file."""

@@ -8,8 +8,11 @@ import pytest
 import tifffile
 import zarr
 
+from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import NotBrightfieldError, SlideUnreadableError, TileUnreadableError
 from wsi_minugan.geometry import Box
+from wsi_minugan.pipeline.plan import plan_slide
+from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.ome.array_reader import ArrayReader
 from wsi_minugan.slides.ome.ome_tiff import open_ome_tiff
 from wsi_minugan.slides.opening import open_slide
@@ -146,9 +149,50 @@ def test_a_resolution_without_a_unit_is_none(tmp_path: Path, pixels: np.ndarray)
     assert open_slide(tmp_path / "s.zarr").info.mpp_x is None
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("axes", ["yxc", "cyx"])
+def test_a_chunk_that_is_lost_is_a_broken_tile(tmp_path: Path, axes: str, zarr_format: int) -> None:
+    # It reads as black or white, as the file's fill value has it.
+    image = SyntheticSlide(1000, 900, seed=2).draw(Box(0, 0, 900, 1000))
+    path = tmp_path / "s.zarr"
+    write_ngff(path, image if axes == "yxc" else np.moveaxis(image, 2, 0), axes, zarr_format)
+    settings = RunSettings()
+    whole = plan_slide(SlideInput("s", path), open_slide(path), settings, 0.25)
+    assert whole.broken_tiles == 0
+    assert not whole.info.notes
+    (path / LOST[axes, zarr_format]).unlink()
+    with pytest.raises(TileUnreadableError, match="level 0 holds no data in 1 tile with tissue"):
+        plan_slide(SlideInput("s", path), open_slide(path), settings, 0.25)
+
+
+LOST = {
+    ("yxc", 2): "0/1.1.0",
+    ("cyx", 2): "0/0.1.1",
+    ("yxc", 3): "0/c/1/1/0",
+    ("cyx", 3): "0/c/0/1/1",
+}
+"""The file of the chunk in the middle."""
+
+
 def test_chunks_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
-    group = zarr.open_group(tmp_path / "s.zarr", mode="w", zarr_format=2)
-    group.create_array("0", shape=(100_000, 100_000, 3), chunks=(100_000, 100_000, 3), dtype="uint8")
+    write_nothing(tmp_path / "s.zarr", 100_000, 100_000, 100_000)
+    with pytest.raises(SlideUnreadableError, match="256 MB"):
+        open_slide(tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize(("width", "height"), [(2**22, 10), (2**20, 2**20)])
+def test_a_slide_larger_than_any_is_refused_before_memory_is_taken(
+    tmp_path: Path, width: int, height: int
+) -> None:
+    write_nothing(tmp_path / "s.zarr", width, height, 512)
+    with pytest.raises(SlideUnreadableError, match="more than any slide"):
+        open_slide(tmp_path / "s.zarr")
+
+
+def write_nothing(path: Path, width: int, height: int, chunk: int) -> None:
+    """Write the metadata of an OME-Zarr of one level, and no pixels."""
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    group.create_array("0", shape=(height, width, 3), chunks=(chunk, chunk, 3), dtype="uint8")
     axes = [{"name": a, "type": "space", "unit": "micrometer"} for a in "yx"] + [
         {"name": "c", "type": "channel"}
     ]
@@ -156,5 +200,3 @@ def test_chunks_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
     group.attrs["multiscales"] = [
         {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": [scale]}]}
     ]
-    with pytest.raises(SlideUnreadableError, match="256 MB"):
-        open_slide(tmp_path / "s.zarr")

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 from wsi_minugan.errors import SlideError, SlideUnreadableError
 from wsi_minugan.slides.checks import dicom
-from wsi_minugan.slides.checks.tiff import refuse_other_colours, refuse_other_pictures
+from wsi_minugan.slides.checks.tiff import refuse_other_colours, refuse_other_pictures, refuse_short_tables
 from wsi_minugan.slides.reader import OME_TIFF, SlideReader
 
 if TYPE_CHECKING:
     from wsi_minugan.slides.ome.array_reader import ArrayReader
     from wsi_minugan.slides.openslide_reader import OpenSlideReader
     from wsi_minugan.slides.tiatoolbox_reader import TiatoolboxReader
+
+_LONGEST_PX, _LARGEST_PX = 2**21, 2**39
+"""Half a metre at 0.25 um/px, and six times the largest glass slide in use (50 x 75 mm)."""
 
 R = TypeVar("R", "OpenSlideReader", "TiatoolboxReader", "ArrayReader")
 
@@ -53,6 +56,26 @@ def open_slide(path: str | os.PathLike[str], reader: str = "auto") -> SlideReade
         raise SlideUnreadableError(
             f"There is no file {path}. Check the name and whether the drive is connected."
         )
+    refuse_short_tables(path)
+    slide = _opened(path, reader)
+    try:
+        _refuse_impossible_size(slide)
+    except SlideError:
+        slide.close()
+        raise
+    return slide
+
+
+def _refuse_impossible_size(slide: SlideReader) -> None:
+    """Refuse damaged headers whose slide would fill the memory before anything else shows that they are damaged."""
+    width, height = slide.info.width_px, slide.info.height_px
+    if max(width, height) > _LONGEST_PX or width * height > _LARGEST_PX:
+        raise SlideUnreadableError(
+            f"{slide.info.path} says that it has {width} x {height} px, more than any slide: it is damaged. Copy or scan the slide again."
+        )
+
+
+def _opened(path: Path, reader: str) -> SlideReader:
     if reader == "tiatoolbox":
         from wsi_minugan.slides.tiatoolbox_reader import TiatoolboxReader
 

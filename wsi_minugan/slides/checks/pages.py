@@ -111,7 +111,9 @@ def empty_tiles(path: Path, width_px: int, height_px: int) -> list[Box]:
         for page in (p.aspage() for p in tif.pages) if tif is not None else ():
             if (page.imagewidth, page.imagelength) == (width_px, height_px) and page.is_tiled:
                 across, h, w = -(-width_px // page.tilewidth), page.tilelength, page.tilewidth
-                places = [divmod(int(k), across) for k in np.flatnonzero(np.asarray(page.databytecounts) == 0)]
+                places = [
+                    divmod(int(k), across) for k in np.flatnonzero(np.asarray(page.databytecounts) == 0)
+                ]
                 whole = Box(0, 0, height_px, width_px)
                 return [Box(row * h, column * w, h, w).clipped(whole) for row, column in places]
     return []

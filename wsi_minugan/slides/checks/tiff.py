@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tifffile
 
-from wsi_minugan.errors import WhichPictureError, WrongColoursError
+from wsi_minugan.errors import SlideUnreadableError, WhichPictureError, WrongColoursError
 from wsi_minugan.slides.checks import pages
 from wsi_minugan.slides.checks.codestream import Colours, j2k_transform, jpeg_colours
 from wsi_minugan.slides.reader import not_brightfield
@@ -46,6 +46,32 @@ def refuse_other_than_rgb8(path: Path) -> None:
             f"{path} says that its colours are {name}, which would be taken for RGB. Convert it to RGB, or have its tag "
             "PhotometricInterpretation corrected if it does hold RGB."
         )
+
+
+def refuse_short_tables(path: Path) -> None:
+    """Refuse TIFFs whose tables hold fewer tiles than their sizes take: tiles would be taken for others, or read for minutes.
+
+    Raises
+    ------
+    SlideUnreadableError
+        If one is damaged so.
+    """
+    with pages.opened(path) as tif:
+        try:
+            for page in (p.aspage() for p in tif.pages) if tif is not None else ():
+                most, needed = len(page.dataoffsets), page.is_tiled and _tiles_of(page)
+                if most < needed:
+                    raise SlideUnreadableError(
+                        f"{path} is damaged: it says that its picture {page.index} has {page.imagewidth} x {page.imagelength} px, which "
+                        f"take {needed} tiles, and holds {most}. Copy or scan the slide again."
+                    )
+        except pages.DAMAGED:
+            return  # what opens it says so
+
+
+def _tiles_of(page: tifffile.TiffPage) -> int:
+    planes = page.samplesperpixel if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else 1
+    return int(-(-page.imagewidth // page.tilewidth) * -(-page.imagelength // page.tilelength) * planes)
 
 
 def refuse_other_colours(path: Path) -> None:

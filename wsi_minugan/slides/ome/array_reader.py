@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from wsi_minugan.errors import TileUnreadableError
 from wsi_minugan.geometry import Box
-from wsi_minugan.slides.checks.pages import empty_tiles
 from wsi_minugan.slides.reader import SlideInfo
 
 _WHITE = 255
@@ -58,6 +57,8 @@ class ArrayReader:
         One for each level; only what is cut out is read.
     axes : str
         Their axes, such as "yxc" or "tczyx"; those other than y, x and c have one place.
+    absent : callable
+        Yields those parts of a level that meet a box and are not stored: (level, box) to boxes, all in the level's pixels.
     release : callable
         Closes the file.
     """
@@ -65,6 +66,7 @@ class ArrayReader:
     info: SlideInfo
     levels: Sequence[Any]
     axes: str
+    absent: Callable[[int, Box], Iterable[Box]]
     release: Callable[[], None]
 
     def read_level(self, level: int, box: Box) -> NDArray[np.uint8]:
@@ -91,13 +93,13 @@ class ArrayReader:
         return np.ascontiguousarray(pixels.transpose([kept.index(a) for a in "yxc"]))
 
     def holds(self, level: int, box: Box) -> bool:
-        """Return whether all of a region is stored; arrays do not tell what was never written."""
-        return True
+        """Return whether all of a region is stored; see `SlideReader.holds`."""
+        return next(iter(self.absent(level, box)), None) is None
 
     def missing(self, level: int) -> list[Box]:
-        """Return the tiles of no bytes of a TIFF; other arrays have no list of what was never written."""
+        """Return the chunks or tiles that were never written, or are lost; see `SlideReader.missing`."""
         size = self.info.levels[level]
-        return empty_tiles(self.info.path, size.width_px, size.height_px)
+        return list(self.absent(level, Box(0, 0, size.height_px, size.width_px)))
 
     def close(self) -> None:
         """Release the file."""

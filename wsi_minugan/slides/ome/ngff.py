@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import zarr
 import zarr.errors
 
 from wsi_minugan.errors import SlideUnreadableError
+from wsi_minugan.geometry import Box
 from wsi_minugan.slides.checks.levels import with_true_factors
 from wsi_minugan.slides.ome.array_reader import ArrayReader, read_check
 from wsi_minugan.slides.reader import Level, SlideInfo, not_brightfield
@@ -62,7 +64,32 @@ def open_ngff(path: Path) -> ArrayReader:
             "Copy the whole folder, or convert it again."
         ) from e
     _check_pixels(path, arrays[0], axes)
-    return ArrayReader(info, arrays, axes, lambda: None)
+    folders = [path / str(d["path"]) for d in image["datasets"]]
+
+    def absent(level: int, box: Box) -> Iterator[Box]:
+        return _absent(folders[level], arrays[level], axes, box)
+
+    return ArrayReader(info, arrays, axes, absent, lambda: None)
+
+
+def _absent(folder: Path, array: Any, axes: str, box: Box) -> Iterator[Box]:
+    """Yield the chunks (or whole shards) that meet a box and of which a file is lacking: they read as one value."""
+    sides = dict(zip(axes, array.shards or array.chunks, strict=True))
+    shape = dict(zip(axes, array.shape, strict=True))
+    whole = box.clipped(Box(0, 0, shape["y"], shape["x"]))
+    if whole.height_px == 0 or whole.width_px == 0:
+        return
+    places = {a: range(-(-shape[a] // sides[a])) for a in axes}
+    places["y"] = range(whole.y_px // sides["y"], (whole.y_end_px - 1) // sides["y"] + 1)
+    places["x"] = range(whole.x_px // sides["x"], (whole.x_end_px - 1) // sides["x"] + 1)
+    lacking = set()
+    for place in itertools.product(*(places[a] for a in axes)):
+        if not (folder / array.metadata.encode_chunk_key(place)).exists():
+            lacking.add((place[axes.index("y")], place[axes.index("x")]))
+    for row, column in sorted(lacking):
+        yield Box(row * sides["y"], column * sides["x"], sides["y"], sides["x"]).clipped(
+            Box(0, 0, shape["y"], shape["x"])
+        )
 
 
 def _check_pixels(path: Path, array: Any, axes: str) -> None:

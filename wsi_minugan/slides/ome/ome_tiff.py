@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import tifffile
 import zarr
 
 from wsi_minugan.errors import SlideUnreadableError
+from wsi_minugan.geometry import Box
 from wsi_minugan.slides.checks.levels import with_true_factors
-from wsi_minugan.slides.checks.pages import DAMAGED, ome_images
+from wsi_minugan.slides.checks.pages import DAMAGED, empty_tiles, ome_images
 from wsi_minugan.slides.checks.resolution import stated_in_tiff
 from wsi_minugan.slides.ome.array_reader import ArrayReader, read_check
 from wsi_minugan.slides.reader import Level, SlideInfo, not_brightfield
@@ -51,13 +54,22 @@ def open_ome_tiff(path: Path) -> ArrayReader:
         channels, depth = levels[0].shape[axes.index("c")], levels[0].dtype.itemsize * 8
         if channels not in (3, 4) or depth != 8:
             raise not_brightfield(path, channels, depth)
-        return ArrayReader(_info(path, levels, axes, images[0].mpp), levels, axes, tif.close)
+        info = _info(path, levels, axes, images[0].mpp)
+        return ArrayReader(info, levels, axes, partial(_absent, info), tif.close)
     except (OSError, KeyError, TypeError, AttributeError, ValueError, *DAMAGED) as e:
         tif.close()
         raise _unreadable(path, e) from e
     except BaseException:
         tif.close()
         raise
+
+
+def _absent(info: SlideInfo, level: int, box: Box) -> Iterator[Box]:
+    size = info.levels[level]
+    for tile in empty_tiles(info.path, size.width_px, size.height_px):
+        meeting = tile.clipped(box)
+        if meeting.height_px and meeting.width_px:
+            yield tile
 
 
 def _unreadable(path: Path, error: Exception) -> SlideUnreadableError:

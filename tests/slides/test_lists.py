@@ -184,6 +184,38 @@ def test_folders_behind_links_are_entered_and_loops_end(tmp_path: Path) -> None:
     assert len({os.path.realpath(s.path) for s in found}) == 3
 
 
+@pytest.mark.parametrize("others", [["in"], ["**/*.svs"], ["in/back/**/*.svs", "."], [".", "in/back/a.svs"]])
+def test_a_slide_is_taken_once_by_whatever_links_it_is_reached(tmp_path: Path, others: list[str]) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.svs", "in/b.svs"):
+        (tmp_path / name).touch()
+    (tmp_path / "in" / "back").symlink_to(tmp_path)
+    (tmp_path / "named.svs").symlink_to(tmp_path / "a.svs")
+    found = expand_inputs([str(tmp_path / o) for o in others])
+    assert sorted(s.slide_id for s in found) == ["a", "b", "named"]
+
+
+@pytest.mark.parametrize("folder_first", [True, False])
+def test_what_a_table_says_of_a_slide_is_not_lost_where_its_folder_is_named_too(
+    tmp_path: Path, folder_first: bool
+) -> None:
+    (tmp_path / "a.tif").touch()
+    (tmp_path / "b.tif").touch()
+    sources = [str(tmp_path), table(tmp_path, "path,slide_id,mpp\na.tif,first,0.25\n")]
+    found = expand_inputs(sources if folder_first else sources[::-1])
+    assert {(s.slide_id, s.mpp) for s in found} == {("first", 0.25), ("b", None)}
+
+
+def test_two_tables_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    sources = [
+        table(tmp_path, "path,mpp\na.tif,0.25\n"),
+        table(tmp_path / "other", "path,mpp\n../a.tif,0.5\n"),
+    ]
+    with pytest.raises(InputError, match=r"a\.tif was named twice.*mpp 0\.25.*mpp 0\.5"):
+        expand_inputs(sources)
+
+
 def test_slides_that_nothing_here_reads_are_counted_by_kind(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     for name in ("a.svs", "b.qptiff", "c.QPTIFF", "below/d.vsi", "notes.txt", ".hidden.vsi", "README"):

@@ -100,22 +100,63 @@ def expand_inputs(
     InputError
         If none of the folders and patterns holds slides, one does not answer, or a table is not as it should be.
     """
-    found: dict[str, SlideInput] = {}
+    slides: list[SlideInput] = []
     empty: list[NoSlidesError] = []
     guard = guard or StallGuard()
     for source in sources:
         try:
-            for slide in _expand(source, tell, guard):
-                found.setdefault(slide.source, slide)
+            slides += _expand(source, tell, guard)
         except NoSlidesError as e:
             empty.append(e)
+    found = _each_once(slides, guard)
     if not found:
         raise (
             empty[0] if empty else InputError("No slides were named. Give files, folders, patterns or a CSV.")
         )
     for without in empty:
         tell(f"{without} The other inputs are used.")
-    return _told_apart(_one_a_series(list(found.values()), guard))
+    return _told_apart(_one_a_series(found, guard))
+
+
+def _each_once(slides: Sequence[SlideInput], guard: StallGuard) -> list[SlideInput]:
+    """Return each slide once, by whatever way it was reached; what a table says of it wins over a folder that just holds it.
+
+    Raises
+    ------
+    InputError
+        If two tables say different things of one slide.
+    """
+    folders: dict[Path, Path] = {}
+    found: dict[str, SlideInput] = {}
+    for slide in slides:
+        # A link to a folder is another way to the same slides; a link to a file is the user's own name for it.
+        key = slide.url or str(_real(slide.path.parent.absolute(), folders, guard) / slide.path.name)
+        before = found.setdefault(key, slide)
+        if before is slide or not _is_described(slide):
+            continue
+        if _is_described(before) and (before.slide_id, before.mpp) != (slide.slide_id, slide.mpp):
+            raise InputError(
+                f"{slide.source} was named twice, with different slide_id or mpp ({_in_words(before)}; {_in_words(slide)}). "
+                "Keep one of them."
+            )
+        found[key] = slide
+    return list(found.values())
+
+
+def _is_described(slide: SlideInput) -> bool:
+    """Return whether the user said more of a slide than where it lies."""
+    plain = slide_of(Path(url_name(slide.url)).stem, slide.url, None) if slide.url else _slide(slide.path)
+    return (slide.slide_id, slide.mpp) != (plain.slide_id, None)
+
+
+def _real(folder: Path, known: dict[Path, Path], guard: StallGuard) -> Path:
+    """Return a folder's own path, without links; the same where it does not answer."""
+    if folder not in known:
+        try:
+            known[folder] = guard.ask(folder, folder.resolve)
+        except (OSError, RuntimeError, SlideUnreadableError):
+            known[folder] = folder
+    return known[folder]
 
 
 def _expand(source: str, tell: Callable[[str], None], guard: StallGuard) -> list[SlideInput]:

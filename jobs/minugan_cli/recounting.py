@@ -83,8 +83,9 @@ def _settings(flags: dict[str, Any]) -> RunSettings:
 def _counted(opened: _Source, marks: Marks, settings: RunSettings) -> Count:
     import numpy as np
 
-    from wsi_minugan.counting.count import Ground, count_mitoses
+    from wsi_minugan.counting.count import count_mitoses
     from wsi_minugan.counting.regions import points_in
+    from wsi_minugan.counting.settings import Ground
     from wsi_minugan.pipeline.ground import options_of
     from wsi_minugan.pipeline.recount import drawn_over
 

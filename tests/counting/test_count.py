@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from wsi_minugan.counting.count import Ground, Options, Reliability, count_mitoses
+from wsi_minugan.counting.count import count_mitoses
 from wsi_minugan.counting.interval import PatientCounts
 from wsi_minugan.counting.regions import TissueRaster
 from wsi_minugan.counting.scores import nottingham_cuts, nottingham_score, tupac16_score
+from wsi_minugan.counting.settings import Ground, Options, Reliability
 from wsi_minugan.errors import SettingsError
 
 

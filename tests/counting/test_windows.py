@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 
 from wsi_minugan.counting.density import density_map, tiles_of
 from wsi_minugan.counting.regions import TissueRaster
-from wsi_minugan.counting.windows import Shape, circle_of, counts_at, find_windows, rectangle_of, stability_of
+from wsi_minugan.counting.stability import stability_of
+from wsi_minugan.counting.windows import Shape, circle_of, counts_at, find_windows, rectangle_of
 
 coordinates = st.one_of(st.integers(0, 40).map(float), st.floats(0, 40, width=32))
 point_sets = st.integers(1, 14).flatmap(lambda n: arrays(np.float64, (n, 2), elements=coordinates))

@@ -131,12 +131,39 @@ def fields(
 
 
 def ten_fields_mm2(hpf_diameter_mm: float) -> float:
-    """Return the area of ten high-power fields of a diameter, mm2."""
+    """Return the area of ten high-power fields of a diameter, mm2.
+
+    Parameters
+    ----------
+    hpf_diameter_mm : float
+        Diameter of one high-power field.
+
+    Returns
+    -------
+    float
+        Area of ten such fields, mm2.
+    """
     return 10 * math.pi * (hpf_diameter_mm / 2) ** 2
 
 
 def points_of(mitoses: Any) -> NDArray[np.float64]:
-    """Return x and y of mitoses, shape ``(n, 2)``, from a table of shapes or an array."""
+    """Return x and y of mitoses, shape ``(n, 2)``, from a table of shapes or an array.
+
+    Parameters
+    ----------
+    mitoses : GeoDataFrame or array_like, shape (n, 2)
+        A table of shapes, whose centroids count, or x and y in slide pixels.
+
+    Returns
+    -------
+    ndarray of float, shape (n, 2)
+        x, y, in the frame of what was given.
+
+    Raises
+    ------
+    InputError
+        If an array has another shape, or holds what is no number.
+    """
     shapes = getattr(mitoses, "geometry", None)
     if shapes is not None:
         centroids = shapes.centroid

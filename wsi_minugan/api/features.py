@@ -44,6 +44,12 @@ def read_features(path: Path, label: str, origin_px: tuple[int, int]) -> Feature
     origin_px : tuple of int
         x, y of the slide pixel that the file's coordinates count from.
 
+    Returns
+    -------
+    Features
+        Ids, shapes in level-0 pixels of the slide, and measurements; NaN where an object lacks
+        one.
+
     Raises
     ------
     OSError, ValueError

@@ -35,6 +35,11 @@ class ResultFolder:
 def temporary_folder() -> ResultFolder:
     """Return a new temporary folder.
 
+    Returns
+    -------
+    ResultFolder
+        It is removed when nothing refers to it any more.
+
     Raises
     ------
     OutputError
@@ -50,6 +55,16 @@ def temporary_folder() -> ResultFolder:
 
 def empty_folder(path: Path) -> ResultFolder:
     """Return a folder of the user's, made if missing.
+
+    Parameters
+    ----------
+    path : Path
+        Where the results go.
+
+    Returns
+    -------
+    ResultFolder
+        It stays.
 
     Raises
     ------

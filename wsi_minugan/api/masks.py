@@ -38,11 +38,28 @@ class Mask:
 
     @property
     def data(self) -> da.Array:
-        """The finest level, shape ``(h, w)``, uint8 or uint32."""
+        """The finest level, shape ``(h, w)``, uint8 or uint32.
+
+        Returns
+        -------
+        dask.array.Array
+            It reads chunks when they are needed.
+        """
         return self.levels[0]
 
     def scale_um(self, level: int = 0) -> tuple[float, float]:
-        """Return um per pixel of a level, in y and x."""
+        """Return um per pixel of a level, in y and x.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid; 0 is the finest.
+
+        Returns
+        -------
+        tuple of float
+            um per pixel in y and x.
+        """
         return self.mpp * 2**level, self.mpp * 2**level
 
 
@@ -58,7 +75,20 @@ class _Lazy:
 
 
 def read_masks(folder: ResultFolder, manifest: Manifest) -> dict[str, Mask]:
-    """Return the masks of a slide by name."""
+    """Return the masks of a slide by name.
+
+    Parameters
+    ----------
+    folder : ResultFolder
+        A slide's results. The masks keep a temporary folder alive.
+    manifest : Manifest
+        What the results were made with.
+
+    Returns
+    -------
+    dict of str to Mask
+        All that ``masks.zarr`` holds.
+    """
     import dask.array as da
 
     slide_px = manifest.analysis_mpp / manifest.slide.mpp

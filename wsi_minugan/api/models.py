@@ -66,7 +66,20 @@ def load_model(
 
 
 def as_predictor(model: str | os.PathLike[str] | Predictor, **options: Any) -> Predictor:
-    """Return a loaded model as it is, and load what is named."""
+    """Return a loaded model as it is, and load what is named.
+
+    Parameters
+    ----------
+    model : str, path or Predictor
+        A bundled model's name, a bundle's folder, or a loaded model.
+    **options : Any
+        What `load_model` takes; a loaded model keeps its own.
+
+    Returns
+    -------
+    Predictor
+        The loaded model.
+    """
     return model if isinstance(model, Predictor) else load_model(model, **options)
 
 

@@ -69,17 +69,45 @@ class Result:
 
     @property
     def folder(self) -> Path:
-        """The folder that the files lie in."""
+        """The folder that the files lie in.
+
+        Returns
+        -------
+        Path
+            ``OUT/SLIDE``, or a temporary folder.
+        """
         return self._folder.path
 
     @cached_property
     def manifest(self) -> Manifest:
-        """Slide, model, settings, versions and the digest of every file."""
+        """Slide, model, settings, versions and the digest of every file.
+
+        Returns
+        -------
+        Manifest
+            The content of ``manifest.json``.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be read.
+        """
         return read_manifest(self.folder)
 
     @cached_property
     def count(self) -> Count:
-        """All mitoses, the hot spot, densities and scores; the content of count.json."""
+        """All mitoses, the hot spot, densities and scores; the content of count.json.
+
+        Returns
+        -------
+        Count
+            See ``schemas/count.schema.json``.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be read.
+        """
         try:
             return Count.model_validate_json((self.folder / "count.json").read_bytes())
         except (OSError, ValueError) as e:
@@ -87,17 +115,45 @@ class Result:
 
     @property
     def mpp(self) -> float:
-        """Resolution of the slide, um per pixel."""
+        """Resolution of the slide, um per pixel.
+
+        Returns
+        -------
+        float
+            um per level-0 pixel.
+        """
         return self.manifest.slide.mpp
 
     @cached_property
     def mitoses(self) -> gpd.GeoDataFrame:
-        """A row for each mitosis: polygon, area_um2, peak_score and mean_score (0 to 1); the index is its UUID."""
+        """A row for each mitosis: polygon, area_um2, peak_score and mean_score (0 to 1); the index is its UUID.
+
+        Returns
+        -------
+        GeoDataFrame
+            Shapes in level-0 pixels of the slide, without a coordinate reference system.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be read.
+        """
         return self._table(geojson.MITOSIS)
 
     @cached_property
     def hotspot(self) -> gpd.GeoDataFrame:
-        """The hot spot's circle with its mitoses, mitoses_per_mm2 and area_mm2; no row where there are no mitoses."""
+        """The hot spot's circle with its mitoses, mitoses_per_mm2 and area_mm2; no row where there are no mitoses.
+
+        Returns
+        -------
+        GeoDataFrame
+            One row at most; the shape is in level-0 pixels of the slide.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be read.
+        """
         table, spot = self._table(geojson.HOTSPOT), self.count.hotspot
         numbers = {n: getattr(spot, n) for n in ("mitoses", "area_mm2", "mitoses_per_mm2", "tissue_fraction")}
         return table.assign(**numbers)
@@ -105,6 +161,11 @@ class Result:
     @cached_property
     def nuclei(self) -> gpd.GeoDataFrame:
         """A row for each nucleus: polygon, centroid_x_px, centroid_y_px, area_um2; the index is its number in the mask.
+
+        Returns
+        -------
+        GeoDataFrame
+            Shapes in level-0 pixels of the slide, without a coordinate reference system.
 
         Raises
         ------
@@ -124,11 +185,28 @@ class Result:
 
     @cached_property
     def masks(self) -> Mapping[str, Mask]:
-        """The masks by name: classes, mitoses, nuclei, mitosis_score, coverage."""
+        """The masks by name: classes, mitoses, nuclei, mitosis_score, coverage.
+
+        Returns
+        -------
+        mapping of str to Mask
+            Dask arrays with their scale in um.
+        """
         return read_masks(self._folder, self.manifest)
 
     def overview(self) -> NDArray[np.uint8]:
-        """Return the slide with its mitoses, heat map and hot spot, RGB, shape ``(h, w, 3)``."""
+        """Return the slide with its mitoses, heat map and hot spot, RGB, shape ``(h, w, 3)``.
+
+        Returns
+        -------
+        ndarray of uint8, shape (h, w, 3)
+            A small picture of the whole slide.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be read.
+        """
         path = self.folder / "overview.png"
         picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if picture is None:

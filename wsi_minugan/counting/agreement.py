@@ -52,6 +52,11 @@ def match(found_px: FloatArray, truth_px: FloatArray, radius_px: float) -> Match
         x, y.
     radius_px : float
         Greatest distance of a match.
+
+    Returns
+    -------
+    Matches
+        Pairs of indices, and what is left over on either side.
     """
     n, m = len(found_px), len(truth_px)
     pairs = np.zeros((0, 2), np.int64)
@@ -160,6 +165,11 @@ def compare(
         Whether readers' places can be compared; not where each used another scan.
     left_out : sequence of str
         Cases that some reader did not read.
+
+    Returns
+    -------
+    Agreement
+        Agreement of places, counts and scores for each pair of readers, and of all.
     """
     names = tuple(readings)
     cases = tuple(sorted(readings[names[0]]))
@@ -232,7 +242,20 @@ def _f1(table: IntArray) -> float:
 
 
 def resampled(table: IntArray, figure: Callable[[IntArray], float]) -> Figure:
-    """Return a figure of a table with a row for each case, and the percentile interval over resampled cases."""
+    """Return a figure of a table with a row for each case, and the percentile interval over resampled cases.
+
+    Parameters
+    ----------
+    table : ndarray of int, shape (cases, k)
+        What the figure is made from.
+    figure : callable
+        From such a table to a number.
+
+    Returns
+    -------
+    Figure
+        The value, and the limits of its 95 % interval; no limits for fewer than three cases.
+    """
     value = float(figure(table))
     if len(table) < 3:
         return Figure(value=value, low=None, high=None)
@@ -243,7 +266,18 @@ def resampled(table: IntArray, figure: Callable[[IntArray], float]) -> Figure:
 
 
 def limits_of_agreement(counts: IntArray) -> Limits | None:
-    """Return bias and limits of agreement of two readers' counts ``(cases, 2)``; None for fewer than three cases."""
+    """Return bias and limits of agreement of two readers' counts ``(cases, 2)``; None for fewer than three cases.
+
+    Parameters
+    ----------
+    counts : ndarray of int, shape (cases, 2)
+        Mitoses that each reader counted.
+
+    Returns
+    -------
+    Limits or None
+        Bland and Altman (1986), with the limits' own intervals.
+    """
     n = len(counts)
     if n < 3:
         return None
@@ -264,7 +298,18 @@ def limits_of_agreement(counts: IntArray) -> Limits | None:
 
 
 def icc(counts: FloatArray) -> Figure | None:
-    """Return ICC(2,1), absolute agreement of single readers, of counts ``(cases, readers)``; None where it is not defined."""
+    """Return ICC(2,1), absolute agreement of single readers, of counts ``(cases, readers)``; None where it is not defined.
+
+    Parameters
+    ----------
+    counts : ndarray of float, shape (cases, readers)
+        Mitoses that each reader counted.
+
+    Returns
+    -------
+    Figure or None
+        Shrout and Fleiss (1979), with the interval of McGraw and Wong (1996).
+    """
     n, k = counts.shape
     if n < 3 or k < 2:
         return None
@@ -288,7 +333,18 @@ def icc(counts: FloatArray) -> Figure | None:
 
 
 def weighted_kappa(scores: IntArray) -> float:
-    """Return Cohen's kappa with quadratic weights of two readers' scores ``(cases, 2)``, 1 to 3; NaN where all scores are one."""
+    """Return Cohen's kappa with quadratic weights of two readers' scores ``(cases, 2)``, 1 to 3; NaN where all scores are one.
+
+    Parameters
+    ----------
+    scores : ndarray of int, shape (cases, 2)
+        Mitotic scores of two readers, 1 to 3.
+
+    Returns
+    -------
+    float
+        1 is full agreement, 0 what chance gives.
+    """
     levels = np.arange(1, 4)
     table = (scores[:, 0, None, None] == levels[:, None]) & (scores[:, 1, None, None] == levels[None])
     seen = table.mean(axis=0)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import shapely
@@ -27,14 +25,14 @@ from wsi_minugan.counting.models import (
 from wsi_minugan.counting.regions import TissueRaster, points_in
 from wsi_minugan.counting.scores import nottingham_cuts, nottingham_score, tupac16_score
 from wsi_minugan.counting.sensitivity import sensitivity
+from wsi_minugan.counting.settings import Ground, Options
+from wsi_minugan.counting.stability import Stability, stability_of
 from wsi_minugan.counting.windows import (
     Shape,
-    Stability,
     Window,
     circle_of,
     find_windows,
     rectangle_of,
-    stability_of,
 )
 from wsi_minugan.errors import SettingsError
 from wsi_minugan.geometry import UM2_PER_MM2
@@ -46,83 +44,6 @@ LEAST_TISSUE_FRACTION = 0.5
 full of such tissue would hold more than twice as many, which is what parts one score from the next (7 and 14 at 0.5 mm)."""
 SURE = 0.8
 """A score that is less probable is near a cut-off, and the report says so."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to count.
-
-    Attributes
-    ----------
-    shape : {"circle", "rectangle"}
-        Of the hot spot.
-    aspect : float
-        Width of the rectangle over its height.
-    min_tissue : float
-        Least share of the hot spot that must have been analysed.
-    hotspots : int
-        How many hot spots that do not overlap.
-    fields : {"free", "adjacent"} or None
-        How the ten fields lie; None places none.
-    """
-
-    shape: Literal["circle", "rectangle"] = "circle"
-    aspect: float = 4 / 3
-    min_tissue: float = 0.0
-    hotspots: int = 1
-    fields: Literal["adjacent", "free"] | None = "free"
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """What the model's card says of its errors, or why nothing is known.
-
-    Attributes
-    ----------
-    operating_point : str
-        Which of the model's.
-    patients : tuple of PatientCounts
-        Counts by patient; empty where there are none.
-    reader_f1 : float or None
-        F1 of single mitoses between two readers.
-    calibrated : bool
-        Whether the mitoses' scores are probabilities.
-    why_not : str
-        Why there are none.
-    """
-
-    operating_point: str = ""
-    patients: tuple[interval.PatientCounts, ...] = ()
-    reader_f1: float | None = None
-    calibrated: bool = False
-    why_not: str = (
-        "The model's card holds no precision and recall by patient, so the true number cannot be bounded."
-    )
-
-
-NO_MODEL = Reliability(why_not="No model is known for these mitoses, so the true number cannot be bounded.")
-
-
-@dataclass(frozen=True)
-class Ground:
-    """What is known of the slide under the mitoses.
-
-    Attributes
-    ----------
-    tissue : TissueRaster, optional
-        What was analysed.
-    scores : ndarray of float, shape (n,), optional
-        The mitoses' peak scores, 0 to 1.
-    regions : mapping of str to shapely geometry
-        Regions that were drawn, less what is excluded, level-0 px; mitoses outside of all of them are left out before.
-    reliability : Reliability
-        The model's errors.
-    """
-
-    tissue: TissueRaster | None = None
-    scores: FloatArray | None = None
-    regions: Mapping[str, shapely.Geometry] = field(default_factory=dict)
-    reliability: Reliability = NO_MODEL
 
 
 def count_mitoses(
@@ -152,6 +73,11 @@ def count_mitoses(
         What is known of the slide under them.
     options : Options, optional
         How to count.
+
+    Returns
+    -------
+    Count
+        The content of ``count.json``.
     """
     ground, options = ground or Ground(), options or Options()
     shape = _shape(hotspot_mm2, mpp, options)
@@ -181,7 +107,20 @@ def count_mitoses(
 
 
 def circle_radius_px(area_mm2: float, mpp: float) -> float:
-    """Return the radius in pixels of `mpp` of a circle of an area."""
+    """Return the radius in pixels of `mpp` of a circle of an area.
+
+    Parameters
+    ----------
+    area_mm2 : float
+        Area of the circle.
+    mpp : float
+        um per pixel.
+
+    Returns
+    -------
+    float
+        Radius, px.
+    """
     return math.sqrt(area_mm2 * UM2_PER_MM2 / math.pi) / mpp
 
 
@@ -378,7 +317,24 @@ def _ten_fields_mm2(diameter_mm: float) -> float:
 
 
 def scores_of(mitoses: int, area_mm2: float, diameter_mm: float, mostly_glass: bool = False) -> Scores:
-    """Return the scores of a hot spot of an area, with fields of a diameter; none where it is mostly glass."""
+    """Return the scores of a hot spot of an area, with fields of a diameter; none where it is mostly glass.
+
+    Parameters
+    ----------
+    mitoses : int
+        Mitoses in the hot spot.
+    area_mm2 : float
+        Area of the hot spot.
+    diameter_mm : float
+        Diameter of a high-power field.
+    mostly_glass : bool
+        Whether too little of the hot spot is tissue for a score.
+
+    Returns
+    -------
+    Scores
+        Nottingham's and TUPAC16's score, with the counts that they rest on.
+    """
     in_fields = round(mitoses * _ten_fields_mm2(diameter_mm) / area_mm2, 3)
     in_two_mm2 = round(mitoses * TUPAC16_AREA_MM2 / area_mm2, 3)
     try:

@@ -18,7 +18,20 @@ MAP_STEP = 8
 
 
 def per_mm2(count: float, area_mm2: float | None) -> float | None:
-    """Return a density, or None where there is no area."""
+    """Return a density, or None where there is no area.
+
+    Parameters
+    ----------
+    count : float
+        Mitoses.
+    area_mm2 : float or None
+        Area that they lie in.
+
+    Returns
+    -------
+    float or None
+        Mitoses per mm2.
+    """
     return count / area_mm2 if area_mm2 else None
 
 
@@ -35,6 +48,11 @@ def tiles_of(points_px: FloatArray, raster: TissueRaster, side_px: float, mpp: f
         Side of a square; squares with less than 0.3 of tissue are left out.
     mpp : float
         um per level-0 pixel.
+
+    Returns
+    -------
+    ndarray of float, shape (m, 2)
+        Mitoses, and mm2 of tissue.
     """
     rows, columns = np.nonzero(raster.counted & raster.analysed)
     edges = [np.arange(0, size + side_px, side_px) for size in (raster.height_px, raster.width_px)]

@@ -94,18 +94,46 @@ class Predicted:
     optimism: float | None = None
 
     def interval(self, level: float = LEVEL) -> tuple[int, int]:
-        """Return the smallest and the largest number of the middle `level` of all draws."""
+        """Return the smallest and the largest number of the middle `level` of all draws.
+
+        Parameters
+        ----------
+        level : float
+            Share of the draws between the two, 0 to 1.
+
+        Returns
+        -------
+        tuple of int
+            The smallest and the largest number.
+        """
         tail = (1 - level) / 2
         low, high = np.quantile(self.numbers, [tail, 1 - tail], method="inverted_cdf")
         return int(low), int(high)
 
     @property
     def expected(self) -> float:
-        """The mean."""
+        """The mean.
+
+        Returns
+        -------
+        float
+            Mean of all draws.
+        """
         return float(self.numbers.mean())
 
     def probabilities(self, scores: NDArray[np.int64]) -> dict[int, float]:
-        """Return the share of draws with each score 1 to 3, from the draws' scores."""
+        """Return the share of draws with each score 1 to 3, from the draws' scores.
+
+        Parameters
+        ----------
+        scores : ndarray of int, shape (draws,)
+            Score of each draw.
+
+        Returns
+        -------
+        dict of int to float
+            Share of the draws, 0 to 1, by score.
+        """
         return {s: round(float((scores == s).mean()), 4) for s in (1, 2, 3)}
 
 
@@ -124,6 +152,11 @@ def predict(
         How many.
     seed : int
         Of the random numbers: the same gives the same draws.
+
+    Returns
+    -------
+    Predicted
+        The draws.
     """
     return Predictive(patients, draws, seed).of(found)
 
@@ -158,7 +191,19 @@ class Predictive:
         self._density_shape = np.minimum(density_shape, _MOST_ALIKE)
 
     def of(self, found: Found) -> Predicted:
-        """Return the draws for one window."""
+        """Return the draws for one window.
+
+        Parameters
+        ----------
+        found : Found
+            What was found in the window, and around it where that is known.
+
+        Returns
+        -------
+        Predicted
+            The draws. With the slide's tiles, the optimism of choosing the window for its
+            count is taken off.
+        """
         rng = np.random.default_rng(self._seed + 1)
         alone = self._numbers(found, self._density, self._density_shape, None, rng)
         if found.tiles is None or len(found.tiles) == 0:
@@ -277,6 +322,11 @@ def of_another_reader(predicted: Predicted, agreement_f1: float, seed: int = _SE
         F1 of single mitoses between two readers, 0 to 1.
     seed : int
         Of the random numbers.
+
+    Returns
+    -------
+    Predicted
+        As many draws, of that reader's count.
     """
     rng = np.random.default_rng(seed + 2)
     kept = rng.binomial(predicted.numbers, agreement_f1)

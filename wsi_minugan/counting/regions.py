@@ -39,11 +39,32 @@ class TissueRaster:
 
     @property
     def counted(self) -> BoolArray:
-        """The cells that count as tissue in areas."""
+        """The cells that count as tissue in areas.
+
+        Returns
+        -------
+        ndarray of bool, shape (rows, columns)
+            Tissue, or all that was analysed where tissue is not known apart.
+        """
         return self.analysed if self.tissue is None else self.tissue
 
     def share(self, circle: bool, width_px: float, height_px: float, x_px: float, y_px: float) -> float:
-        """Return the share of a window that was analysed, by the centres of cells."""
+        """Return the share of a window that was analysed, by the centres of cells.
+
+        Parameters
+        ----------
+        circle : bool
+            Whether the window is a circle of diameter `width_px`.
+        width_px, height_px : float
+            Size of the window, level-0 px.
+        x_px, y_px : float
+            Its centre, level-0 px.
+
+        Returns
+        -------
+        float
+            0 to 1.
+        """
         s = self.side_px
         rows, columns = (
             np.arange(int((c - size / 2) // s) - 1, int((c + size / 2) // s) + 2)
@@ -59,7 +80,20 @@ class TissueRaster:
         return round(float(found.sum() / max(1, inside.sum())), 6)
 
     def part(self, low_px: FloatArray, high_px: FloatArray) -> tuple[BoolArray, FloatArray, FloatArray]:
-        """Return the cells within a box, and their centres' x and y, level-0 px."""
+        """Return the cells within a box, and their centres' x and y, level-0 px.
+
+        Parameters
+        ----------
+        low_px, high_px : ndarray of float, shape (2,)
+            x, y of two corners of the box, level-0 px.
+
+        Returns
+        -------
+        cells : ndarray of bool, shape (rows, columns)
+            Which cells were analysed.
+        x_px, y_px : ndarrays of float, shapes (columns,), (rows,)
+            Centres of the cells.
+        """
         (left, top), (right, bottom) = ((int(v // self.side_px) for v in c) for c in (low_px, high_px))
         h, w = self.analysed.shape
         rows = np.arange(max(0, top), min(h, bottom + 1))
@@ -76,6 +110,11 @@ class TissueRaster:
             um per level-0 pixel.
         within : shapely geometry, optional
             The region; all of the slide where there is none.
+
+        Returns
+        -------
+        float
+            mm2.
         """
         s, cells = self.side_px, self.counted
         heights = np.clip(self.height_px - np.arange(cells.shape[0]) * s, 0, s)
@@ -90,7 +129,18 @@ class TissueRaster:
         return area * mpp**2 / UM2_PER_MM2
 
     def within(self, region: shapely.Geometry) -> TissueRaster:
-        """Return the raster with only those cells analysed whose centres lie in a region; areas are still cut exactly."""
+        """Return the raster with only those cells analysed whose centres lie in a region; areas are still cut exactly.
+
+        Parameters
+        ----------
+        region : shapely geometry
+            In level-0 pixels of the slide.
+
+        Returns
+        -------
+        TissueRaster
+            Of the same size.
+        """
         inside = centres_in(region, self.analysed.shape, self.side_px)
         return replace(self, analysed=self.analysed & inside, tissue=self.counted)
 
@@ -98,7 +148,22 @@ class TissueRaster:
 def covered_cells(
     region: shapely.Geometry, shape: tuple[int, int], side_px: float
 ) -> tuple[BoolArray, BoolArray]:
-    """Return which cells of a raster lie in a region whole, and which in part; two arrays of `shape`."""
+    """Return which cells of a raster lie in a region whole, and which in part; two arrays of `shape`.
+
+    Parameters
+    ----------
+    region : shapely geometry
+        In px.
+    shape : tuple of int
+        Rows and columns of the raster.
+    side_px : float
+        Side of a cell.
+
+    Returns
+    -------
+    whole, cut : ndarrays of bool
+        Cells that lie in the region, and cells that its border crosses.
+    """
     whole, cut = np.zeros(shape, bool), np.zeros(shape, bool)
     shapely.prepare(region)
     pending = [(0, 0, _power(max(shape)))]
@@ -124,7 +189,22 @@ def _power(value: int) -> int:
 
 
 def centres_in(region: shapely.Geometry, shape: tuple[int, int], side_px: float) -> BoolArray:
-    """Return which cells of a raster have their centres in a region, or on its border."""
+    """Return which cells of a raster have their centres in a region, or on its border.
+
+    Parameters
+    ----------
+    region : shapely geometry
+        In px.
+    shape : tuple of int
+        Rows and columns of the raster.
+    side_px : float
+        Side of a cell.
+
+    Returns
+    -------
+    ndarray of bool
+        One value for each cell.
+    """
     whole, cut = covered_cells(region, shape, side_px)
     rows, columns = np.nonzero(cut)
     inside = shapely.intersects_xy(region, (columns + 0.5) * side_px, (rows + 0.5) * side_px)
@@ -133,7 +213,20 @@ def centres_in(region: shapely.Geometry, shape: tuple[int, int], side_px: float)
 
 
 def points_in(region: shapely.Geometry, points_px: FloatArray) -> BoolArray:
-    """Return which points lie in a region or on its border, shape ``(n,)``."""
+    """Return which points lie in a region or on its border, shape ``(n,)``.
+
+    Parameters
+    ----------
+    region : shapely geometry
+        In px.
+    points_px : ndarray of float, shape (n, 2)
+        x, y.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        Whether each lies in it.
+    """
     points = np.reshape(points_px, (-1, 2))
     shapely.prepare(region)
     return np.asarray(shapely.intersects_xy(region, points[:, 0], points[:, 1]), np.bool_)
@@ -142,7 +235,20 @@ def points_in(region: shapely.Geometry, points_px: FloatArray) -> BoolArray:
 def allowed_region(
     region: shapely.Geometry | None, exclude: shapely.Geometry | None, width_px: float, height_px: float
 ) -> shapely.Geometry | None:
-    """Return what is counted: the region, or the slide, less what is excluded; None where that is all of the slide."""
+    """Return what is counted: the region, or the slide, less what is excluded; None where that is all of the slide.
+
+    Parameters
+    ----------
+    region, exclude : shapely geometry or None
+        Drawn by the user, level-0 px.
+    width_px, height_px : float
+        Size of the slide, level-0 px.
+
+    Returns
+    -------
+    shapely geometry or None
+        In level-0 px.
+    """
     if region is None and exclude is None:
         return None
     found = shapely.box(0, 0, width_px, height_px) if region is None else region

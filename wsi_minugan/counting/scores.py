@@ -17,6 +17,16 @@ _NOTTINGHAM: dict[int, tuple[int, int]] = {
 def nottingham_cuts(hpf_diameter_mm: float) -> tuple[int, int]:
     """Return the largest counts that score 1 and 2, over ten fields of a diameter.
 
+    Parameters
+    ----------
+    hpf_diameter_mm : float
+        Diameter of a high-power field.
+
+    Returns
+    -------
+    tuple of int
+        By the table of the UK guidelines (docs/architecture.md).
+
     Raises
     ------
     SettingsError
@@ -32,11 +42,40 @@ def nottingham_cuts(hpf_diameter_mm: float) -> tuple[int, int]:
 
 
 def nottingham_score(mitoses: float, hpf_diameter_mm: float) -> int:
-    """Return the Nottingham mitotic score (1 to 3) of a count over ten fields."""
+    """Return the Nottingham mitotic score (1 to 3) of a count over ten fields.
+
+    Parameters
+    ----------
+    mitoses : float
+        Mitoses in ten high-power fields.
+    hpf_diameter_mm : float
+        Diameter of a field.
+
+    Returns
+    -------
+    int
+        1, 2 or 3.
+
+    Raises
+    ------
+    SettingsError
+        If the table has no such diameter.
+    """
     low, high = nottingham_cuts(hpf_diameter_mm)
     return 1 if mitoses <= low else 2 if mitoses <= high else 3
 
 
 def tupac16_score(mitoses: float) -> int:
-    """Return TUPAC16's mitotic score (1 to 3) of a count in a hot spot of about 2 mm2 (Veta et al. 2019)."""
+    """Return TUPAC16's mitotic score (1 to 3) of a count in a hot spot of about 2 mm2 (Veta et al. 2019).
+
+    Parameters
+    ----------
+    mitoses : float
+        Mitoses in 2 mm2.
+
+    Returns
+    -------
+    int
+        1, 2 or 3.
+    """
     return 1 if mitoses < 6 else 2 if mitoses <= 10 else 3

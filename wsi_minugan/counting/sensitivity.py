@@ -35,7 +35,18 @@ class Step:
 
 
 def thresholds_of(scores: FloatArray) -> FloatArray:
-    """Return the thresholds at which a curve is worth a point: the least score, and those that leave out ever more, to half of all."""
+    """Return the thresholds at which a curve is worth a point: the least score, and those that leave out ever more, to half of all.
+
+    Parameters
+    ----------
+    scores : ndarray of float, shape (n,)
+        Scores of the mitoses, 0 to 1.
+
+    Returns
+    -------
+    ndarray of float, shape (m,)
+        Ascending and distinct.
+    """
     if len(scores) == 0:
         return np.zeros(0)
     shares = np.linspace(0, 0.5, _STEPS)

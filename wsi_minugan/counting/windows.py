@@ -18,8 +18,6 @@ from wsi_minugan.geometry import UM2_PER_MM2
 FloatArray = NDArray[np.float64]
 SLACK = 1e-9
 _MOST_TIES = 200
-_STABILITY_STEPS = 32
-"""Steps of the raster on which a place's stability is looked at, for each width of the window."""
 _BEST_TISSUE = 0.005
 
 
@@ -41,11 +39,30 @@ class Shape:
 
     @property
     def radius_px(self) -> float:
-        """Radius of the circle, or half the rectangle's diagonal."""
+        """Radius of the circle, or half the rectangle's diagonal.
+
+        Returns
+        -------
+        float
+            px; no point of the window lies further from its centre.
+        """
         return self.width_px / 2 if self.circle else math.hypot(self.width_px, self.height_px) / 2
 
     def holds(self, points_px: FloatArray, x_px: float, y_px: float) -> NDArray[np.bool_]:
-        """Return which points lie in the window centred at x, y, its rim included; shape ``(n,)``."""
+        """Return which points lie in the window centred at x, y, its rim included; shape ``(n,)``.
+
+        Parameters
+        ----------
+        points_px : ndarray of float, shape (n, 2)
+            x, y of points.
+        x_px, y_px : float
+            Centre of the window.
+
+        Returns
+        -------
+        ndarray of bool, shape (n,)
+            One value for each point.
+        """
         d = np.abs(points_px - (x_px, y_px))
         if self.circle:
             return np.asarray(np.hypot(d[:, 0], d[:, 1]) <= self.width_px / 2 * (1 + SLACK))
@@ -53,7 +70,20 @@ class Shape:
         return np.asarray((d <= half * (1 + SLACK)).all(axis=1))
 
     def apart(self, centers_px: FloatArray, x_px: float, y_px: float) -> NDArray[np.bool_]:
-        """Return which of the windows at `centers_px` do not overlap the one at x, y; touching is no overlap."""
+        """Return which of the windows at `centers_px` do not overlap the one at x, y; touching is no overlap.
+
+        Parameters
+        ----------
+        centers_px : ndarray of float, shape (m, 2)
+            x, y of the other windows' centres.
+        x_px, y_px : float
+            Centre of the window.
+
+        Returns
+        -------
+        ndarray of bool, shape (m,)
+            One value for each other window.
+        """
         d = np.abs(np.reshape(centers_px, (-1, 2)) - (x_px, y_px))
         if self.circle:
             return np.asarray(np.hypot(d[:, 0], d[:, 1]) >= self.width_px * (1 - SLACK))
@@ -61,13 +91,41 @@ class Shape:
 
 
 def circle_of(area_mm2: float, mpp: float) -> Shape:
-    """Return the circle of an area, in pixels of `mpp`."""
+    """Return the circle of an area, in pixels of `mpp`.
+
+    Parameters
+    ----------
+    area_mm2 : float
+        Area of the circle.
+    mpp : float
+        um per pixel.
+
+    Returns
+    -------
+    Shape
+        The circle.
+    """
     diameter = 2 * math.sqrt(area_mm2 * UM2_PER_MM2 / math.pi) / mpp
     return Shape(diameter, diameter)
 
 
 def rectangle_of(area_mm2: float, mpp: float, aspect: float) -> Shape:
-    """Return the rectangle of an area whose width is `aspect` times its height, in pixels of `mpp`."""
+    """Return the rectangle of an area whose width is `aspect` times its height, in pixels of `mpp`.
+
+    Parameters
+    ----------
+    area_mm2 : float
+        Area of the rectangle.
+    mpp : float
+        um per pixel.
+    aspect : float
+        Width over height.
+
+    Returns
+    -------
+    Shape
+        The rectangle.
+    """
     height = math.sqrt(area_mm2 * UM2_PER_MM2 / aspect) / mpp
     return Shape(aspect * height, height, circle=False)
 
@@ -117,6 +175,11 @@ def find_windows(
         there is are taken. Windows are then placed on the raster's cells, unless the best of all has enough.
     clear_of : ndarray of float, shape (m, 2), optional
         Centres of windows that are there already, and that none may overlap.
+
+    Returns
+    -------
+    list of Window
+        In the order in which they were found.
     """
     taken = np.zeros((0, 2)) if clear_of is None else clear_of
     left = np.asarray(points_px, np.float64).reshape(-1, 2)
@@ -272,7 +335,22 @@ def _clear(shape: Shape, x: FloatArray, y: FloatArray, other_x: float, other_y: 
 
 
 def shares_of(part: NDArray[np.bool_], shape: Shape, side_px: float) -> NDArray[np.float32]:
-    """Return, for windows at the centres of cells, the share of their cells that are set."""
+    """Return, for windows at the centres of cells, the share of their cells that are set.
+
+    Parameters
+    ----------
+    part : ndarray of bool, shape (rows, columns)
+        Which cells are set.
+    shape : Shape
+        The window.
+    side_px : float
+        Side of a cell.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, columns)
+        0 to 1; cells beyond the raster are not set.
+    """
     kernel = _kernel(shape, side_px)
     summed = cv2.filter2D(part.astype(np.float32), cv2.CV_32F, kernel, borderType=cv2.BORDER_CONSTANT)
     return np.asarray(summed / kernel.sum(), np.float32)
@@ -287,7 +365,22 @@ def _kernel(shape: Shape, side_px: float) -> NDArray[np.float32]:
 
 
 def counts_at(points: FloatArray, shape: Shape, x_px: FloatArray, y_px: FloatArray) -> NDArray[np.int32]:
-    """Return how many points windows centred at a raster of places hold, shape ``(len(y), len(x))``; x and y ascend."""
+    """Return how many points windows centred at a raster of places hold, shape ``(len(y), len(x))``; x and y ascend.
+
+    Parameters
+    ----------
+    points : ndarray of float, shape (n, 2)
+        x, y of points, px.
+    shape : Shape
+        The window.
+    x_px, y_px : ndarray of float, shapes (columns,), (rows,)
+        Where the windows' centres lie.
+
+    Returns
+    -------
+    ndarray of int32, shape (rows, columns)
+        Points in each window.
+    """
     counts = np.zeros((len(y_px), len(x_px)), np.int32)
     for px, py in points:
         rows = slice(*np.searchsorted(y_px, (py - shape.height_px / 2, py + shape.height_px / 2)))
@@ -298,44 +391,3 @@ def counts_at(points: FloatArray, shape: Shape, x_px: FloatArray, y_px: FloatArr
         else:
             counts[rows, columns] += 1
     return counts
-
-
-@dataclass(frozen=True)
-class Stability:
-    """Where else a window could lie.
-
-    Attributes
-    ----------
-    least : int
-        So many points a place must hold to count.
-    places : int
-        Parts that do not hang together, of the area where the window's centre could lie.
-    area_mm2 : float
-        That area.
-    farthest_mm : float
-        How far such a centre can lie from the window's.
-    """
-
-    least: int
-    places: int
-    area_mm2: float
-    farthest_mm: float
-
-
-def stability_of(points_px: FloatArray, shape: Shape, window: Window, least: int, mpp: float) -> Stability:
-    """Return where else a window with at least so many points could lie, seen on a raster of 1/32 of its width."""
-    step = min(_size(shape)) / _STABILITY_STEPS
-    low = points_px.min(axis=0) - np.array(_size(shape)) / 2
-    high = points_px.max(axis=0) + np.array(_size(shape)) / 2
-    x, y = (np.arange(low[k], high[k] + step, step) for k in (0, 1))
-    places, cells, farthest = _part_of(counts_at(points_px, shape, x, y) >= least, x, y, window)
-    return Stability(least, places, cells * (step * mpp) ** 2 / UM2_PER_MM2, farthest * mpp / 1000)
-
-
-def _part_of(good: NDArray[np.bool_], x: FloatArray, y: FloatArray, window: Window) -> tuple[int, int, float]:
-    rows, columns = np.nonzero(good)
-    if len(rows) == 0:
-        return 0, 0, 0.0
-    count, _ = cv2.connectedComponents(good.astype(np.uint8), connectivity=8)
-    farthest = np.hypot(x[columns] - window.x_px, y[rows] - window.y_px).max()
-    return count - 1, len(rows), float(farthest)

@@ -26,6 +26,11 @@ def napari_get_reader(path: str | list[str]) -> Callable[[str | list[str]], list
     ----------
     path : str or list of str
         What the user opened.
+
+    Returns
+    -------
+    callable or None
+        `read_folder` for a slide's results.
     """
     folder = Path(path[0] if isinstance(path, list) else path)
     return read_folder if (folder / MANIFEST).is_file() else None
@@ -38,6 +43,11 @@ def read_folder(path: str | list[str]) -> list[Layer]:
     ----------
     path : str or list of str
         ``OUT/SLIDE``.
+
+    Returns
+    -------
+    list of tuple
+        (data, settings, kind) of each layer, as napari's readers return them.
     """
     folder = Path(path[0] if isinstance(path, list) else path)
     return layers_of(Result.open(folder), _slide_of(folder))

@@ -11,9 +11,9 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_minugan.config import RunSettings
-from wsi_minugan.counting.count import Options, Reliability
 from wsi_minugan.counting.interval import LEAST_PATIENTS, PatientCounts
 from wsi_minugan.counting.regions import TissueRaster, covered_cells
+from wsi_minugan.counting.settings import Options, Reliability
 from wsi_minugan.errors import InputError
 from wsi_minugan.geometry import Frame
 from wsi_minugan.minugan.bundle import ModelCard, OperatingPoint

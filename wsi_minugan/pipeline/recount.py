@@ -8,8 +8,8 @@ from pathlib import Path
 import shapely
 
 from wsi_minugan.config import RunSettings
-from wsi_minugan.counting.count import NO_MODEL, Reliability
 from wsi_minugan.counting.regions import TissueRaster
+from wsi_minugan.counting.settings import NO_MODEL, Reliability
 from wsi_minugan.errors import ModelError
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.bundle import Bundle, list_bundles, load_card

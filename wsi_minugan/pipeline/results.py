@@ -14,10 +14,11 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_minugan.config import RunSettings
-from wsi_minugan.counting.count import Ground, Reliability, count_mitoses
+from wsi_minugan.counting.count import count_mitoses
 from wsi_minugan.counting.density import MAP_STEP, density_map
 from wsi_minugan.counting.models import Count, HotspotCount
 from wsi_minugan.counting.regions import TissueRaster
+from wsi_minugan.counting.settings import Ground, Reliability
 from wsi_minugan.counting.windows import circle_of
 from wsi_minugan.errors import RETRY, OutputError
 from wsi_minugan.minugan.bundle import Bundle

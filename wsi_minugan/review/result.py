@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from wsi_minugan.counting.count import Ground, Options, Reliability, count_mitoses
+from wsi_minugan.counting.count import count_mitoses
 from wsi_minugan.counting.models import Count
+from wsi_minugan.counting.settings import Ground, Options, Reliability
 from wsi_minugan.errors import OutputError
 from wsi_minugan.outputs.geojson import PEAK
 from wsi_minugan.outputs.manifest import read_manifest

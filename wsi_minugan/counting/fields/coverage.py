@@ -35,7 +35,20 @@ class Sets:
 
 
 def coverable_sets(places: FloatArray, weights: NDArray[np.int64]) -> Sets | None:
-    """Return every set of points that some disc of radius 1 holds, or None where there are too many."""
+    """Return every set of points that some disc of radius 1 holds, or None where there are too many.
+
+    Parameters
+    ----------
+    places : ndarray of float, shape (n, 2)
+        x, y of distinct places, in radii of a disc.
+    weights : ndarray of int, shape (n,)
+        Points at each place.
+
+    Returns
+    -------
+    Sets or None
+        Those that no other set holds are among them.
+    """
     n = len(places)
     pairs = cKDTree(places).query_pairs(2 * (1 + SLACK), output_type="ndarray")
     if 8 * len(pairs) * n > _MOST_CELLS:

@@ -90,6 +90,15 @@ def placed(
 ) -> tuple[FloatArray, list[list[NDArray[np.int64]]]]:
     """Move discs until each holds its points and none overlaps another.
 
+    Parameters
+    ----------
+    places : ndarray of float, shape (n, 2)
+        x, y of the points, in radii of a disc.
+    members : ndarray of bool, shape (m, n)
+        Which points each disc must hold.
+    starts : ndarray of float, shape (m, 2)
+        Where the discs lie at first.
+
     Returns
     -------
     centers : ndarray of float, shape (m, 2)
@@ -223,7 +232,20 @@ def _halved(low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def overlapping(centers: FloatArray, diameter: float) -> bool:
-    """Return whether any two discs overlap."""
+    """Return whether any two discs overlap.
+
+    Parameters
+    ----------
+    centers : ndarray of float, shape (m, 2)
+        x, y of the discs.
+    diameter : float
+        Their diameter, in the same unit.
+
+    Returns
+    -------
+    bool
+        Touching is no overlap.
+    """
     if len(centers) < 2:
         return False
     a, b = np.triu_indices(len(centers), 1)

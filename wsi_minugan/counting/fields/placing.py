@@ -47,7 +47,13 @@ class Fields:
 
     @property
     def proved_optimal(self) -> bool:
-        """Whether no placement holds more than this one."""
+        """Whether no placement holds more than this one.
+
+        Returns
+        -------
+        bool
+            True where the total is the upper bound.
+        """
         return self.total == self.upper_bound
 
 

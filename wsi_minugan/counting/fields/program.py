@@ -40,7 +40,17 @@ class _Cuts:
 
 
 class Program:
-    """Choosing sets that share no point, by columns that are added while they can better the relaxation."""
+    """Choosing sets that share no point, by columns that are added while they can better the relaxation.
+
+    Parameters
+    ----------
+    sets : Sets
+        What may be chosen.
+    discs : int
+        How many sets at most.
+    end_s : float
+        When to stop, on the clock of the thread's processor time.
+    """
 
     def __init__(self, sets: Sets, discs: int, end_s: float) -> None:
         self._sets, self._discs, self._end_s = sets, discs, end_s
@@ -48,11 +58,25 @@ class Program:
         self._columns = self._first_columns()
 
     def forbid(self, clash: list[NDArray[np.int64]]) -> None:
-        """Take away a choice of sets, and all choices of larger ones."""
+        """Take away a choice of sets, and all choices of larger ones.
+
+        Parameters
+        ----------
+        clash : list of ndarray of int
+            Points of each of the sets that found no place side by side.
+        """
         self._cuts.rows.append(clash)
 
     def solve(self) -> tuple[NDArray[np.int64] | None, int]:
-        """Return the chosen sets (None where there was no time), and how many points no choice exceeds."""
+        """Return the chosen sets (None where there was no time), and how many points no choice exceeds.
+
+        Returns
+        -------
+        chosen : ndarray of int or None
+            Indices of the sets.
+        bound : int
+            Points that no choice exceeds.
+        """
         relaxed = self._relaxed()
         if relaxed is None:
             return None, int(self._sets.weights[np.argsort(-self._sets.weights)[: self._discs]].sum())

@@ -1,0 +1,93 @@
+"""How to count, and what is known of the slide and the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from wsi_minugan.counting.interval import PatientCounts
+from wsi_minugan.counting.regions import TissueRaster
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to count.
+
+    Attributes
+    ----------
+    shape : {"circle", "rectangle"}
+        Of the hot spot.
+    aspect : float
+        Width of the rectangle over its height.
+    min_tissue : float
+        Least share of the hot spot that must have been analysed.
+    hotspots : int
+        How many hot spots that do not overlap.
+    fields : {"free", "adjacent"} or None
+        How the ten fields lie; None places none.
+    """
+
+    shape: Literal["circle", "rectangle"] = "circle"
+    aspect: float = 4 / 3
+    min_tissue: float = 0.0
+    hotspots: int = 1
+    fields: Literal["adjacent", "free"] | None = "free"
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What the model's card says of its errors, or why nothing is known.
+
+    Attributes
+    ----------
+    operating_point : str
+        Which of the model's.
+    patients : tuple of PatientCounts
+        Counts by patient; empty where there are none.
+    reader_f1 : float or None
+        F1 of single mitoses between two readers.
+    calibrated : bool
+        Whether the mitoses' scores are probabilities.
+    why_not : str
+        Why there are none.
+    """
+
+    operating_point: str = ""
+    patients: tuple[PatientCounts, ...] = ()
+    reader_f1: float | None = None
+    calibrated: bool = False
+    why_not: str = (
+        "The model's card holds no precision and recall by patient, so the true number cannot be bounded."
+    )
+
+
+NO_MODEL = Reliability(why_not="No model is known for these mitoses, so the true number cannot be bounded.")
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What is known of the slide under the mitoses.
+
+    Attributes
+    ----------
+    tissue : TissueRaster, optional
+        What was analysed.
+    scores : ndarray of float, shape (n,), optional
+        The mitoses' peak scores, 0 to 1.
+    regions : mapping of str to shapely geometry
+        Regions that were drawn, less what is excluded, level-0 px; mitoses outside of all of them are left out before.
+    reliability : Reliability
+        The model's errors.
+    """
+
+    tissue: TissueRaster | None = None
+    scores: FloatArray | None = None
+    regions: Mapping[str, shapely.Geometry] = field(default_factory=dict)
+    reliability: Reliability = NO_MODEL

@@ -130,23 +130,52 @@ class RunSettings(FrozenModel):
 
     @property
     def aspect_ratio(self) -> float:
-        """Width of a rectangular hot spot over its height."""
+        """Width of a rectangular hot spot over its height.
+
+        Returns
+        -------
+        float
+            Above 0.
+        """
         width, height = map(int, self.aspect.split(":"))
         return width / height
 
     @property
     def hotspot_area_mm2(self) -> float:
-        """Area of the hot spot: as given, or ten fields of `hpf_diameter_mm`."""
+        """Area of the hot spot: as given, or ten fields of `hpf_diameter_mm`.
+
+        Returns
+        -------
+        float
+            mm2.
+        """
         return self.hotspot_mm2 or 10 * math.pi * (self.hpf_diameter_mm / 2) ** 2
 
     def results_key(self) -> dict[str, Any]:
-        """Return the settings that, with the slide and the model, decide the results; for digests and manifests."""
+        """Return the settings that, with the slide and the model, decide the results; for digests and manifests.
+
+        Returns
+        -------
+        dict of str to Any
+            JSON's types.
+        """
         found = self.model_dump(mode="json", exclude=set(_NOT_IN_KEY))
         return found | {name: content_of(getattr(self, name)) for name in DRAWN}
 
 
 def content_of(path: Path | None) -> str | None:
-    """Return the SHA-256 of a file, or of the files in a folder; None without one. What cannot be read has an empty digest."""
+    """Return the SHA-256 of a file, or of the files in a folder; None without one. What cannot be read has an empty digest.
+
+    Parameters
+    ----------
+    path : Path or None
+        A file, or a folder whose files count.
+
+    Returns
+    -------
+    str or None
+        64 hexadecimal digits.
+    """
     if path is None:
         return None
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
@@ -169,6 +198,11 @@ def load_settings(config: Path | None, flags: dict[str, Any]) -> RunSettings:
         YAML file with keys of `RunSettings`.
     flags : dict
         Flags the user gave; values of None count as not given.
+
+    Returns
+    -------
+    RunSettings
+        The merged settings.
 
     Raises
     ------
@@ -235,6 +269,16 @@ class _Loader(yaml.SafeLoader):
 def load_yaml(text: str) -> Any:
     """Return what a YAML text says, without any object but plain values, and no key twice.
 
+    Parameters
+    ----------
+    text : str
+        Untrusted YAML.
+
+    Returns
+    -------
+    Any
+        Mappings, lists and plain values.
+
     Raises
     ------
     yaml.YAMLError
@@ -283,6 +327,11 @@ def read_yaml(path: Path, model: type[M], what: str) -> M:
     what : str
         What the file is, for messages.
 
+    Returns
+    -------
+    instance of `model`
+        The content, checked.
+
     Raises
     ------
     SettingsError
@@ -297,5 +346,16 @@ def read_yaml(path: Path, model: type[M], what: str) -> M:
 
 
 def problems_in(error: ValidationError) -> str:
-    """Return what a model did not take, field by field."""
+    """Return what a model did not take, field by field.
+
+    Parameters
+    ----------
+    error : ValidationError
+        Of pydantic.
+
+    Returns
+    -------
+    str
+        Each field with what is wrong, separated by semicolons.
+    """
     return "; ".join(f"{'.'.join(map(str, i['loc']))}: {i['msg']}" for i in error.errors())

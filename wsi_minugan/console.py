@@ -39,7 +39,18 @@ class SteadyStream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write a text, with marks for characters that the stream does not know; or do nothing."""
+        """Write a text, with marks for characters that the stream does not know; or do nothing.
+
+        Parameters
+        ----------
+        text : str
+            What to write.
+
+        Returns
+        -------
+        int
+            Characters written; the text's length where nothing can be written any more.
+        """
         if self.lost is None:
             try:
                 return self._stream.write(text)
@@ -51,7 +62,13 @@ class SteadyStream:
         return len(text)
 
     def writelines(self, lines: Collection[str]) -> None:
-        """Write lines; see `write`."""
+        """Write lines; see `write`.
+
+        Parameters
+        ----------
+        lines : collection of str
+            What to write.
+        """
         for line in lines:
             self.write(line)
 

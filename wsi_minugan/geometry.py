@@ -33,16 +33,39 @@ class Box:
 
     @property
     def y_end_px(self) -> int:
-        """First row below the box."""
+        """First row below the box.
+
+        Returns
+        -------
+        int
+            In the box's frame.
+        """
         return self.y_px + self.height_px
 
     @property
     def x_end_px(self) -> int:
-        """First column right of the box."""
+        """First column right of the box.
+
+        Returns
+        -------
+        int
+            In the box's frame.
+        """
         return self.x_px + self.width_px
 
     def grown(self, margin_px: int) -> Box:
-        """Return the box, larger by `margin_px` on every side."""
+        """Return the box, larger by `margin_px` on every side.
+
+        Parameters
+        ----------
+        margin_px : int
+            By how much; below 0 it shrinks.
+
+        Returns
+        -------
+        Box
+            In the same frame.
+        """
         return Box(
             self.y_px - margin_px,
             self.x_px - margin_px,
@@ -51,14 +74,36 @@ class Box:
         )
 
     def clipped(self, other: Box) -> Box:
-        """Return the intersection with `other`; its extent is zero where they do not meet."""
+        """Return the intersection with `other`; its extent is zero where they do not meet.
+
+        Parameters
+        ----------
+        other : Box
+            In the same frame.
+
+        Returns
+        -------
+        Box
+            In the same frame.
+        """
         y, x = max(self.y_px, other.y_px), max(self.x_px, other.x_px)
         h = max(0, min(self.y_end_px, other.y_end_px) - y)
         w = max(0, min(self.x_end_px, other.x_end_px) - x)
         return Box(y, x, h, w)
 
     def slices_within(self, outer: Box) -> tuple[slice, slice]:
-        """Return the (row, column) slices of this box in an array that covers `outer`."""
+        """Return the (row, column) slices of this box in an array that covers `outer`.
+
+        Parameters
+        ----------
+        outer : Box
+            What the array covers, in the same frame.
+
+        Returns
+        -------
+        tuple of slice
+            Rows, then columns.
+        """
         y, x = self.y_px - outer.y_px, self.x_px - outer.x_px
         return slice(y, y + self.height_px), slice(x, x + self.width_px)
 
@@ -88,12 +133,24 @@ class Frame:
 
     @property
     def mpp(self) -> float:
-        """Micrometres per analysis pixel."""
+        """Micrometres per analysis pixel.
+
+        Returns
+        -------
+        float
+            um per analysis pixel.
+        """
         return self.level0_mpp * self.scale
 
     @property
     def box(self) -> Box:
-        """The whole slide in analysis pixels."""
+        """The whole slide in analysis pixels.
+
+        Returns
+        -------
+        Box
+            From 0, 0.
+        """
         return Box(0, 0, self.height_px, self.width_px)
 
 
@@ -112,6 +169,11 @@ def analysis_frame(
         The model's resolution in um/px.
     tolerance : float
         Relative difference up to which a slide is analysed as it is.
+
+    Returns
+    -------
+    Frame
+        Its size is that of the slide over the scale, rounded, and 1 px at least.
     """
     scale = target_mpp / mpp
     if abs(scale - 1.0) <= tolerance:
@@ -127,7 +189,20 @@ def analysis_frame(
 
 
 def blocks_of(frame: Frame, block_px: int) -> Iterator[Box]:
-    """Yield the blocks of a frame in raster order; those at the right and bottom edge are cut off there."""
+    """Yield the blocks of a frame in raster order; those at the right and bottom edge are cut off there.
+
+    Parameters
+    ----------
+    frame : Frame
+        Analysis frame.
+    block_px : int
+        Side of a block, analysis px.
+
+    Yields
+    ------
+    Box
+        Analysis px.
+    """
     for y in range(0, frame.height_px, block_px):
         for x in range(0, frame.width_px, block_px):
             yield Box(y, x, min(block_px, frame.height_px - y), min(block_px, frame.width_px - x))

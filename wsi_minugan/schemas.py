@@ -34,7 +34,18 @@ MODELS: dict[str, type[BaseModel]] = {
 
 
 def schema_of(name: str) -> dict[str, Any]:
-    """Return the schema of one kind of file."""
+    """Return the schema of one kind of file.
+
+    Parameters
+    ----------
+    name : str
+        One of `MODELS`.
+
+    Returns
+    -------
+    dict of str to Any
+        JSON Schema, draft 2020-12.
+    """
     mode: Any = "validation" if name == "settings" else "serialization"
     schema = MODELS[name].model_json_schema(mode=mode)
     return {
@@ -44,7 +55,13 @@ def schema_of(name: str) -> dict[str, Any]:
 
 
 def write_schemas(folder: Path = FOLDER) -> None:
-    """Write all schemas."""
+    """Write all schemas.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files go; made if missing.
+    """
     folder.mkdir(exist_ok=True)
     for name in MODELS:
         (folder / f"{name}.schema.json").write_text(json.dumps(schema_of(name), indent=2) + "\n", "utf-8")

@@ -13,6 +13,11 @@ _CANNOT = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM}
 def sync(path: Path) -> None:
     """Have the system write a file, or a folder's list of files, to its disk.
 
+    Parameters
+    ----------
+    path : Path
+        A file or a folder.
+
     Raises
     ------
     OSError

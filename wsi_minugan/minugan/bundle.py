@@ -94,7 +94,18 @@ class CandidateStage(FrozenModel):
 
 
 def logit_of(score: float) -> float:
-    """Return the logit of a score of 0 to 1, kept within what a byte can tell apart."""
+    """Return the logit of a score of 0 to 1, kept within what a byte can tell apart.
+
+    Parameters
+    ----------
+    score : float
+        0 to 1.
+
+    Returns
+    -------
+    float
+        Natural logarithm of the odds.
+    """
     kept = min(max(score, _LEAST_BYTE), 1 - _LEAST_BYTE)
     return math.log(kept / (1 - kept))
 
@@ -210,31 +221,71 @@ class Bundle:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the card's text, which holds the weights' digest and the thresholds."""
+        """SHA-256 of the card's text, which holds the weights' digest and the thresholds.
+
+        Returns
+        -------
+        str
+            64 hexadecimal digits.
+        """
         return hashlib.sha256(self.card.model_dump_json().encode()).hexdigest()
 
     @property
     def weights(self) -> Path:
-        """The weights' file."""
+        """The weights' file.
+
+        Returns
+        -------
+        Path
+            ``model.safetensors`` of the bundle.
+        """
         return self.path / WEIGHTS
 
     @property
     def classifier_weights(self) -> Path:
-        """The file of the second stage's weights."""
+        """The file of the second stage's weights.
+
+        Returns
+        -------
+        Path
+            ``classifier.safetensors`` of the bundle.
+        """
         return self.path / CLASSIFIER
 
     def first_stage_only(self) -> Bundle:
-        """Return the same model without its second stage and without test-time augmentation."""
+        """Return the same model without its second stage and without test-time augmentation.
+
+        Returns
+        -------
+        Bundle
+            The generator alone.
+        """
         alone = {"test_time_augmentation": None, "candidate_stage": None}
         return replace(self, card=self.card.model_copy(update=alone))
 
     def without_test_time_augmentation(self) -> Bundle:
-        """Return the same model without test-time augmentation, so that each patch is one pass."""
+        """Return the same model without test-time augmentation, so that each patch is one pass.
+
+        Returns
+        -------
+        Bundle
+            The same weights and thresholds.
+        """
         return replace(self, card=self.card.model_copy(update={"test_time_augmentation": None}))
 
 
 def find_bundle(model: str) -> Path:
     """Return the folder of a bundled model's name, or of a path.
+
+    Parameters
+    ----------
+    model : str
+        A bundled model's name, or the path of a bundle's folder.
+
+    Returns
+    -------
+    Path
+        The folder. Its card exists; nothing else was checked.
 
     Raises
     ------
@@ -251,12 +302,28 @@ def find_bundle(model: str) -> Path:
 
 
 def list_bundles() -> list[Path]:
-    """Return the folders of the bundled models."""
+    """Return the folders of the bundled models.
+
+    Returns
+    -------
+    list of Path
+        Sorted by name.
+    """
     return sorted(p.parent for p in BUNDLED.glob(f"*/{CARD}"))
 
 
 def load_bundle(path: Path) -> Bundle:
     """Read a bundle's card and check its weights.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the bundle.
+
+    Returns
+    -------
+    Bundle
+        Card and folder; the weights are not in memory yet.
 
     Raises
     ------
@@ -282,6 +349,16 @@ def load_bundle(path: Path) -> Bundle:
 
 def load_card(path: Path) -> ModelCard:
     """Read a bundle's card alone.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the bundle.
+
+    Returns
+    -------
+    ModelCard
+        What the card says.
 
     Raises
     ------
@@ -325,6 +402,7 @@ def save_bundle(
     Returns
     -------
     Bundle
+        The folder with the card that was written.
 
     Raises
     ------

@@ -69,7 +69,18 @@ class CandidateClassifier(nn.Module):
         self.head = nn.Linear(12 * w, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits ``(n,)`` of RGB ``(n, 3, 64, 64)`` scaled to [-1, 1]."""
+        """Return logits ``(n,)`` of RGB ``(n, 3, 64, 64)`` scaled to [-1, 1].
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, 3, 64, 64)
+            Crops, float.
+
+        Returns
+        -------
+        Tensor, shape (n,)
+            Above 0: rather a mitotic figure than not.
+        """
         f = self.features(x)
         pooled = torch.cat([f.mean((2, 3)), f.amax((2, 3))], 1)
         logits: Tensor = self.head(self.dropout(pooled))[:, 0]
@@ -89,6 +100,7 @@ def crop_around(image: NDArray[np.uint8], centre_px: tuple[float, float]) -> NDA
     Returns
     -------
     ndarray of uint8, shape (64, 64, 3)
+        RGB at 0.3125 um/px.
     """
     scale = INPUT_PX / FIELD_PX
     # OpenCV counts from the middles of pixels.

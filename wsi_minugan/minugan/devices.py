@@ -17,7 +17,13 @@ _GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
 
 @functools.cache
 def has_gpu() -> bool:
-    """Return whether torch finds a GPU in this machine."""
+    """Return whether torch finds a GPU in this machine.
+
+    Returns
+    -------
+    bool
+        False where torch has no CUDA.
+    """
     # Torch takes a second to load: without a driver's device file it need not be asked.
     if sys.platform == "linux" and not any(Path(p).exists() for p in _GPU_FILES):
         return False
@@ -28,6 +34,16 @@ def has_gpu() -> bool:
 
 def choose_device(device: str) -> DeviceType:
     """Return the device for a setting: "auto" takes a GPU if there is one.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda"}
+        The user's setting.
+
+    Returns
+    -------
+    {"cpu", "cuda"}
+        Where the network runs.
 
     Raises
     ------
@@ -42,7 +58,20 @@ def choose_device(device: str) -> DeviceType:
 
 
 def settle_precision(precision: Precision, device: DeviceType) -> Precision:
-    """Return the arithmetic for a setting on a device: the fastest that keeps the class map, for "auto"."""
+    """Return the arithmetic for a setting on a device: the fastest that keeps the class map, for "auto".
+
+    Parameters
+    ----------
+    precision : {"auto", "fp32", "bf16", "fp16"}
+        The user's setting.
+    device : {"cpu", "cuda"}
+        Where the network runs.
+
+    Returns
+    -------
+    {"fp32", "bf16", "fp16"}
+        The arithmetic.
+    """
     if precision != "auto":
         return precision
     return "bf16" if device == "cuda" or _cpu_prefers_bf16() else "fp32"
@@ -60,6 +89,16 @@ def prefers_bf16(cpuinfo: str) -> bool:
 
     Those that multiply matrices of it (AMX) are, and AMD's that name AVX-512's bf16 (Zen 4 and 5): 1.7 times as fast or
     more. Another that names it was seen to take 1.6 times as long in it (docs/decisions/0012-arithmetic.md).
+
+    Parameters
+    ----------
+    cpuinfo : str
+        Content of ``/proc/cpuinfo``.
+
+    Returns
+    -------
+    bool
+        False for what is not known.
     """
     facts: dict[str, str] = {}
     for line in cpuinfo.partition("\n\n")[0].splitlines():

@@ -37,7 +37,18 @@ class PatchDiscriminator(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, pair: Tensor) -> list[Tensor]:
-        """Return the features of every layer; the last are the logits."""
+        """Return the features of every layer; the last are the logits.
+
+        Parameters
+        ----------
+        pair : Tensor, shape (n, c, h, w)
+            An image and a label map, one above the other in the channels.
+
+        Returns
+        -------
+        list of Tensor
+            One for each layer.
+        """
         out = []
         for layer in self.layers:
             pair = layer(pair)
@@ -61,7 +72,20 @@ class MultiscaleDiscriminator(nn.Module):
         self.discriminators = nn.ModuleList(PatchDiscriminator(6, ndf) for _ in range(scales))
 
     def forward(self, image: Tensor, label_map: Tensor) -> list[list[Tensor]]:
-        """Return the features of every layer at every scale, finest first."""
+        """Return the features of every layer at every scale, finest first.
+
+        Parameters
+        ----------
+        image : Tensor, shape (n, 3, h, w)
+            RGB in [-1, 1].
+        label_map : Tensor, shape (n, 3, h, w)
+            The truth's channels, or the generator's, in [-1, 1].
+
+        Returns
+        -------
+        list of list of Tensor
+            For each scale, what `PatchDiscriminator` returns.
+        """
         pair = torch.cat([image, label_map], dim=1)
         out: list[list[Tensor]] = []
         for k, discriminator in enumerate(self.discriminators):

@@ -41,7 +41,18 @@ class BlurredConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return features ``(n, cout, h / stride, w / stride)`` of ``(n, cin, h, w)``."""
+        """Return features ``(n, cout, h / stride, w / stride)`` of ``(n, cin, h, w)``.
+
+        Parameters
+        ----------
+        input : Tensor, shape (n, cin, h, w)
+            Features.
+
+        Returns
+        -------
+        Tensor, shape (n, cout, h / stride, w / stride)
+            As `torch.nn.Conv2d` gives of the blurred input.
+        """
         channels = input.shape[1]
         line = input.new_tensor([0.25, 0.5, 0.25])
         kernel = (line[:, None] * line).expand(channels, 1, 3, 3)
@@ -82,7 +93,18 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `x` plus its residual; shape ``(n, channels, h, w)`` in and out."""
+        """Return `x` plus its residual; shape ``(n, channels, h, w)`` in and out.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, channels, h, w)
+            Features.
+
+        Returns
+        -------
+        Tensor, shape (n, channels, h, w)
+            The sum.
+        """
         out: Tensor = x + self.body(x)
         return out
 
@@ -145,7 +167,18 @@ class Generator(nn.Module):
         return out
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the label channels in [-1, 1]; see `logits` for shapes."""
+        """Return the label channels in [-1, 1]; see `logits` for shapes.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, 3, h, w)
+            RGB in [-1, 1].
+
+        Returns
+        -------
+        Tensor, shape (n, 3, h, w)
+            Nucleus, mitosis, boundary.
+        """
         return torch.tanh(self.logits(x))
 
 

@@ -15,7 +15,18 @@ _REACH = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
 
 
 def ink_in(patch: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return where a patch is inked, with 4 px around it; shapes ``(h, w, 3)`` RGB in, ``(h, w)`` out."""
+    """Return where a patch is inked, with 4 px around it; shapes ``(h, w, 3)`` RGB in, ``(h, w)`` out.
+
+    Parameters
+    ----------
+    patch : ndarray of uint8, shape (h, w, 3)
+        RGB.
+
+    Returns
+    -------
+    ndarray of bool, shape (h, w)
+        True in green and blue ink.
+    """
     excess = cv2.subtract(patch[..., 1], patch[..., 0])
     inked = (cv2.GaussianBlur(excess, (5, 5), 1.0) > _LEAST_EXCESS).astype(np.uint8)
     found: NDArray[np.bool_] = cv2.dilate(cv2.morphologyEx(inked, cv2.MORPH_OPEN, _SPECK), _REACH).astype(

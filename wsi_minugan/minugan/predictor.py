@@ -125,7 +125,18 @@ class Predictor:
         return out
 
     def first_stage(self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Score patches by the generator alone; see `predict`."""
+        """Score patches by the generator alone; see `predict`.
+
+        Parameters
+        ----------
+        patches : n ndarrays of uint8, shape (256, 256, 3), or one of all
+            RGB at the model's resolution.
+
+        Returns
+        -------
+        ndarray of uint8, shape (n, 3, 256, 256)
+            255 times the score of nucleus, mitosis, boundary.
+        """
         out = self._scores_of(patches, None)
         doubtful = self._doubtful(out)
         # On a CPU a batch of one patch's views takes no longer a patch, and is never filled up in vain.
@@ -218,6 +229,7 @@ def load_network(bundle: Bundle) -> Generator:
     Returns
     -------
     Generator
+        On the CPU, in fp32.
 
     Raises
     ------

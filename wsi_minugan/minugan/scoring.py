@@ -46,7 +46,18 @@ class ScoringNetwork(nn.Module):
         network.coarse.insert(2, _Cast(dtype))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return 255 times the scores of RGB uint8 ``(n, h, w, 3)``, uint8 ``(n, h / 2, w / 2, 12)``; see `from_squares`."""
+        """Return 255 times the scores of RGB uint8 ``(n, h, w, 3)``, uint8 ``(n, h / 2, w / 2, 12)``; see `from_squares`.
+
+        Parameters
+        ----------
+        pixels : Tensor of uint8, shape (n, h, w, 3)
+            RGB.
+
+        Returns
+        -------
+        Tensor of uint8, shape (n, h / 2, w / 2, 12)
+            Squares of 2x2 pixels in the channels.
+        """
         # A permuted (n, h, w, c) array already is channels-last in memory.
         x = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
         # (tanh(v) + 1) / 2, in half of tanh's time.
@@ -91,6 +102,11 @@ def by_squares(conv: nn.Conv2d) -> nn.Conv2d:
     ----------
     conv : Conv2d
         Stride 1, no padding; outputs an even height and width.
+
+    Returns
+    -------
+    Conv2d
+        Stride 2; four times the output channels.
     """
     weight = conv.weight.detach()
     channels, inputs, h, w = weight.shape
@@ -107,7 +123,18 @@ def by_squares(conv: nn.Conv2d) -> nn.Conv2d:
 
 
 def from_squares(squares: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the scores ``(n, 3, 2 h, 2 w)`` that lie in squares ``(n, h, w, 12)``."""
+    """Return the scores ``(n, 3, 2 h, 2 w)`` that lie in squares ``(n, h, w, 12)``.
+
+    Parameters
+    ----------
+    squares : ndarray of uint8, shape (n, h, w, 12)
+        What `ScoringNetwork` returns.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n, 3, 2 h, 2 w)
+        The scores in their places.
+    """
     n, h, w, _ = squares.shape
     out = np.empty((n, OUT_CHANNELS, h, _SIDE, w, _SIDE), np.uint8)
     # Twelve strided copies take a fifth of the time of one transposition.
@@ -117,7 +144,13 @@ def from_squares(squares: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def fold_norms(network: nn.Module) -> None:
-    """Fold every batch norm that follows a convolution into it, in place; the network must be in eval mode."""
+    """Fold every batch norm that follows a convolution into it, in place; the network must be in eval mode.
+
+    Parameters
+    ----------
+    network : Module
+        It is changed.
+    """
     for module in network.modules():
         if not isinstance(module, nn.Sequential):
             continue

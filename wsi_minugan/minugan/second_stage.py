@@ -48,7 +48,13 @@ class Candidate:
 
     @property
     def peak(self) -> float:
-        """The first stage's highest smoothed score in it, 0 to 1."""
+        """The first stage's highest smoothed score in it, 0 to 1.
+
+        Returns
+        -------
+        float
+            0 to 1.
+        """
         return int(self.smooth.max()) / 255
 
 
@@ -63,6 +69,11 @@ def find_candidates(scores: NDArray[np.uint8], least_score: float, patch: int = 
         Smoothed score from which on a pixel is part of a candidate, 0 to 1.
     patch : int
         Index that the candidates carry.
+
+    Returns
+    -------
+    list of Candidate
+        In the order of their first pixels.
     """
     least = round(255 * least_score)
     if scores[EDGE_PX:-EDGE_PX, EDGE_PX:-EDGE_PX].max(initial=0) < least:

@@ -127,7 +127,18 @@ def _block_edges(patch: NDArray[np.uint8]) -> float:
 
 
 def slide_figures(patches: Iterable[NDArray[np.uint8]]) -> dict[str, float]:
-    """Return the median of each figure over patches; empty where none holds enough tissue."""
+    """Return the median of each figure over patches; empty where none holds enough tissue.
+
+    Parameters
+    ----------
+    patches : iterable of ndarray of uint8, shape (h, w, 3)
+        RGB at the model's resolution.
+
+    Returns
+    -------
+    dict of str to float
+        By the names in `FIGURES`.
+    """
     found = [f for f in map(figures_of, patches) if f is not None]
     return {name: round(float(np.median([f[name] for f in found])), 4) for name in FIGURES} if found else {}
 
@@ -141,6 +152,11 @@ def strangeness(figures: Mapping[str, float], known: TrainingRange) -> dict[Kind
         Of `slide_figures`.
     known : TrainingRange
         The model's.
+
+    Returns
+    -------
+    dict of str to float
+        For each kind the figure that is furthest out counts.
     """
     out: dict[Kind, float] = {}
     for name, side in _ONE_SIDED.items():
@@ -180,7 +196,20 @@ _SENTENCES: dict[Kind, str] = {
 
 
 def warnings_of(figures: Mapping[str, float], known: TrainingRange) -> tuple[str, ...]:
-    """Return a sentence for each way in which a slide is unlike the training data."""
+    """Return a sentence for each way in which a slide is unlike the training data.
+
+    Parameters
+    ----------
+    figures : mapping of str to float
+        Of `slide_figures`.
+    known : TrainingRange
+        The model's.
+
+    Returns
+    -------
+    tuple of str
+        Empty for a slide like those of the training data.
+    """
     return tuple(_SENTENCES[kind] for kind, far in strangeness(figures, known).items() if far > 1)
 
 
@@ -197,6 +226,11 @@ def range_of(
         What was measured, in words.
     share, margin : float
         Share of the images inside, and how much the ranges of focus and compression are widened on each side, by their width.
+
+    Returns
+    -------
+    TrainingRange
+        What `load_range` reads back.
     """
     rows = [f for f in found if f]
     tail = (1 - share) / 2
@@ -216,6 +250,16 @@ def range_of(
 
 def load_range(bundle: Path) -> TrainingRange | None:
     """Return the range beside a model's card; None where the model has none.
+
+    Parameters
+    ----------
+    bundle : Path
+        The model's folder.
+
+    Returns
+    -------
+    TrainingRange or None
+        What training saw.
 
     Raises
     ------

@@ -34,7 +34,15 @@ class Panel:
 
 
 def write_chart(path: Path, panels: Sequence[Panel]) -> None:
-    """Write panels, three in a row."""
+    """Write panels, three in a row.
+
+    Parameters
+    ----------
+    path : Path
+        SVG to write.
+    panels : sequence of Panel
+        What to draw.
+    """
     columns = min(3, max(1, len(panels)))
     rows = -(-len(panels) // columns)
     body = "".join(

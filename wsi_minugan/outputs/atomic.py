@@ -48,7 +48,20 @@ def atomic_path(path: Path, parents: bool = True) -> Iterator[Path]:
 
 
 def not_written(path: Path, error: OSError) -> OutputError:
-    """Return the error for a file that its folder did not take; that the disk is full is no wrong use."""
+    """Return the error for a file that its folder did not take; that the disk is full is no wrong use.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    error : OSError
+        What happened.
+
+    Returns
+    -------
+    OutputError
+        A `DiskFullError` where the disk or the quota is full.
+    """
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return DiskFullError(
             f"{path} cannot be written: {error.strerror}. Free some space there. Then run the same command again to resume."
@@ -59,11 +72,41 @@ def not_written(path: Path, error: OSError) -> OutputError:
 
 
 def write_bytes(path: Path, data: bytes, parents: bool = False) -> None:
-    """Write a whole file; see `atomic_path`."""
+    """Write a whole file; see `atomic_path`.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    data : bytes
+        Its content.
+    parents : bool
+        Whether missing folders are made.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
     with atomic_path(path, parents) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str, parents: bool = False) -> None:
-    """Write a whole UTF-8 file; see `atomic_path`."""
+    """Write a whole UTF-8 file; see `atomic_path`.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    text : str
+        Its content.
+    parents : bool
+        Whether missing folders are made.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
     write_bytes(path, text.encode(), parents)

@@ -44,7 +44,15 @@ class Outlined:
 
 
 def draw_hotspot(path: Path, found: Outlined) -> None:
-    """Write the hot spot as a JPEG: its outline, its mitoses outlined, and their numbers where these are not too many."""
+    """Write the hot spot as a JPEG: its outline, its mitoses outlined, and their numbers where these are not too many.
+
+    Parameters
+    ----------
+    path : Path
+        JPEG to write.
+    found : Outlined
+        The hot spot's pixels, and outlines in their frame.
+    """
     picture = np.ascontiguousarray(found.pixels)
     window = [np.rint(found.window * 2**_FINE).astype(np.int32)]
     for colour, width in ((DARK, 5), (SPOT, 3)):
@@ -91,6 +99,14 @@ def _write_number(picture: NDArray[np.uint8], text: object, at: tuple[int, int])
 
 
 def write_jpeg(path: Path, rgb: NDArray[np.uint8]) -> None:
-    """Write a picture ``(h, w, 3)`` as a JPEG."""
+    """Write a picture ``(h, w, 3)`` as a JPEG.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    rgb : ndarray of uint8, shape (h, w, 3)
+        The picture.
+    """
     _, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     write_bytes(path, data.tobytes())

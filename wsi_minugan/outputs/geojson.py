@@ -183,7 +183,20 @@ def _feature(
 
 
 def object_id(digest: str, key: str) -> str:
-    """Return the UUID of an object of a slide; the same key always gets the same one."""
+    """Return the UUID of an object of a slide; the same key always gets the same one.
+
+    Parameters
+    ----------
+    digest : str
+        SHA-256 of what was analysed and how.
+    key : str
+        Names the object within the slide.
+
+    Returns
+    -------
+    str
+        A UUID of version 5 (RFC 9562).
+    """
     return str(uuid.uuid5(_NAMESPACE, f"{digest} {key}"))
 
 
@@ -198,6 +211,11 @@ def feature_text(own_id: str, polygon: shapely.Geometry, properties: Mapping[str
         In the file's px.
     properties : mapping
         QuPath's properties.
+
+    Returns
+    -------
+    str
+        The line, without its end.
     """
     return _line(own_id, as_written([polygon])[0], properties)
 
@@ -217,6 +235,16 @@ def as_written(polygons: Iterable[shapely.Geometry]) -> NDArray[np.object_]:
     """Return polygons as a file holds them; an object's area and centroid are those of its polygon as written.
 
     So QuPath's area, ours and that of a count of the file are one number, and a recount finds the same places to the last bit.
+
+    Parameters
+    ----------
+    polygons : iterable of shapely geometry
+        Polygons or multipolygons, in the file's px.
+
+    Returns
+    -------
+    ndarray of object, shape (n,)
+        The same on the grid of 0.01 px, exterior rings counter-clockwise.
     """
     snapped = [shapely.orient_polygons(single(p)) for p in polygons]
     # Without their grid: GEOS would round what is computed of them, such as centroids, to it.
@@ -224,25 +252,73 @@ def as_written(polygons: Iterable[shapely.Geometry]) -> NDArray[np.object_]:
 
 
 def centroids_of(shapes: NDArray[np.object_]) -> NDArray[np.float64]:
-    """Return the centroids of polygons as `read_marks` finds them; shape ``(n, 2)``."""
+    """Return the centroids of polygons as `read_marks` finds them; shape ``(n, 2)``.
+
+    Parameters
+    ----------
+    shapes : ndarray of object, shape (n,)
+        Polygons of `as_written`.
+
+    Returns
+    -------
+    ndarray of float, shape (n, 2)
+        x, y in their px.
+    """
     xy: NDArray[np.float64] = shapely.get_coordinates(shapely.centroid(shapes)).reshape(-1, 2)
     return xy
 
 
 def single(polygon: shapely.Geometry) -> shapely.Geometry:
-    """Return a valid polygon on QuPath's grid; a multipolygon of one part becomes a polygon."""
+    """Return a valid polygon on QuPath's grid; a multipolygon of one part becomes a polygon.
+
+    Parameters
+    ----------
+    polygon : shapely geometry
+        A polygon or multipolygon, in px.
+
+    Returns
+    -------
+    shapely Polygon or MultiPolygon
+        On the grid of 0.01 px.
+    """
     snapped = shapely.set_precision(polygon, GRID_PX)
     parts = [p for p in shapely.get_parts(snapped) if p.geom_type == "Polygon" and p.area > 0]
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
 
 
 def rectangle(x_px: float, y_px: float, width_px: float, height_px: float) -> shapely.Geometry:
-    """Return a rectangle about its centre."""
+    """Return a rectangle about its centre.
+
+    Parameters
+    ----------
+    x_px, y_px : float
+        Its centre.
+    width_px, height_px : float
+        Its size.
+
+    Returns
+    -------
+    shapely Polygon
+        In the same px.
+    """
     return shapely.box(x_px - width_px / 2, y_px - height_px / 2, x_px + width_px / 2, y_px + height_px / 2)
 
 
 def circle(x_px: float, y_px: float, radius_px: float) -> shapely.Geometry:
-    """Return a circle as a polygon of 256 corners."""
+    """Return a circle as a polygon of 256 corners.
+
+    Parameters
+    ----------
+    x_px, y_px : float
+        Its centre.
+    radius_px : float
+        Its radius.
+
+    Returns
+    -------
+    shapely Polygon
+        In the same px.
+    """
     return shapely.buffer(shapely.Point(x_px, y_px), radius_px, quad_segs=64)
 
 
@@ -283,6 +359,11 @@ def read_marks(path: Path, origin_px: tuple[int, int] = (0, 0)) -> Marks:
     origin_px : tuple of int
         What the coordinates count from where the file does not say it: QuPath leaves that out when it exports.
 
+    Returns
+    -------
+    Marks
+        Centroids, scores and classes, in level-0 px of the slide.
+
     Raises
     ------
     InputError
@@ -317,7 +398,27 @@ def _peak(feature: Any) -> float:
 
 
 def features_of(path: Path, origin_px: tuple[int, int] = (0, 0)) -> tuple[list[Any], NDArray[np.float64]]:
-    """Return the features of a file as they stand there, and the level-0 pixel that their coordinates count from; see `read_marks`."""
+    """Return the features of a file as they stand there, and the level-0 pixel that their coordinates count from; see `read_marks`.
+
+    Parameters
+    ----------
+    path : Path
+        As for `read_marks`.
+    origin_px : tuple of int
+        x, y of the pixel that coordinates count from, where the file does not say so itself.
+
+    Returns
+    -------
+    features : list
+        As they stand in the file; nothing in them was checked.
+    origin_px : ndarray of float, shape (2,)
+        x, y.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is no GeoJSON.
+    """
     content = _load(path)
     return _listed(path, content), _origin_of(path, content, origin_px)
 
@@ -391,7 +492,18 @@ def _hidden(name: str) -> bool:
 
 
 def label_of(feature: Any) -> str:
-    """Return the name of a feature's class, in the ways QuPath's versions write it; empty where it has none."""
+    """Return the name of a feature's class, in the ways QuPath's versions write it; empty where it has none.
+
+    Parameters
+    ----------
+    feature : Any
+        A feature of any file.
+
+    Returns
+    -------
+    str
+        The class's name.
+    """
     properties = feature.get("properties") if isinstance(feature, dict) else None
     if not isinstance(properties, dict):
         return ""
@@ -411,7 +523,18 @@ _SAYS_NO = re.compile(
 
 
 def is_mitosis(label: str) -> bool:
-    """Return whether a class of QuPath's means mitoses: look-alikes, negatives and doubtful ones do not count."""
+    """Return whether a class of QuPath's means mitoses: look-alikes, negatives and doubtful ones do not count.
+
+    Parameters
+    ----------
+    label : str
+        Name of the class.
+
+    Returns
+    -------
+    bool
+        Without regard to case.
+    """
     lowered = label.casefold().strip()
     return lowered.startswith(("mitosis", "mitoses", "mitotic figure")) and not _SAYS_NO.search(lowered)
 

@@ -22,12 +22,38 @@ _MASKS = "masks.zarr/"
 
 
 def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Return SHA-256 of files below a slide's folder, by their paths in it."""
+    """Return SHA-256 of files below a slide's folder, by their paths in it.
+
+    Parameters
+    ----------
+    folder : Path
+        The slide's folder.
+    names : iterable of str
+        Paths of files in it.
+
+    Returns
+    -------
+    dict of str to str
+        64 hexadecimal digits for each path.
+    """
     return {name: sha256_of(folder / name) for name in names}
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest; with it the slide is finished, and all that it lists is on the disk, not in its cache."""
+    """Write the manifest; with it the slide is finished, and all that it lists is on the disk, not in its cache.
+
+    Parameters
+    ----------
+    folder : Path
+        The slide's folder.
+    manifest : Manifest
+        Its content; all files that it lists exist.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
     files = [folder / name for name in manifest.files]
     for path in [*files, *{parent for f in files for parent in f.parents if parent.is_relative_to(folder)}]:
         sync(path)
@@ -37,6 +63,16 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def read_manifest(folder: Path) -> Manifest:
     """Read a slide's manifest.
+
+    Parameters
+    ----------
+    folder : Path
+        The slide's folder.
+
+    Returns
+    -------
+    Manifest
+        Its content; whether the files are there was not checked.
 
     Raises
     ------
@@ -56,6 +92,16 @@ def is_whole(folder: Path) -> bool:
     """Return whether a slide's folder has a manifest and lacks nothing.
 
     All files are there, and unchanged but for masks, which `verify` reads.
+
+    Parameters
+    ----------
+    folder : Path
+        The slide's folder.
+
+    Returns
+    -------
+    bool
+        False where a file is missing, changed or cut off.
     """
     try:
         listed = read_manifest(folder).files
@@ -69,7 +115,18 @@ def is_whole(folder: Path) -> bool:
 
 
 def manifest_checksum(folder: Path) -> str:
-    """Return SHA-256 of a slide's manifest, which lists the checksums of all its files; empty where it cannot be read."""
+    """Return SHA-256 of a slide's manifest, which lists the checksums of all its files; empty where it cannot be read.
+
+    Parameters
+    ----------
+    folder : Path
+        The slide's folder.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits, or nothing.
+    """
     try:
         return sha256_of(folder / MANIFEST)
     except OSError:
@@ -85,6 +142,11 @@ def verify(folder: Path, checksum: str = "") -> list[str]:
         The slide's folder.
     checksum : str
         What `manifest_checksum` returned when the slide was finished; empty where that is not known.
+
+    Returns
+    -------
+    list of str
+        Empty where the folder is as it was when the slide was finished.
 
     Raises
     ------

@@ -36,6 +36,11 @@ def write_nuclei(path: Path, batches: Iterable[dict[str, Any]], slide_id: str, m
         The slide's name, for the file's metadata.
     mpp : float
         um per level-0 pixel, for the file's metadata.
+
+    Returns
+    -------
+    int
+        How many were written.
     """
     geo = {
         "version": "1.1.0",

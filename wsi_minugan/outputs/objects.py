@@ -54,18 +54,36 @@ class Marked:
 
     @property
     def centre_px(self) -> tuple[float, float]:
-        """Centroid, x and y in level-0 px."""
+        """Centroid, x and y in level-0 px.
+
+        Returns
+        -------
+        tuple of float
+            Of the shape.
+        """
         centroid = self.shape.centroid
         return float(centroid.x), float(centroid.y)
 
     @property
     def counts(self) -> bool:
-        """Whether it counts as a mitosis: by its class, or because nothing speaks against it."""
+        """Whether it counts as a mitosis: by its class, or because nothing speaks against it.
+
+        Returns
+        -------
+        bool
+            True for one without a class.
+        """
         return not self.label or is_mitosis(self.label)
 
     @property
     def look_alike(self) -> bool:
-        """Whether its class says that it only looks like a mitosis."""
+        """Whether its class says that it only looks like a mitosis.
+
+        Returns
+        -------
+        bool
+            Without regard to case.
+        """
         lowered = self.label.casefold()
         return lowered.startswith(_LOOK_ALIKES) or ("like" in lowered and "mito" in lowered)
 
@@ -151,6 +169,11 @@ def collection_text(
         The hot spot, written first, as an annotation.
     words : str
         Name of the hot spot.
+
+    Returns
+    -------
+    str
+        GeoJSON, a feature on each line.
     """
     lines = []
     for k, found in enumerate([*([hotspot] if hotspot is not None else []), *objects]):

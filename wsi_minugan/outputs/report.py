@@ -100,7 +100,13 @@ class Row:
 
     @property
     def short(self) -> list[str]:
-        """The beginnings of the warnings, for a table."""
+        """The beginnings of the warnings, for a table.
+
+        Returns
+        -------
+        list of str
+            One for each warning.
+        """
         cut = [w.split() for w in self.warnings]
         return [
             " ".join(w[:_SHORT_WORDS]).rstrip(".,:;") + ("…" if len(w) > _SHORT_WORDS else "") for w in cut

@@ -14,7 +14,20 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 
 def write_slides(path: Path, slides: Sequence[SlideState]) -> None:
-    """Write the batch's table, in UTF-8 with a byte order mark: Excel takes it for another encoding without."""
+    """Write the batch's table, in UTF-8 with a byte order mark: Excel takes it for another encoding without.
+
+    Parameters
+    ----------
+    path : Path
+        ``slides.csv``.
+    slides : sequence of SlideState
+        A line for each.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
     text = io.StringIO()
     text.write(_BYTE_ORDER_MARK)
     writer = csv.DictWriter(text, list(SlideState.model_fields), lineterminator="\n")

@@ -54,7 +54,13 @@ class Blender:
         self._sum[:, rows_in, columns_in] += scores[:, rows, columns] * weights[rows, columns]
 
     def scores(self) -> NDArray[np.uint8]:
-        """Return the blended scores, uint8 ``(3, h, w)``; patches left out count as zero."""
+        """Return the blended scores, uint8 ``(3, h, w)``; patches left out count as zero.
+
+        Returns
+        -------
+        ndarray of uint8, shape (3, h, w)
+            255 times the scores of nucleus, mitosis, boundary.
+        """
         out = np.empty(self._sum.shape, np.uint8)
         half, shift = np.uint16(self.grid.total // 2), np.uint16(self.grid.total.bit_length() - 1)
         for channel, summed in enumerate(self._sum):

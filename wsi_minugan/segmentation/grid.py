@@ -32,26 +32,71 @@ class PatchGrid:
 
     @property
     def overlap_px(self) -> int:
-        """How far neighbouring patches overlap."""
+        """How far neighbouring patches overlap.
+
+        Returns
+        -------
+        int
+            Analysis px.
+        """
         return PATCH_PX - self.stride_px
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Number of patches down and across."""
+        """Number of patches down and across.
+
+        Returns
+        -------
+        tuple of int
+            Rows and columns of patches.
+        """
         return -(-self.frame_height_px // self.stride_px), -(-self.frame_width_px // self.stride_px)
 
     def box(self, i: int, j: int) -> Box:
-        """Return patch (i, j) in analysis px; it may reach outside the frame."""
+        """Return patch (i, j) in analysis px; it may reach outside the frame.
+
+        Parameters
+        ----------
+        i, j : int
+            Row and column of the patch.
+
+        Returns
+        -------
+        Box
+            256 px wide and high.
+        """
         half = self.overlap_px // 2
         return Box(i * self.stride_px - half, j * self.stride_px - half, PATCH_PX, PATCH_PX)
 
     def core(self, i: int, j: int) -> Box:
-        """Return the share of the frame that belongs to patch (i, j)."""
+        """Return the share of the frame that belongs to patch (i, j).
+
+        Parameters
+        ----------
+        i, j : int
+            Row and column of the patch.
+
+        Returns
+        -------
+        Box
+            Analysis px; cores do not overlap and fill the frame.
+        """
         s = self.stride_px
         return Box(i * s, j * s, s, s).clipped(Box(0, 0, self.frame_height_px, self.frame_width_px))
 
     def patches_for(self, box: Box) -> list[tuple[int, int]]:
-        """Return every patch that reaches a box, in raster order."""
+        """Return every patch that reaches a box, in raster order.
+
+        Parameters
+        ----------
+        box : Box
+            Analysis px.
+
+        Returns
+        -------
+        list of tuple of int
+            Row and column of each patch.
+        """
         rows = self._reaching(box.y_px, box.y_end_px, self.shape[0])
         columns = self._reaching(box.x_px, box.x_end_px, self.shape[1])
         return [(i, j) for i in rows for j in columns]
@@ -63,14 +108,31 @@ class PatchGrid:
         return range(max(0, first), min(count - 1, last) + 1)
 
     def weights(self, i: int, j: int) -> NDArray[np.uint16]:
-        """Return the integer weights of patch (i, j), shape ``(256, 256)``; over all patches they sum to `total`."""
+        """Return the integer weights of patch (i, j), shape ``(256, 256)``; over all patches they sum to `total`.
+
+        Parameters
+        ----------
+        i, j : int
+            Row and column of the patch.
+
+        Returns
+        -------
+        ndarray of uint16, shape (256, 256)
+            0 where the patch has no say.
+        """
         rows = taper(self.stride_px, i == 0, i == self.shape[0] - 1)
         columns = taper(self.stride_px, j == 0, j == self.shape[1] - 1)
         return np.multiply.outer(rows, columns)
 
     @property
     def total(self) -> int:
-        """The sum of the weights of all patches at any pixel of the frame."""
+        """The sum of the weights of all patches at any pixel of the frame.
+
+        Returns
+        -------
+        int
+            A power of two.
+        """
         return TAPER_TOTAL**2
 
 

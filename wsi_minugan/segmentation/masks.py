@@ -141,7 +141,18 @@ def _multiscales(name: str, frame: Frame, prefix: str = "") -> dict[str, Any]:
 
 
 def level_shapes(frame: Frame) -> list[tuple[int, int]]:
-    """Return the pyramid's shapes ``(h, w)``, finest first, until both sides are at most 512 px."""
+    """Return the pyramid's shapes ``(h, w)``, finest first, until both sides are at most 512 px.
+
+    Parameters
+    ----------
+    frame : Frame
+        Analysis frame.
+
+    Returns
+    -------
+    list of tuple of int
+        Height and width of each level.
+    """
     return _halved(frame.height_px, frame.width_px)
 
 
@@ -200,6 +211,18 @@ def next_level(name: str, values: NDArray[Any]) -> NDArray[Any]:
 
     Of scores, classes and mitoses a pixel is the largest of four, so that each mitosis stays to be seen; of coverage and nuclei the
     top-left one, which keeps their share of the area.
+
+    Parameters
+    ----------
+    name : str
+        Name of the array.
+    values : ndarray, shape (h, w)
+        A level of it.
+
+    Returns
+    -------
+    ndarray, shape (ceil(h / 2), ceil(w / 2))
+        Of the same type.
     """
     if name not in _BY_MAXIMUM:
         return np.ascontiguousarray(values[::2, ::2])
@@ -223,6 +246,11 @@ def write_coarse(path: Path, name: str, values: NDArray[Any], side_um: float) ->
         Its pixels.
     side_um : float
         Side of a pixel.
+
+    Returns
+    -------
+    dict of str to str
+        SHA-256 of each file, by its path in the store.
     """
     try:
         store = Store(path)
@@ -248,7 +276,20 @@ def write_coarse(path: Path, name: str, values: NDArray[Any], side_um: float) ->
 
 
 def read_whole(path: Path, name: str) -> NDArray[Any] | None:
-    """Return an image that `write_coarse` wrote; None where there is none, as in results of an earlier version."""
+    """Return an image that `write_coarse` wrote; None where there is none, as in results of an earlier version.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    name : str
+        The image's name, one of `COARSE`.
+
+    Returns
+    -------
+    ndarray or None
+        Shape ``(h, w)``.
+    """
     if not (path / name / "0").is_dir():
         return None
     return np.asarray(zarr.open_array(LocalStore(path, read_only=True), path=f"{name}/0", mode="r")[:])
@@ -279,6 +320,22 @@ def _shards_of(block_px: int, level: int) -> int:
 def read_coarse(path: Path, name: str, frame: Box, step_px: int) -> NDArray[Any]:
     """Return every `step_px`-th pixel of an array, strip by strip; shape ``(ceil(h / step), ceil(w / step))``.
 
+    Parameters
+    ----------
+    path : Path
+        The store.
+    name : str
+        Name of the array.
+    frame : Box
+        What to read, px of level 0 of the store.
+    step_px : int
+        Distance of the pixels that are taken.
+
+    Returns
+    -------
+    ndarray, shape (ceil(h / step), ceil(w / step))
+        Of the array's type.
+
     Raises
     ------
     OutputError
@@ -298,14 +355,42 @@ def read_coarse(path: Path, name: str, frame: Box, step_px: int) -> NDArray[Any]
 
 
 def read_part(path: Path, name: str, level: int, box: Box) -> NDArray[Any]:
-    """Return a part of one level of an array; the box is in that level's px and is cut at its edges."""
+    """Return a part of one level of an array; the box is in that level's px and is cut at its edges.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    name : str
+        Name of the array.
+    level : int
+        Level of the pyramid; 0 is the finest.
+    box : Box
+        Px of that level.
+
+    Returns
+    -------
+    ndarray
+        Of the array's type; smaller than the box where the array ends.
+    """
     array = _open(path, name, level, "r")
     h, w = array.shape
     return np.asarray(array[box.clipped(Box(0, 0, h, w)).slices_within(Box(0, 0, 0, 0))])
 
 
 def names_in(path: Path) -> list[str]:
-    """Return which arrays a store holds."""
+    """Return which arrays a store holds.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+
+    Returns
+    -------
+    list of str
+        In the order of the store's layout.
+    """
     return [name for name, (where, _) in _PATHS.items() if (path / where / "0").is_dir()]
 
 
@@ -321,6 +406,11 @@ def open_levels(path: Path) -> dict[str, list[zarr.Array[Any]]]:
     ----------
     path : Path
         The store.
+
+    Returns
+    -------
+    dict of str to list of zarr.Array
+        Finest level first.
 
     Raises
     ------
@@ -347,6 +437,11 @@ def build_pyramid(path: Path, frame: Frame) -> dict[str, str]:
         The store, its blocks complete.
     frame : Frame
         Analysis frame.
+
+    Returns
+    -------
+    dict of str to str
+        SHA-256 of each file, by its path in the store.
     """
     shapes = level_shapes(frame)
     written: dict[str, str] = {}

@@ -51,7 +51,20 @@ class ObjectCut(NamedTuple):
     min_peak: int
 
     def keeps(self, area_px: NDArray[np.int64], peak: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which objects are kept, by their areas and peaks; shapes ``(n,)``."""
+        """Return which objects are kept, by their areas and peaks; shapes ``(n,)``.
+
+        Parameters
+        ----------
+        area_px : ndarray of int, shape (n,)
+            Pixels of each object.
+        peak : ndarray of int, shape (n,)
+            Highest score of each, 0 to 255.
+
+        Returns
+        -------
+        ndarray of bool, shape (n,)
+            One value for each object.
+        """
         kept: NDArray[np.bool_] = (area_px >= self.min_area_px) & (peak >= self.min_peak)
         return kept
 
@@ -67,6 +80,11 @@ def object_cut(min_area_um2: float, min_peak: float, mpp: float) -> ObjectCut:
         Least peak, 0 to 1; 0 for classes whose peak does not matter.
     mpp : float
         um per pixel of the mask.
+
+    Returns
+    -------
+    ObjectCut
+        Least area in px of the mask, least peak of 0 to 255.
     """
     return ObjectCut(min_area_um2 / mpp**2, round(255 * min_peak))
 
@@ -92,12 +110,24 @@ class BlockObjects:
 
     @property
     def count(self) -> int:
-        """Number of objects."""
+        """Number of objects.
+
+        Returns
+        -------
+        int
+            0 or more.
+        """
         return len(self.table["area_px"])
 
     @property
     def crossing(self) -> NDArray[np.bool_]:
-        """Whether an object touches the block's border; shape ``(n,)``."""
+        """Whether an object touches the block's border; shape ``(n,)``.
+
+        Returns
+        -------
+        ndarray of bool, shape (n,)
+            In the order of the table.
+        """
         touched = np.unique(np.concatenate([b.ravel() for b in self.borders.values()]))
         out = np.zeros(self.count + 1, bool)
         out[touched] = True
@@ -121,22 +151,56 @@ class SlideObjects:
 
     @property
     def count(self) -> int:
-        """Number of objects."""
+        """Number of objects.
+
+        Returns
+        -------
+        int
+            0 or more.
+        """
         return len(self.table["area_px"])
 
     def centroids(self) -> NDArray[np.float64]:
-        """Return the centroids in analysis px as ``(n, 2)`` x, y; the centre of pixel 0 is at 0.5."""
+        """Return the centroids in analysis px as ``(n, 2)`` x, y; the centre of pixel 0 is at 0.5.
+
+        Returns
+        -------
+        ndarray of float, shape (n, 2)
+            In the order of the table.
+        """
         return centroids_of(self.table)
 
 
 def centroids_of(table: dict[str, NDArray[np.int64]]) -> NDArray[np.float64]:
-    """Return the centroids of a table's objects as ``(n, 2)`` x, y; the centre of pixel 0 is at 0.5."""
+    """Return the centroids of a table's objects as ``(n, 2)`` x, y; the centre of pixel 0 is at 0.5.
+
+    Parameters
+    ----------
+    table : dict of str to ndarray
+        Columns area_px, sum_x, sum_y.
+
+    Returns
+    -------
+    ndarray of float, shape (n, 2)
+        In the px of the sums.
+    """
     area = np.maximum(1, table["area_px"]).astype(np.float64)
     return np.stack([table["sum_x"] / area + 0.5, table["sum_y"] / area + 0.5], axis=1)
 
 
 def label_objects(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return the 8-connected components of a mask, numbered from 1; the same for the same mask everywhere."""
+    """Return the 8-connected components of a mask, numbered from 1; the same for the same mask everywhere.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (h, w)
+        What belongs to an object.
+
+    Returns
+    -------
+    ndarray of int32, shape (h, w)
+        0 is background.
+    """
     _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)
     return np.asarray(labels, np.int32)
 
@@ -152,6 +216,11 @@ def measure_objects(found: RunLengthMask, score: NDArray[np.uint8], box: Box) ->
         Score from which an object's peak and mean are taken.
     box : Box
         The block, analysis px.
+
+    Returns
+    -------
+    BlockObjects
+        Areas, sums of places and scores, peaks, and what touches the block's border.
     """
     n, lengths = found.count, found.lengths
 
@@ -196,6 +265,11 @@ def without_dropped(
         Score from which objects' peaks are taken.
     cuts : mapping of int to ObjectCut
         By class; other classes stay as they are.
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w)
+        Dropped objects are background.
     """
     out = classes.copy()
     for value, cut in cuts.items():
@@ -234,6 +308,11 @@ def merge_objects(
         Least peak, 0 to 255.
     wanted : callable, optional
         Which objects are wanted, by their centroids ``(n, 2)`` x, y in analysis px.
+
+    Returns
+    -------
+    SlideObjects
+        Numbered from 1, by the place of their first pixels.
     """
     offsets = np.cumsum([0, *(b.count for b in blocks)])
     total = int(offsets[-1])

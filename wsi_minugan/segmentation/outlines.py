@@ -160,12 +160,30 @@ def to_level0(shapes: NDArray[np.object_], scale: float) -> NDArray[np.object_]:
         In analysis px.
     scale : float
         Level-0 pixels per analysis pixel.
+
+    Returns
+    -------
+    ndarray of shapely geometries
+        Polygons or multipolygons, level-0 px.
     """
     return np.asarray(shapely.set_precision(scaled(shapes, scale), GRID_PX), object)
 
 
 def scaled(shapes: NDArray[np.object_], scale: float) -> NDArray[np.object_]:
-    """Bring polygons to level-0 pixels as they are; for files that need no grid."""
+    """Bring polygons to level-0 pixels as they are; for files that need no grid.
+
+    Parameters
+    ----------
+    shapes : ndarray of shapely geometries
+        In analysis px.
+    scale : float
+        Level-0 pixels per analysis pixel.
+
+    Returns
+    -------
+    ndarray of shapely geometries
+        In level-0 px.
+    """
     if scale == 1.0:
         return shapes
     return np.asarray(shapely.transform(shapes, lambda xy: xy * scale), object)

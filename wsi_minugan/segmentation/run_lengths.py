@@ -37,29 +37,59 @@ class RunLengthMask:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Pixels of each run."""
+        """Pixels of each run.
+
+        Returns
+        -------
+        ndarray of int64, shape (runs,)
+            At least 1 each.
+        """
         return (self.ends - self.starts).astype(np.int64)
 
     @property
     def count(self) -> int:
-        """Number of objects."""
+        """Number of objects.
+
+        Returns
+        -------
+        int
+            The highest label.
+        """
         return int(self.labels.max(initial=0))
 
     @cached_property
     def pixels(self) -> NDArray[np.int64]:
-        """All pixels' places in the flattened mask, run by run."""
+        """All pixels' places in the flattened mask, run by run.
+
+        Returns
+        -------
+        ndarray of int64, shape (pixels,)
+            Row times width plus column.
+        """
         return spread(self.rows.astype(np.int64) * self.shape[1] + self.starts, self.lengths)
 
     @cached_property
     def firsts(self) -> NDArray[np.int64]:
-        """Row and column of each object's first pixel in raster order; shape ``(2, count)``."""
+        """Row and column of each object's first pixel in raster order; shape ``(2, count)``.
+
+        Returns
+        -------
+        ndarray of int64, shape (2, count)
+            In px of the mask.
+        """
         first = np.zeros(self.count + 1, np.int64)
         first[self.labels[::-1]] = np.arange(len(self.labels))[::-1]  # what is assigned last stays
         return np.stack([self.rows[first[1:]], self.starts[first[1:]]]).astype(np.int64)
 
     @cached_property
     def boxes(self) -> NDArray[np.int64]:
-        """Each object's top, left, bottom, right (half-open); shape ``(4, count)``."""
+        """Each object's top, left, bottom, right (half-open); shape ``(4, count)``.
+
+        Returns
+        -------
+        ndarray of int64, shape (4, count)
+            In px of the mask.
+        """
         out = np.empty((4, self.count + 1), np.int64)
         for side, ufunc, values, least in (
             (0, np.minimum, self.rows, self.shape[0]),
@@ -72,24 +102,67 @@ class RunLengthMask:
         return out[:, 1:]
 
     def of(self, chosen: NDArray[np.bool_]) -> RunLengthMask:
-        """Return some of the runs."""
+        """Return some of the runs.
+
+        Parameters
+        ----------
+        chosen : ndarray of bool, shape (runs,)
+            Which runs.
+
+        Returns
+        -------
+        RunLengthMask
+            With the labels that they have.
+        """
         return RunLengthMask(
             self.shape, self.rows[chosen], self.starts[chosen], self.ends[chosen], self.labels[chosen]
         )
 
     def paint(self, image: NDArray[Any], values: Any) -> None:
-        """Set the runs' pixels of a contiguous image ``(h, w)`` to a value, or to one value a run."""
+        """Set the runs' pixels of a contiguous image ``(h, w)`` to a value, or to one value a run.
+
+        Parameters
+        ----------
+        image : ndarray, shape (h, w)
+            It is changed; it must be contiguous.
+        values : scalar or ndarray, shape (runs,)
+            What to set.
+        """
         image.reshape(-1)[self.pixels] = np.repeat(values, self.lengths) if np.ndim(values) else values
 
 
 def spread(starts: NDArray[Any], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the whole numbers from each start on, as many as its length, one start after the other."""
+    """Return the whole numbers from each start on, as many as its length, one start after the other.
+
+    Parameters
+    ----------
+    starts : ndarray of int, shape (n,)
+        First numbers.
+    lengths : ndarray of int64, shape (n,)
+        How many from each.
+
+    Returns
+    -------
+    ndarray of int64
+        As many as all lengths together.
+    """
     ends = np.cumsum(lengths)
     return np.repeat(starts - (ends - lengths), lengths) + np.arange(ends[-1] if len(ends) else 0)
 
 
 def run_length_mask(mask: NDArray[np.bool_]) -> RunLengthMask:
-    """Return the objects of a mask of shape ``(h, w)``."""
+    """Return the objects of a mask of shape ``(h, w)``.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (h, w)
+        What belongs to an object.
+
+    Returns
+    -------
+    RunLengthMask
+        8-connected objects, numbered from 1.
+    """
     height, width = mask.shape
     pitch = width + 1
     # A blank pixel before the first row and after each, so that no run goes on in the next row.
@@ -121,7 +194,18 @@ def _connected(starts: NDArray[np.int64], ends: NDArray[np.int64], pitch: int) -
 
 
 def joined(parts: Sequence[tuple[Box, RunLengthMask]]) -> RunLengthMask:
-    """Return the runs of several blocks as those of the frame, by the labels that they have; cut runs become one again."""
+    """Return the runs of several blocks as those of the frame, by the labels that they have; cut runs become one again.
+
+    Parameters
+    ----------
+    parts : sequence of (Box, RunLengthMask)
+        Each block with its runs; blocks do not overlap.
+
+    Returns
+    -------
+    RunLengthMask
+        In the frame that the boxes count from.
+    """
     rows = np.concatenate([r.rows + np.int32(b.y_px) for b, r in parts])
     starts = np.concatenate([r.starts + np.int32(b.x_px) for b, r in parts])
     ends = np.concatenate([r.ends + np.int32(b.x_px) for b, r in parts])

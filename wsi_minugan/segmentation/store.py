@@ -25,6 +25,13 @@ class Store(LocalStore):
     """Zarr's own, but what it writes is on the disk once it has settled, and it makes no folder above its root.
 
     The folders of a run that the user removed stay away.
+
+    Parameters
+    ----------
+    root : Path or str
+        The store's folder.
+    read_only : bool
+        Whether writing is refused.
     """
 
     def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
@@ -52,13 +59,25 @@ class Store(LocalStore):
         self._written[key] = hashlib.sha256(value.as_buffer_like()).hexdigest()
 
     async def delete(self, key: str) -> None:
-        """Remove a file; an empty shard has none."""
+        """Remove a file; an empty shard has none.
+
+        Parameters
+        ----------
+        key : str
+            Path of the file in the store.
+        """
         await super().delete(key)
         self._written.pop(key, None)
         self._changed.add((self.root / key).parent)
 
     def settle(self) -> dict[str, str]:
-        """Have the names of all files on the disk, too, and return the digests of those written since this was last done."""
+        """Have the names of all files on the disk, too, and return the digests of those written since this was last done.
+
+        Returns
+        -------
+        dict of str to str
+            SHA-256 of each file, by its path in the store.
+        """
         # What was made in a folder that is new itself is lost with it: the store's own is named in the one above.
         for folder in {*self._changed, self.root.parent}:
             if folder.is_dir():

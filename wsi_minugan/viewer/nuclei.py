@@ -57,7 +57,13 @@ class Nuclei:
         return len(self._centres)
 
     def points(self) -> bytes:
-        """Return the centres, level-0 px, as little-endian float32: x and y in turn."""
+        """Return the centres, level-0 px, as little-endian float32: x and y in turn.
+
+        Returns
+        -------
+        bytes
+            Eight for each nucleus.
+        """
         return self._centres.astype("<f4").tobytes()
 
     def outlines(self, column: int, row: int) -> bytes:
@@ -119,7 +125,18 @@ class Nuclei:
 
 
 def segments(shapes: NDArray[np.object_]) -> NDArray[np.float64]:
-    """Return the line segments of polygons' outer rings, shape ``(n, 2, 2)``: both ends, x and y."""
+    """Return the line segments of polygons' outer rings, shape ``(n, 2, 2)``: both ends, x and y.
+
+    Parameters
+    ----------
+    shapes : ndarray of shapely geometries
+        Polygons or multipolygons.
+
+    Returns
+    -------
+    ndarray of float, shape (n, 2, 2)
+        In their px.
+    """
     parts = shapely.get_parts(shapes)
     corners, owner = shapely.get_coordinates(shapely.get_exterior_ring(parts), return_index=True)
     follows = owner[1:] == owner[:-1]

@@ -61,11 +61,27 @@ class Shelf:
         self._lock = threading.Lock()
 
     def names(self) -> list[dict[str, str]]:
-        """Return each slide's id, and why it cannot be shown where that is so."""
+        """Return each slide's id, and why it cannot be shown where that is so.
+
+        Returns
+        -------
+        list of dict of str to str
+            In the order of the result folders.
+        """
         return [_entry(source) for source in self.sources]
 
     def view(self, number: int) -> SlideView:
         """Return a slide, opened.
+
+        Parameters
+        ----------
+        number : int
+            Place in `names`.
+
+        Returns
+        -------
+        SlideView
+            The same one each time.
 
         Raises
         ------
@@ -122,11 +138,25 @@ class Viewer:
 
     @property
     def address(self) -> str:
-        """What to open in the browser; it holds the token, so it opens the viewer to whoever has it."""
+        """What to open in the browser; it holds the token, so it opens the viewer to whoever has it.
+
+        Returns
+        -------
+        str
+            A URL on the loopback interface.
+        """
         return f"http://{HOST}:{self.port}/?token={self.token}"
 
     async def serve(self, started: Callable[[], None], stop: asyncio.Event) -> None:
-        """Serve until `stop` is set; `started` is called once the page can be opened."""
+        """Serve until `stop` is set; `started` is called once the page can be opened.
+
+        Parameters
+        ----------
+        started : callable
+            Called without arguments.
+        stop : asyncio.Event
+            Ends the serving.
+        """
         server = HTTPServer(_application(self), max_body_size=_MOST_BODY_BYTES)
         server.add_sockets(self._sockets)
         started()

@@ -89,12 +89,24 @@ class SlideView:
 
     @property
     def frame(self) -> Frame:
-        """The analysis frame."""
+        """The analysis frame.
+
+        Returns
+        -------
+        Frame
+            That of the run.
+        """
         return frame_of(self.result.sealed)
 
     @cached_property
     def nuclei(self) -> Nuclei | None:
-        """The nuclei, or None where the run wrote none."""
+        """The nuclei, or None where the run wrote none.
+
+        Returns
+        -------
+        Nuclei or None
+            For the page's layer.
+        """
         path = self._source.folder / "nuclei.parquet"
         slide = self.result.sealed.slide
         there = path.name in self.result.sealed.files and path.is_file()
@@ -102,7 +114,13 @@ class SlideView:
 
     @cached_property
     def layers(self) -> tuple[str, ...]:
-        """Masks that can be shown."""
+        """Masks that can be shown.
+
+        Returns
+        -------
+        tuple of str
+            Names of arrays in ``masks.zarr``.
+        """
         there = masks.names_in(self._store)
         return tuple(name for name in _LAYERS if name in there)
 
@@ -112,7 +130,13 @@ class SlideView:
             self._readers.get().close()
 
     def describe(self) -> dict[str, Any]:
-        """Return all that the page needs to begin, as JSON's types."""
+        """Return all that the page needs to begin, as JSON's types.
+
+        Returns
+        -------
+        dict of str to Any
+            Facts of the slide, its objects, and the reviewer's draft.
+        """
         slide, saved = self.result.sealed.slide, read_review(self.result, self._reviewer)
         draft = draft_of(self.result, saved)
         others = [n for n in reviewers_of(self._source.folder) if n.casefold() != self._reviewer.casefold()]
@@ -144,7 +168,20 @@ class SlideView:
         }
 
     def standing(self, draft: Draft, saved: Saved | None = None) -> dict[str, Any]:
-        """Return what a draft counts to and what to look at next, as JSON's types."""
+        """Return what a draft counts to and what to look at next, as JSON's types.
+
+        Parameters
+        ----------
+        draft : Draft
+            What the reviewer did so far.
+        saved : Saved, optional
+            The review on the disk; read where it is not given.
+
+        Returns
+        -------
+        dict of str to Any
+            Count, interval, scores, and the next object.
+        """
         saved = saved or read_review(self.result, self._reviewer)
         added = added_objects(self.result, saved, draft)
         untouched = saved is None and not draft.verdicts and not draft.added
@@ -159,7 +196,18 @@ class SlideView:
         }
 
     def save(self, draft: DraftToSave) -> dict[str, Any]:
-        """Save a draft with its images for training; returns the new revision and its time."""
+        """Save a draft with its images for training; returns the new revision and its time.
+
+        Parameters
+        ----------
+        draft : DraftToSave
+            What the reviewer did.
+
+        Returns
+        -------
+        dict of str to Any
+            JSON's types.
+        """
         saved = read_review(self.result, self._reviewer)
         added = added_objects(self.result, saved, draft)
         objects = objects_of(self.result, saved, draft, added)
@@ -170,7 +218,20 @@ class SlideView:
         return {"revision": done.file.revision, "saved": done.file.saved}
 
     def tile(self, level: int, column: int, row: int) -> bytes:
-        """Return a tile of the slide as JPEG; one that does not decode is grey."""
+        """Return a tile of the slide as JPEG; one that does not decode is grey.
+
+        Parameters
+        ----------
+        level : int
+            Of OpenSeadragon's pyramid.
+        column, row : int
+            Which tile.
+
+        Returns
+        -------
+        bytes
+            A JPEG file.
+        """
         with self._reader() as reader:
             try:
                 return tiles.slide_tile(reader, level, column, row)
@@ -178,7 +239,18 @@ class SlideView:
                 return tiles.unreadable_tile()
 
     def crop(self, x_px: float, y_px: float) -> bytes:
-        """Return the surroundings of a place, level-0 px, as JPEG."""
+        """Return the surroundings of a place, level-0 px, as JPEG.
+
+        Parameters
+        ----------
+        x_px, y_px : float
+            The place, level-0 px.
+
+        Returns
+        -------
+        bytes
+            A JPEG file.
+        """
         with self._reader() as reader:
             try:
                 return tiles.crop(reader, self.frame, x_px, y_px)
@@ -186,7 +258,27 @@ class SlideView:
                 return tiles.unreadable_tile()
 
     def mask(self, name: str, level: int, column: int, row: int) -> bytes:
-        """Return a tile of a mask as PNG."""
+        """Return a tile of a mask as PNG.
+
+        Parameters
+        ----------
+        name : str
+            One of `layers`.
+        level : int
+            0 is the coarsest.
+        column, row : int
+            Which tile.
+
+        Returns
+        -------
+        bytes
+            A PNG file.
+
+        Raises
+        ------
+        InputError
+            If there is no such mask or tile.
+        """
         if name not in self.layers:
             raise InputError(f"There is no mask {name}.")
         return tiles.mask_tile(self._store, name, self.frame, level, column, row)

@@ -30,7 +30,18 @@ _COLOURS = {
 
 
 def max_level(width_px: int, height_px: int) -> int:
-    """Return the number of the finest level of a pyramid that halves down to one pixel, as OpenSeadragon counts."""
+    """Return the number of the finest level of a pyramid that halves down to one pixel, as OpenSeadragon counts.
+
+    Parameters
+    ----------
+    width_px, height_px : int
+        Size of the slide.
+
+    Returns
+    -------
+    int
+        0 for a single pixel.
+    """
     return math.ceil(math.log2(max(width_px, height_px, 1)))
 
 
@@ -45,6 +56,11 @@ def slide_tile(reader: SlideReader, level: int, column: int, row: int) -> bytes:
         0 is one pixel, `max_level` the slide itself.
     column, row : int
         Which tile.
+
+    Returns
+    -------
+    bytes
+        A JPEG file.
 
     Raises
     ------
@@ -88,6 +104,11 @@ def mask_tile(store: Path, name: str, frame: Frame, level: int, column: int, row
     column, row : int
         Which tile.
 
+    Returns
+    -------
+    bytes
+        A PNG file.
+
     Raises
     ------
     InputError
@@ -103,7 +124,20 @@ def mask_tile(store: Path, name: str, frame: Frame, level: int, column: int, row
 
 
 def coloured(name: str, values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return a mask as a picture ``(h, w, 4)``: RGB and opacity."""
+    """Return a mask as a picture ``(h, w, 4)``: RGB and opacity.
+
+    Parameters
+    ----------
+    name : {"classes", "coverage", "mitosis_score"}
+        Which mask.
+    values : ndarray, shape (h, w)
+        Part of it.
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w, 4)
+        RGB and opacity.
+    """
     table = np.zeros((256, 4), np.uint8)
     if name == "mitosis_score":
         heat = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_INFERNO)
@@ -118,6 +152,20 @@ def coloured(name: str, values: NDArray[Any]) -> NDArray[np.uint8]:
 def crop(reader: SlideReader, frame: Frame, x_px: float, y_px: float) -> bytes:
     """Return the surroundings of a place (level-0 px) at the model's resolution as JPEG.
 
+    Parameters
+    ----------
+    reader : SlideReader
+        The open slide.
+    frame : Frame
+        Its analysis frame.
+    x_px, y_px : float
+        The place, level-0 px.
+
+    Returns
+    -------
+    bytes
+        A JPEG file.
+
     Raises
     ------
     InputError
@@ -129,13 +177,41 @@ def crop(reader: SlideReader, frame: Frame, x_px: float, y_px: float) -> bytes:
 
 
 def crop_pixels(reader: SlideReader, frame: Frame, x_px: float, y_px: float) -> NDArray[np.uint8]:
-    """Return the surroundings of a place (level-0 px) as RGB, ``(CROP_PX, CROP_PX, 3)``, white outside of the slide."""
+    """Return the surroundings of a place (level-0 px) as RGB, ``(CROP_PX, CROP_PX, 3)``, white outside of the slide.
+
+    Parameters
+    ----------
+    reader : SlideReader
+        The open slide.
+    frame : Frame
+        Its analysis frame.
+    x_px, y_px : float
+        The place, level-0 px.
+
+    Returns
+    -------
+    ndarray of uint8, shape (CROP_PX, CROP_PX, 3)
+        RGB at the model's resolution.
+    """
     x, y = (round(v / frame.scale) - CROP_PX // 2 for v in (x_px, y_px))
     return AnalysisView(reader, frame).read(Box(y, x, CROP_PX, CROP_PX))
 
 
 def jpeg(rgb: NDArray[np.uint8], quality: int = _QUALITY) -> bytes:
-    """Return an RGB picture as JPEG with its colours at full resolution: chromatin is told by them."""
+    """Return an RGB picture as JPEG with its colours at full resolution: chromatin is told by them.
+
+    Parameters
+    ----------
+    rgb : ndarray of uint8, shape (h, w, 3)
+        The picture.
+    quality : int
+        JPEG's, 1 to 100.
+
+    Returns
+    -------
+    bytes
+        A JPEG file.
+    """
     options = [
         cv2.IMWRITE_JPEG_QUALITY,
         quality,
@@ -147,7 +223,13 @@ def jpeg(rgb: NDArray[np.uint8], quality: int = _QUALITY) -> bytes:
 
 
 def unreadable_tile() -> bytes:
-    """Return the tile that stands for one that does not decode: grey, with a cross."""
+    """Return the tile that stands for one that does not decode: grey, with a cross.
+
+    Returns
+    -------
+    bytes
+        A JPEG file.
+    """
     grey = np.full((TILE_PX, TILE_PX, 3), 128, np.uint8)
     cv2.line(grey, (0, 0), (TILE_PX, TILE_PX), (90, 90, 90), 3)
     cv2.line(grey, (0, TILE_PX), (TILE_PX, 0), (90, 90, 90), 3)
@@ -155,6 +237,17 @@ def unreadable_tile() -> bytes:
 
 
 def png(rgba: NDArray[np.uint8]) -> bytes:
-    """Return a picture with opacity as PNG."""
+    """Return a picture with opacity as PNG.
+
+    Parameters
+    ----------
+    rgba : ndarray of uint8, shape (h, w, 4)
+        The picture.
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+    """
     _, data = cv2.imencode(".png", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
     return bytes(data.tobytes())

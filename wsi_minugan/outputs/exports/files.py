@@ -33,6 +33,18 @@ def write_geojson(slide: Slide, path: Path) -> int:
     """Write all objects as one FeatureCollection that QuPath imports, and return their number; with gzip where the name says so.
 
     Coordinates count from where the slide's mitoses.geojson counts.
+
+    Parameters
+    ----------
+    slide : Slide
+        A finished slide.
+    path : Path
+        File to write; a name that ends in .gz is compressed.
+
+    Returns
+    -------
+    int
+        Objects written.
     """
     count = 0
     with _text(path) as f:
@@ -94,7 +106,20 @@ def _properties(label: str) -> str:
 
 
 def write_csv(slide: Slide, path: Path) -> int:
-    """Write a line for each mitosis and nucleus: class, id, centroid in px and um, area, scores; returns their number."""
+    """Write a line for each mitosis and nucleus: class, id, centroid in px and um, area, scores; returns their number.
+
+    Parameters
+    ----------
+    slide : Slide
+        A finished slide.
+    path : Path
+        File to write.
+
+    Returns
+    -------
+    int
+        Objects written.
+    """
     count = 0
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as f:
         f.write(_BYTE_ORDER_MARK)
@@ -141,7 +166,20 @@ def _column(part: Part, name: str) -> list[float | str]:
 
 
 def write_parquet(slide: Slide, path: Path) -> int:
-    """Write mitoses and nuclei as one GeoParquet file; returns their number."""
+    """Write mitoses and nuclei as one GeoParquet file; returns their number.
+
+    Parameters
+    ----------
+    slide : Slide
+        A finished slide.
+    path : Path
+        File to write.
+
+    Returns
+    -------
+    int
+        Objects written.
+    """
     geometry = {"encoding": "WKB", "geometry_types": ["Polygon", "MultiPolygon"], "crs": None}
     geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
     words, numbers = (
@@ -183,7 +221,20 @@ CREATE TABLE annotations (id INTEGER PRIMARY KEY, key TEXT UNIQUE, objtype TEXT,
 
 
 def write_annotation_store(slide: Slide, path: Path) -> int:
-    """Write all objects as a store that TIAToolbox opens (`SQLiteStore.open`), coloured by their property "type"; returns their number."""
+    """Write all objects as a store that TIAToolbox opens (`SQLiteStore.open`), coloured by their property "type"; returns their number.
+
+    Parameters
+    ----------
+    slide : Slide
+        A finished slide.
+    path : Path
+        SQLite file to write.
+
+    Returns
+    -------
+    int
+        Objects written.
+    """
     count = 0
     with atomic_path(path) as temporary, closing(sqlite3.connect(temporary, isolation_level=None)) as db:
         db.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _STORE)
@@ -237,6 +288,18 @@ def write_ome_zarr_zip(slide: Slide, path: Path) -> int:
     """Write the masks as one zip, and return the number of its files.
 
     As OME-Zarr's RFC 9 has it: nothing is packed again, the root's zarr.json comes first, and the comment names the version.
+
+    Parameters
+    ----------
+    slide : Slide
+        A finished slide.
+    path : Path
+        File to write.
+
+    Returns
+    -------
+    int
+        Files in it.
     """
     store = slide.folder / "masks.zarr"
     files = sorted(

@@ -73,12 +73,28 @@ class Slide:
 
     @property
     def nuclei(self) -> Path:
-        """Where its nuclei lie, if it has any."""
+        """Where its nuclei lie, if it has any.
+
+        Returns
+        -------
+        Path
+            The file, which does not exist where the slide was analysed without nuclei.
+        """
         return self.folder / "nuclei.parquet"
 
 
 def open_slide_folder(folder: Path) -> Slide:
     """Return a finished slide's folder.
+
+    Parameters
+    ----------
+    folder : Path
+        ``OUT/SLIDE_ID``.
+
+    Returns
+    -------
+    Slide
+        What exports read.
 
     Raises
     ------
@@ -91,7 +107,18 @@ def open_slide_folder(folder: Path) -> Slide:
 
 
 def parts_of(slide: Slide) -> Iterator[Part]:
-    """Yield the hot spot, the mitoses, then the nuclei of a slide, at most `PART` at once."""
+    """Yield the hot spot, the mitoses, then the nuclei of a slide, at most `PART` at once.
+
+    Parameters
+    ----------
+    slide : Slide
+        A finished slide.
+
+    Yields
+    ------
+    Part
+        Objects of one kind.
+    """
     yield from _marked(slide)
     if slide.nuclei.is_file():
         yield from _nuclei(slide)
@@ -153,7 +180,18 @@ def _nuclei_part(slide: Slide, batch: pa.RecordBatch) -> Part:
 
 
 def snapped(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Return polygons valid on QuPath's grid of 0.01 px, a single part a polygon; empty where nothing is left."""
+    """Return polygons valid on QuPath's grid of 0.01 px, a single part a polygon; empty where nothing is left.
+
+    Parameters
+    ----------
+    shapes : ndarray of object, shape (n,)
+        Polygons, px.
+
+    Returns
+    -------
+    ndarray of object, shape (n,)
+        Polygons or multipolygons, exterior rings counter-clockwise.
+    """
     bad = ~shapely.is_valid(shapes)
     if bad.any():
         shapes = shapes.copy()

@@ -114,7 +114,20 @@ def _tile(reader: SlideReader, place: NDArray[np.float64], mpp: float) -> NDArra
 
 
 def sampled_figures(plan: SlidePlan, reader: SlideReader) -> dict[str, float]:
-    """Return the figures of stain, focus and compression of a slide, from patches spread evenly over its tissue."""
+    """Return the figures of stain, focus and compression of a slide, from patches spread evenly over its tissue.
+
+    Parameters
+    ----------
+    plan : SlidePlan
+        The slide's plan.
+    reader : SlideReader
+        The open slide.
+
+    Returns
+    -------
+    dict of str to float
+        See `minugan.sentinel`; empty where no patch holds enough tissue.
+    """
     patches = sorted(plan.patches_of(plan.frame.box))
     chosen = np.unique(np.linspace(0, len(patches) - 1, min(_SAMPLED, len(patches))).astype(int))
     view = AnalysisView(reader, plan.frame)

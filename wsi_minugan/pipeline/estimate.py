@@ -31,6 +31,11 @@ def seconds_per_patch(bundle: Bundle, settings: RunSettings, device: str) -> flo
     device : {"auto", "cpu", "cuda"}
         Where to measure.
 
+    Returns
+    -------
+    float
+        Seconds.
+
     Raises
     ------
     DeviceError

@@ -21,7 +21,18 @@ _PACKAGES = {
 
 
 def model_facts(bundle: Bundle) -> dict[str, str]:
-    """Return what outputs say of the model."""
+    """Return what outputs say of the model.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+
+    Returns
+    -------
+    dict of str to str
+        Name, version and digest among them.
+    """
     return {
         "name": bundle.card.name,
         "version": bundle.card.version,
@@ -32,14 +43,31 @@ def model_facts(bundle: Bundle) -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that shape the results."""
+    """Return the versions of Python and of the packages that shape the results.
+
+    Returns
+    -------
+    dict of str to str
+        What is not known is said as not known.
+    """
     return {"python": platform.python_version()} | {
         name: version_of(module) for name, module in _PACKAGES.items()
     }
 
 
 def version_of(module: str) -> str:
-    """Return the version of a module; whoever packed it may have given its package another name, or no name at all."""
+    """Return the version of a module; whoever packed it may have given its package another name, or no name at all.
+
+    Parameters
+    ----------
+    module : str
+        Name under which it is imported.
+
+    Returns
+    -------
+    str
+        Its version, or that it is not known.
+    """
     with suppress(metadata.PackageNotFoundError):
         if version := metadata.version(module):
             return version

@@ -62,6 +62,11 @@ def read_drawn(
     origin_px : tuple of int
         What coordinates count from in files that do not say it.
 
+    Returns
+    -------
+    Drawn
+        In level-0 px; empty where the settings name no file.
+
     Raises
     ------
     InputError
@@ -150,7 +155,22 @@ def _png(path: Path) -> NDArray[np.uint8]:
 
 
 def within(tissue: TissueMask, allowed: shapely.Geometry, frame: Frame) -> TissueMask:
-    """Return the part of a mask that must be analysed to count within a region: its cells, and what is near enough to shape them."""
+    """Return the part of a mask that must be analysed to count within a region: its cells, and what is near enough to shape them.
+
+    Parameters
+    ----------
+    tissue : TissueMask
+        What was found.
+    allowed : shapely geometry
+        What counts, level-0 px.
+    frame : Frame
+        Analysis frame.
+
+    Returns
+    -------
+    TissueMask
+        Without the other cells.
+    """
     side = tissue.px_per_cell * frame.scale
     near = shapely.buffer(allowed, REACH_PX * frame.scale)
     whole, cut = covered_cells(near, tissue.mask.shape, side)
@@ -158,7 +178,20 @@ def within(tissue: TissueMask, allowed: shapely.Geometry, frame: Frame) -> Tissu
 
 
 def raster_of(tissue: TissueMask, frame_scale: float) -> TissueRaster:
-    """Return a mask as the raster that counting takes, level-0 px."""
+    """Return a mask as the raster that counting takes, level-0 px.
+
+    Parameters
+    ----------
+    tissue : TissueMask
+        Cells in analysis px.
+    frame_scale : float
+        Level-0 pixels per analysis pixel.
+
+    Returns
+    -------
+    TissueRaster
+        The same cells.
+    """
     s = frame_scale
     return TissueRaster(
         tissue.mask, tissue.px_per_cell * s, tissue.width_px * s, tissue.height_px * s, tissue.stained
@@ -166,7 +199,18 @@ def raster_of(tissue: TissueMask, frame_scale: float) -> TissueRaster:
 
 
 def options_of(settings: RunSettings) -> Options:
-    """Return how the settings want mitoses to be counted."""
+    """Return how the settings want mitoses to be counted.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        The run's, or those of a recount.
+
+    Returns
+    -------
+    Options
+        For `count_mitoses`.
+    """
     return Options(
         settings.hotspot_shape, settings.aspect_ratio, settings.min_tissue, settings.hotspots, settings.fields
     )
@@ -185,6 +229,11 @@ def reliability_of(
         The user's own; with it nothing is known.
     point : {"balanced", "sensitive", "specific"}
         The operating point.
+
+    Returns
+    -------
+    Reliability
+        With the reason where nothing is known.
     """
     if mitosis_threshold is not None:
         return Reliability(
@@ -209,7 +258,18 @@ def reliability_of(
 
 
 def errors_of(known: Reliability) -> ModelErrors:
-    """Return the model's errors as a manifest holds them."""
+    """Return the model's errors as a manifest holds them.
+
+    Parameters
+    ----------
+    known : Reliability
+        The model's errors.
+
+    Returns
+    -------
+    ModelErrors
+        Part of the manifest.
+    """
     patients = tuple(
         ErrorsOnPatient(**{k: getattr(p, k) for k in ErrorsOnPatient.model_fields}) for p in known.patients
     )
@@ -223,7 +283,18 @@ def errors_of(known: Reliability) -> ModelErrors:
 
 
 def reliability_in(written: ModelErrors) -> Reliability:
-    """Return what `errors_of` was made from."""
+    """Return what `errors_of` was made from.
+
+    Parameters
+    ----------
+    written : ModelErrors
+        Part of a manifest.
+
+    Returns
+    -------
+    Reliability
+        For `count_mitoses`.
+    """
     patients = tuple(
         PatientCounts(p.area_mm2, p.true_positives, p.false_positives, p.false_negatives)
         for p in written.patients

@@ -21,7 +21,18 @@ _STORE_FOLDERS = tuple(f"{STORE}/{place}" for place in masks.PLACES)
 
 
 def own_files(folder: Path) -> list[str]:
-    """Return the files of a slide's results that this program wrote, by their paths below its folder, sorted."""
+    """Return the files of a slide's results that this program wrote, by their paths below its folder, sorted.
+
+    Parameters
+    ----------
+    folder : Path
+        The slide's result folder.
+
+    Returns
+    -------
+    list of str
+        With forward slashes.
+    """
     found = [name for name in (*_FILES, *(f"{STORE}/{m}" for m in masks.GROUPS)) if (folder / name).is_file()]
     for place in _STORE_FOLDERS:
         inside = (p for p in (folder / place).rglob("*") if p.is_file() and p.suffix != SUFFIX)
@@ -30,7 +41,18 @@ def own_files(folder: Path) -> list[str]:
 
 
 def own_bytes(folder: Path) -> int:
-    """Return how much room this program's files in a slide's folder take."""
+    """Return how much room this program's files in a slide's folder take.
+
+    Parameters
+    ----------
+    folder : Path
+        The slide's result folder.
+
+    Returns
+    -------
+    int
+        Bytes, scratch included.
+    """
     scratch = (p for p in (folder / SCRATCH).rglob("*") if p.is_file())
     return sum(p.stat().st_size for p in (*(folder / name for name in own_files(folder)), *scratch))
 
@@ -40,6 +62,16 @@ def remove_own(folder: Path) -> str:
 
     What somebody else put there stays. So does a `mitoses.geojson` that was corrected after it was sealed, under another name;
     a sentence then says so, which is else empty.
+
+    Parameters
+    ----------
+    folder : Path
+        The slide's result folder; it need not be there.
+
+    Returns
+    -------
+    str
+        The sentence.
 
     Raises
     ------
@@ -69,7 +101,13 @@ def remove_own(folder: Path) -> str:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what killed writers left in a slide's folder: this program's temporary files and Zarr's."""
+    """Remove what killed writers left in a slide's folder: this program's temporary files and Zarr's.
+
+    Parameters
+    ----------
+    folder : Path
+        The slide's result folder.
+    """
     inside = (p for place in _STORE_FOLDERS for p in (folder / place).rglob(f"*{SUFFIX}"))
     groups = (p for place in (folder / STORE, folder / STORE / "labels") for p in place.glob(f"*{SUFFIX}"))
     for path in (*folder.glob(f".*{SUFFIX}"), *groups, *inside):

@@ -87,12 +87,24 @@ class SlidePlan:
 
     @property
     def grid(self) -> PatchGrid:
-        """The slide's patches; independent of its blocks."""
+        """The slide's patches; independent of its blocks.
+
+        Returns
+        -------
+        PatchGrid
+            In analysis px.
+        """
         return PatchGrid(self.frame.height_px, self.frame.width_px, self.stride_px)
 
     @property
     def tissue_mm2(self) -> float:
-        """Area of the tissue that is analysed; the margin around it is not counted, nor what lies outside of a region."""
+        """Area of the tissue that is analysed; the margin around it is not counted, nor what lies outside of a region.
+
+        Returns
+        -------
+        float
+            mm2.
+        """
         if self.drawn.allowed is None:
             return self.tissue.area_mm2(self.frame.mpp)
         return raster_of(self.tissue, self.frame.scale).area_mm2(self.frame.level0_mpp, self.drawn.allowed)
@@ -103,6 +115,11 @@ class SlidePlan:
 
         First every other one, as on a chessboard: what two neighbours share is there when the second begins, and is not
         computed twice. Within a colour those with most tissue first, so that no worker is left with a large one at the end.
+
+        Returns
+        -------
+        list of int
+            Each block once.
         """
         tissue = [int(self.tissue.mask[self.tissue.cells_of(b)].sum()) for b in self.blocks]
         colour = [(b.y_px + b.x_px) // self.block_px % 2 for b in self.blocks]
@@ -110,7 +127,13 @@ class SlidePlan:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences that belong into manifest and report."""
+        """Sentences that belong into manifest and report.
+
+        Returns
+        -------
+        tuple of str
+            Empty for a slide without peculiarities.
+        """
         found = []
         if self.frame.scale < UPSAMPLED_BELOW:
             found.append(
@@ -131,19 +154,52 @@ class SlidePlan:
         return (*found, *self.info.notes)
 
     def nameless(self) -> SlidePlan:
-        """Return the plan without the slide's path, for runs whose results must not show it."""
+        """Return the plan without the slide's path, for runs whose results must not show it.
+
+        Returns
+        -------
+        SlidePlan
+            The slide's id stands in the path's place.
+        """
         path = Path(self.slide.slide_id)
         slide = replace(self.slide, path=path, url="")
         return replace(self, slide=slide, info=replace(self.info, path=path))
 
     def patches_of(self, box: Box) -> list[tuple[int, int]]:
-        """Return the patches that reach `box` and see tissue; the second does not depend on the box."""
+        """Return the patches that reach `box` and see tissue; the second does not depend on the box.
+
+        Parameters
+        ----------
+        box : Box
+            Analysis px.
+
+        Returns
+        -------
+        list of tuple of int
+            Row and column of each patch.
+        """
         grid = self.grid
         return [ij for ij in grid.patches_for(box) if self.tissue.any_in(grid.box(*ij))]
 
 
 def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, model_mpp: float) -> SlidePlan:
     """Find a slide's frame, tissue and blocks.
+
+    Parameters
+    ----------
+    slide : SlideInput
+        The slide.
+    reader : SlideReader
+        The open slide.
+    settings : RunSettings
+        Resolution, stride, blocks and regions.
+    model_mpp : float
+        um/px that the model wants.
+
+    Returns
+    -------
+    SlidePlan
+        All that the stages need to know.
 
     Raises
     ------
@@ -195,7 +251,25 @@ def _origin(settings: RunSettings, info: SlideInfo) -> tuple[int, int]:
 
 
 def open_reader(path: Path, settings: RunSettings) -> SlideReader:
-    """Open a slide as a run does: reads that hang are given up, and broken tiles left out where that is allowed."""
+    """Open a slide as a run does: reads that hang are given up, and broken tiles left out where that is allowed.
+
+    Parameters
+    ----------
+    path : Path
+        The slide.
+    settings : RunSettings
+        Which reader, how long to wait, and whether broken tiles are allowed.
+
+    Returns
+    -------
+    SlideReader
+        The open slide.
+
+    Raises
+    ------
+    SlideUnreadableError
+        If it cannot be opened, or does not answer in time.
+    """
     opened = within(settings.stall_s, path, lambda: open_slide(path, settings.reader))
     reader: SlideReader = GuardedReader(opened, settings.stall_s)
     return TolerantReader(reader) if settings.tolerate_tiles else reader
@@ -217,6 +291,11 @@ def fingerprint(path: Path, stall_s: float = STALL_S) -> str:
         The slide.
     stall_s : float
         Longest time for one answer of it; all of them may take longer where many read over one slow line.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
 
     Raises
     ------
@@ -252,7 +331,15 @@ def _sample(path: Path, start: int) -> bytes:
 
 
 def save_plan(folder: Path, plan: SlidePlan) -> None:
-    """Write a plan into a scratch folder, so that tasks need to carry only its place."""
+    """Write a plan into a scratch folder, so that tasks need to carry only its place.
+
+    Parameters
+    ----------
+    folder : Path
+        The scratch folder.
+    plan : SlidePlan
+        What to write.
+    """
     tissue = plan.tissue
     text = TypeAdapter(dict[str, Any]).dump_json(
         {
@@ -280,7 +367,20 @@ def save_plan(folder: Path, plan: SlidePlan) -> None:
 
 
 def plan_for(folder: Path, key: str) -> SlidePlan | None:
-    """Return the plan in a scratch folder; None where it was made for other work than `key`, or there is no readable one."""
+    """Return the plan in a scratch folder; None where it was made for other work than `key`, or there is no readable one.
+
+    Parameters
+    ----------
+    folder : Path
+        The scratch folder.
+    key : str
+        Of slide, model and settings.
+
+    Returns
+    -------
+    SlidePlan or None
+        The plan.
+    """
     try:
         with np.load(folder / PLAN_FILE, allow_pickle=False) as data:
             content = _content(data)
@@ -290,7 +390,18 @@ def plan_for(folder: Path, key: str) -> SlidePlan | None:
 
 
 def load_plan(folder: Path) -> SlidePlan:
-    """Read what `save_plan` wrote."""
+    """Read what `save_plan` wrote.
+
+    Parameters
+    ----------
+    folder : Path
+        The scratch folder.
+
+    Returns
+    -------
+    SlidePlan
+        The plan.
+    """
     with np.load(folder / PLAN_FILE, allow_pickle=False) as data:
         return _plan(_content(data), data)
 

@@ -31,6 +31,13 @@ def read_readers(
     hpf_diameter_mm : float
         Diameter of a field, for the scores.
 
+    Returns
+    -------
+    readings : dict of str to dict of str to Reading
+        By reader, then by case.
+    left_out : list of str
+        Cases that some did not read.
+
     Raises
     ------
     InputError

@@ -45,6 +45,16 @@ class Finished:
 def open_finished(folder: Path) -> Finished:
     """Read what a count needs of a finished slide's folder.
 
+    Parameters
+    ----------
+    folder : Path
+        ``OUT/SLIDE_ID``.
+
+    Returns
+    -------
+    Finished
+        Manifest, and the raster of what was analysed.
+
     Raises
     ------
     OutputError
@@ -116,6 +126,11 @@ def drawn_over(
         Which file of a folder.
     origin_px : tuple of int
         What coordinates count from in files that do not say it.
+
+    Returns
+    -------
+    DrawnOver
+        Regions and rasters in level-0 px.
     """
     if finished is None:
         drawn = read_drawn(settings, slide_id, _ANY_PX, _ANY_PX, origin_px)

@@ -68,7 +68,29 @@ class SlideWork:
 
 
 def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: Path) -> SlideState:
-    """Write all that is left of a slide's results, remove its scratch, write its manifest, and return its row of slides.csv."""
+    """Write all that is left of a slide's results, remove its scratch, write its manifest, and return its row of slides.csv.
+
+    Parameters
+    ----------
+    plan : SlidePlan
+        The slide's plan.
+    reader : SlideReader
+        The open slide.
+    work : SlideWork
+        Settings, model and checksum.
+    folder : Path
+        The slide's result folder.
+
+    Returns
+    -------
+    SlideState
+        The row.
+
+    Raises
+    ------
+    OutputError
+        If a shard is missing or damaged, or the folder cannot be written.
+    """
     scratch = Scratch(folder / WORK, plan.key)
     # Before anything is made of them: a damaged shard would end the pyramid in an error that nobody expected.
     _check_shards(scratch, len(plan.blocks), manifest.digests(folder, own_files(folder)))
@@ -129,6 +151,18 @@ def _is_shard(name: str) -> bool:
 
 def slide_state(slide: SlideInput, folder: Path) -> SlideState:
     """Return the row of slides.csv of a finished slide, from its files.
+
+    Parameters
+    ----------
+    slide : SlideInput
+        The slide.
+    folder : Path
+        Its result folder.
+
+    Returns
+    -------
+    SlideState
+        The row.
 
     Raises
     ------
@@ -194,12 +228,34 @@ def _reliability(work: SlideWork) -> Reliability:
 
 
 def tissue_of(plan: SlidePlan) -> float:
-    """Return the area of the tissue analysed, mm2, as all files give it."""
+    """Return the area of the tissue analysed, mm2, as all files give it.
+
+    Parameters
+    ----------
+    plan : SlidePlan
+        The slide's plan.
+
+    Returns
+    -------
+    float
+        mm2, to 1 um2.
+    """
     return round(plan.tissue_mm2, 6)
 
 
 def counted_raster(plan: SlidePlan) -> TissueRaster:
-    """Return the raster of what was analysed and counts: without what lies outside of the regions that the user drew."""
+    """Return the raster of what was analysed and counts: without what lies outside of the regions that the user drew.
+
+    Parameters
+    ----------
+    plan : SlidePlan
+        The slide's plan.
+
+    Returns
+    -------
+    TissueRaster
+        Level-0 px.
+    """
     raster = raster_of(plan.tissue, plan.frame.scale)
     return raster if plan.drawn.allowed is None else raster.within(plan.drawn.allowed)
 

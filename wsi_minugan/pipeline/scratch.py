@@ -69,7 +69,13 @@ class Scratch:
 
     @property
     def place(self) -> Path:
-        """Where the files of this work lie."""
+        """Where the files of this work lie.
+
+        Returns
+        -------
+        Path
+            Below the scratch folder; named by the work's key.
+        """
         digest, _, cut = self.key.partition("-")
         return self.folder / (f"{digest[:16]}-{cut}" if cut else digest[:16])
 
@@ -93,7 +99,19 @@ class Scratch:
         found: Mapping[str, ClassObjects],
         shards: Mapping[str, str],
     ) -> None:
-        """Write what a block found: the pixels and objects of "mitoses" and "nuclei", and the digests of its shards so far."""
+        """Write what a block found: the pixels and objects of "mitoses" and "nuclei", and the digests of its shards so far.
+
+        Parameters
+        ----------
+        index : int
+            Which of the plan's blocks.
+        runs : mapping of str to RunLengthMask
+            Pixels by class.
+        found : mapping of str to ClassObjects
+            Objects by class.
+        shards : mapping of str to str
+            SHA-256 by path in ``masks.zarr``.
+        """
         self.save_shards(ANALYSED, index, shards)
         arrays: dict[str, NDArray[Any]] = {f"{name}.runs": _packed_runs(part) for name, part in runs.items()}
         for name, part in found.items():
@@ -103,11 +121,34 @@ class Scratch:
         self._save(f"objects-{index:06d}.npz", arrays)
 
     def save_shards(self, part: str, index: int, shards: Mapping[str, str]) -> None:
-        """Note the files of masks that a stage wrote for a block, with their SHA-256."""
+        """Note the files of masks that a stage wrote for a block, with their SHA-256.
+
+        Parameters
+        ----------
+        part : str
+            The stage: `ANALYSED` or `WRITTEN`.
+        index : int
+            Which of the plan's blocks.
+        shards : mapping of str to str
+            SHA-256 by path in ``masks.zarr``.
+        """
         write_bytes(self.place / f"{part}-{index:06d}.json", json.dumps(dict(shards)).encode())
 
     def load_shards(self, part: str, index: int) -> dict[str, str] | None:
-        """Return what `save_shards` noted; None where that is not there."""
+        """Return what `save_shards` noted; None where that is not there.
+
+        Parameters
+        ----------
+        part : str
+            The stage: `ANALYSED` or `WRITTEN`.
+        index : int
+            Which of the plan's blocks.
+
+        Returns
+        -------
+        dict of str to str or None
+            SHA-256 by path in ``masks.zarr``.
+        """
         try:
             return TypeAdapter(dict[str, str]).validate_json(
                 (self.place / f"{part}-{index:06d}.json").read_bytes()
@@ -116,11 +157,33 @@ class Scratch:
             return None
 
     def has_objects(self, index: int) -> bool:
-        """Return whether what a block found is there, and whole."""
+        """Return whether what a block found is there, and whole.
+
+        Parameters
+        ----------
+        index : int
+            Which of the plan's blocks.
+
+        Returns
+        -------
+        bool
+            False for a file that was cut off.
+        """
         return _is_whole_zip(self.place / f"objects-{index:06d}.npz")
 
     def has_merged(self, names: Iterable[str]) -> bool:
-        """Return whether the slide's objects of these classes are there, and whole."""
+        """Return whether the slide's objects of these classes are there, and whole.
+
+        Parameters
+        ----------
+        names : iterable of str
+            The classes.
+
+        Returns
+        -------
+        bool
+            False where one is missing or cut off.
+        """
         return all(_is_whole_zip(self.place / f"merged-{name}.npz") for name in names)
 
     def whole_blocks(self, blocks: int, names: Iterable[str]) -> dict[str, tuple[int, ...]]:
@@ -132,6 +195,11 @@ class Scratch:
             How many blocks the slide has.
         names : iterable of str
             The classes whose objects are wanted.
+
+        Returns
+        -------
+        dict of str to tuple of int
+            By the stages "analyse", "merge" and "write".
         """
         analysed = [k for k in range(blocks) if self.has_objects(k) and self._has_shards(ANALYSED, k)]
         written = [k for k in range(blocks) if self._has_shards(WRITTEN, k)]
@@ -146,13 +214,43 @@ class Scratch:
         )
 
     def load_run_lengths(self, index: int, name: str, box: Box) -> RunLengthMask:
-        """Return a block's pixels of one class as they were before small objects were dropped."""
+        """Return a block's pixels of one class as they were before small objects were dropped.
+
+        Parameters
+        ----------
+        index : int
+            Which of the plan's blocks.
+        name : {"mitoses", "nuclei"}
+            The class.
+        box : Box
+            The block, analysis px.
+
+        Returns
+        -------
+        RunLengthMask
+            In the block's own px.
+        """
         with self._open(f"objects-{index:06d}.npz") as data:
             raw = imagecodecs.zstd_decode(data[f"{name}.runs"].tobytes())
         return RunLengthMask((box.height_px, box.width_px), *np.frombuffer(raw, np.int32).reshape(4, -1))
 
     def load_objects(self, index: int, box: Box, name: str) -> BlockObjects:
-        """Return a block's table and borders of one class."""
+        """Return a block's table and borders of one class.
+
+        Parameters
+        ----------
+        index : int
+            Which of the plan's blocks.
+        box : Box
+            The block, analysis px.
+        name : {"mitoses", "nuclei"}
+            The class.
+
+        Returns
+        -------
+        BlockObjects
+            As the block's stage measured them.
+        """
         with self._open(f"objects-{index:06d}.npz") as data:
             parts: dict[str, dict[str, Any]] = {"table": {}, "border": {}}
             for key in data.files:
@@ -163,31 +261,86 @@ class Scratch:
         return BlockObjects(box, parts["table"], parts["border"])
 
     def load_shapes(self, index: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
-        """Return the labels and the outlines of a block's inner objects of one class."""
+        """Return the labels and the outlines of a block's inner objects of one class.
+
+        Parameters
+        ----------
+        index : int
+            Which of the plan's blocks.
+        name : {"mitoses", "nuclei"}
+            The class.
+
+        Returns
+        -------
+        labels : ndarray of int64, shape (n,)
+            Labels in the block.
+        shapes : ndarray of shapely geometries, shape (n,)
+            Analysis px.
+        """
         with self._open(f"objects-{index:06d}.npz") as data:
             labels, ends, wkb = data[f"{name}.labels"], data[f"{name}.ends"], data[f"{name}.wkb"].tobytes()
         starts = np.concatenate([[0], ends])[: len(ends)].astype(np.int64)
         return labels, shapely.from_wkb([wkb[a:b] for a, b in zip(starts, ends, strict=True)])
 
     def save_merged(self, name: str, merged: SlideObjects) -> None:
-        """Write the objects of the slide."""
+        """Write the objects of the slide.
+
+        Parameters
+        ----------
+        name : {"mitoses", "nuclei"}
+            The class.
+        merged : SlideObjects
+            The slide's objects.
+        """
         arrays: dict[str, NDArray[Any]] = {f"table.{k}": v for k, v in merged.table.items()}
         arrays |= {f"numbers.{k}": v for k, v in enumerate(merged.numbers)}
         self._save(f"merged-{name}.npz", arrays)
 
     def load_merged(self, name: str) -> SlideObjects:
-        """Read the objects of the slide, without the blocks' numbers."""
+        """Read the objects of the slide, without the blocks' numbers.
+
+        Parameters
+        ----------
+        name : {"mitoses", "nuclei"}
+            The class.
+
+        Returns
+        -------
+        SlideObjects
+            The slide's objects.
+        """
         with self._open(f"merged-{name}.npz") as data:
             return SlideObjects({k[6:]: data[k] for k in data.files if k.startswith("table.")}, ())
 
     def load_numbers(self, name: str, index: int) -> NDArray[np.uint32]:
-        """Read the number of each label of one block; 0 where the object was dropped."""
+        """Read the number of each label of one block; 0 where the object was dropped.
+
+        Parameters
+        ----------
+        name : {"mitoses", "nuclei"}
+            The class.
+        index : int
+            Which of the plan's blocks.
+
+        Returns
+        -------
+        ndarray of uint32, shape (labels + 1,)
+            The first, of the background, is 0.
+        """
         with self._open(f"merged-{name}.npz") as data:
             numbers: NDArray[np.uint32] = data[f"numbers.{index}"]
         return numbers
 
     def save_patch(self, i: int, j: int, scores: NDArray[np.uint8]) -> None:
-        """Keep a patch's scores for the neighbouring blocks; not synced, for a lost one is only computed again."""
+        """Keep a patch's scores for the neighbouring blocks; not synced, for a lost one is only computed again.
+
+        Parameters
+        ----------
+        i, j : int
+            Row and column of the patch.
+        scores : ndarray of uint8, shape (3, 256, 256)
+            255 times the scores.
+        """
         path = self._patch(i, j)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
@@ -200,7 +353,18 @@ class Scratch:
             ) from e
 
     def load_patch(self, i: int, j: int) -> NDArray[np.uint8] | None:
-        """Return a patch's scores if another block already made them, uint8 ``(3, 256, 256)``."""
+        """Return a patch's scores if another block already made them, uint8 ``(3, 256, 256)``.
+
+        Parameters
+        ----------
+        i, j : int
+            Row and column of the patch.
+
+        Returns
+        -------
+        ndarray of uint8 or None
+            255 times the scores.
+        """
         try:
             raw = imagecodecs.zstd_decode(self._patch(i, j).read_bytes())
             return np.frombuffer(raw, np.uint8).reshape(_PATCH_SHAPE)

@@ -65,12 +65,37 @@ class ObjectThresholds:
     mitosis_peak: float
 
     def of(self, name: str, mpp: float) -> ObjectCut:
-        """Return which objects of a class are kept; `mpp` is that of the mask."""
+        """Return which objects of a class are kept; `mpp` is that of the mask.
+
+        Parameters
+        ----------
+        name : {"mitoses", "nuclei"}
+            The class.
+        mpp : float
+            um per pixel of the mask.
+
+        Returns
+        -------
+        ObjectCut
+            Least area and least peak.
+        """
         return object_cut(self.min_area_um2[name], self.mitosis_peak if name == "mitoses" else 0.0, mpp)
 
 
 def object_thresholds(bundle: Bundle, settings: RunSettings) -> ObjectThresholds:
     """Return the card's thresholds at an operating point; a user's mitosis threshold takes the place of the peak.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    settings : RunSettings
+        Operating point, and the user's threshold.
+
+    Returns
+    -------
+    ObjectThresholds
+        All thresholds of a run.
 
     Raises
     ------
@@ -115,6 +140,15 @@ def prepare_store(plan: SlidePlan, folder: Path, nuclei: bool) -> None:
 
     Nothing else makes a slide's folder, and nothing makes the run's: when the user removes it while slides are on their way, it stays away.
 
+    Parameters
+    ----------
+    plan : SlidePlan
+        The slide's plan.
+    folder : Path
+        The slide's result folder.
+    nuclei : bool
+        Whether nuclei get numbers.
+
     Raises
     ------
     OutputError
@@ -158,6 +192,11 @@ def analyse_block(
         The slide's result folder.
     nuclei : bool
         Whether the outlines of nuclei are wanted.
+
+    Returns
+    -------
+    BlockReport
+        How many patches there were, and how long they took.
     """
     start = time.perf_counter()
     box, scratch, store = plan.blocks[index], Scratch(folder / WORK, plan.key), folder / STORE
@@ -306,7 +345,20 @@ def _read_strip(
 
 
 def coverage_of(tissue: TissueMask, box: Box) -> NDArray[np.uint8]:
-    """Return 1 where a block's pixels are analysed, else 0; shape ``(h, w)``."""
+    """Return 1 where a block's pixels are analysed, else 0; shape ``(h, w)``.
+
+    Parameters
+    ----------
+    tissue : TissueMask
+        What is analysed.
+    box : Box
+        The block, analysis px.
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w)
+        In the block's px.
+    """
     cell = tissue.px_per_cell
     rows = np.arange(box.y_px, box.y_end_px) // cell
     columns = np.arange(box.x_px, box.x_end_px) // cell
@@ -316,7 +368,22 @@ def coverage_of(tissue: TissueMask, box: Box) -> NDArray[np.uint8]:
 
 
 def merge_blocks(plan: SlidePlan, thresholds: ObjectThresholds, folder: Path) -> dict[str, int]:
-    """Join the blocks' objects into the slide's, write these to scratch, and return how many there are of each class."""
+    """Join the blocks' objects into the slide's, write these to scratch, and return how many there are of each class.
+
+    Parameters
+    ----------
+    plan : SlidePlan
+        The slide's plan.
+    thresholds : ObjectThresholds
+        Which objects are kept.
+    folder : Path
+        The slide's result folder.
+
+    Returns
+    -------
+    dict of str to int
+        By class.
+    """
     scratch = Scratch(folder / WORK, plan.key)
     counts = {}
     for name in CLASS_OF:
@@ -337,6 +404,17 @@ def write_block(plan: SlidePlan, index: int, folder: Path, nuclei: bool = True) 
     """Write a block's final class map and instance numbers; dropped objects become background in both.
 
     Without `nuclei` these have no numbers; the class map is the same.
+
+    Parameters
+    ----------
+    plan : SlidePlan
+        The slide's plan.
+    index : int
+        Which of its blocks.
+    folder : Path
+        The slide's result folder.
+    nuclei : bool
+        Whether nuclei get numbers.
     """
     scratch, store, box = Scratch(folder / WORK, plan.key), folder / STORE, plan.blocks[index]
     shards: dict[str, str] = {}

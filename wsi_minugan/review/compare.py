@@ -62,6 +62,11 @@ def compare(original: Sequence[Marked], corrected: Sequence[Marked], mpp: float)
         All objects of the corrected file.
     mpp : float
         um per px of both.
+
+    Returns
+    -------
+    tuple of Change
+        Those of the run's mitoses in their order, then additions.
     """
     before, after = _centres(original), _centres(corrected)
     pairs = _by_uuid(original, corrected, before, after)
@@ -76,7 +81,18 @@ def compare(original: Sequence[Marked], corrected: Sequence[Marked], mpp: float)
 
 
 def tally(changes: Sequence[Change]) -> dict[Kind, int]:
-    """Return how many changes there are of each kind."""
+    """Return how many changes there are of each kind.
+
+    Parameters
+    ----------
+    changes : sequence of Change
+        What `compare` returns.
+
+    Returns
+    -------
+    dict of str to int
+        Every kind, also with none.
+    """
     counts = Counter(c.kind for c in changes)
     return {kind: counts[kind] for kind in KINDS}
 

@@ -41,7 +41,13 @@ class Draft(_Strict):
 
     @property
     def by_id(self) -> dict[str, Verdict]:
-        """The verdicts, by UUID as text."""
+        """The verdicts, by UUID as text.
+
+        Returns
+        -------
+        dict of str to {"accepted", "rejected"}
+            Undecided objects are not in it.
+        """
         return {str(k): v for k, v in self.verdicts.items()}
 
 
@@ -53,6 +59,18 @@ class DraftToSave(Draft):
 
 def parse(kind: type[Draft], text: bytes) -> Draft:
     """Return what the viewer sent.
+
+    Parameters
+    ----------
+    kind : type
+        `Draft`, or a class made from it.
+    text : bytes
+        JSON, untrusted.
+
+    Returns
+    -------
+    instance of `kind`
+        The draft, checked.
 
     Raises
     ------
@@ -67,7 +85,20 @@ def parse(kind: type[Draft], text: bytes) -> Draft:
 
 
 def draft_of(result: Result, saved: Saved | None) -> Draft:
-    """Return the decisions of a saved review; an object that is gone from it was rejected."""
+    """Return the decisions of a saved review; an object that is gone from it was rejected.
+
+    Parameters
+    ----------
+    result : Result
+        The slide.
+    saved : Saved or None
+        The review on the disk.
+
+    Returns
+    -------
+    Draft
+        Empty where nothing was saved.
+    """
     if saved is None:
         return Draft()
     there = {o.id: o for o in saved.objects}
@@ -88,7 +119,20 @@ def draft_of(result: Result, saved: Saved | None) -> Draft:
 
 
 def with_moved(result: Result, saved: Saved | None) -> Result:
-    """Return a result whose mitoses lie where a saved review moved them."""
+    """Return a result whose mitoses lie where a saved review moved them.
+
+    Parameters
+    ----------
+    result : Result
+        The slide.
+    saved : Saved or None
+        The review on the disk.
+
+    Returns
+    -------
+    Result
+        The same one where nothing was saved.
+    """
     if saved is None:
         return result
     moved = {o.id: o.shape for o in saved.objects}
@@ -98,6 +142,20 @@ def with_moved(result: Result, saved: Saved | None) -> Result:
 
 def added_objects(result: Result, saved: Saved | None, draft: Draft) -> list[Marked]:
     """Return what the reviewer marked; what was saved before keeps its outline.
+
+    Parameters
+    ----------
+    result : Result
+        The slide.
+    saved : Saved or None
+        The review on the disk.
+    draft : Draft
+        What the reviewer did.
+
+    Returns
+    -------
+    list of Marked
+        Outlines in level-0 px.
 
     Raises
     ------
@@ -137,6 +195,11 @@ def objects_of(result: Result, saved: Saved | None, draft: Draft, added: Sequenc
         All decisions.
     added : sequence of Marked
         See `added_objects`.
+
+    Returns
+    -------
+    list of Marked
+        Outlines in level-0 px.
     """
     known = {o.id: o for o in saved.objects} if saved is not None else {}
     verdicts = draft.by_id

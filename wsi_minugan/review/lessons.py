@@ -63,6 +63,11 @@ def lessons_of(result: Result, objects: Sequence[Marked], frame: Frame) -> list[
         The corrected set of a review; see `store.corrected_set`.
     frame : Frame
         The slide's analysis frame.
+
+    Returns
+    -------
+    list of Lesson
+        Hard negatives and new positives.
     """
     gone = {m.id for m in result.mitoses} - {o.id for o in objects}
     wrong = [m for m in result.mitoses if m.id in gone]
@@ -106,6 +111,11 @@ def write_lessons(result: Result, saved: Saved, reader: SlideReader, frame: Fram
         The open slide.
     frame : Frame
         Its analysis frame.
+
+    Returns
+    -------
+    int
+        Files of crops.
 
     Raises
     ------

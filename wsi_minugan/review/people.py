@@ -18,6 +18,16 @@ _LONGEST_STEM = 40
 def clean_name(name: str) -> str:
     """Return a reviewer's name as it is written in files.
 
+    Parameters
+    ----------
+    name : str
+        What the user typed.
+
+    Returns
+    -------
+    str
+        Without spaces around it, in Unicode's form NFKC.
+
     Raises
     ------
     InputError
@@ -36,6 +46,16 @@ def folder_name(name: str) -> str:
     ----------
     name : str
         Any name that `clean_name` takes.
+
+    Returns
+    -------
+    str
+        Safe on every file system; a hash ends it where letters had to go.
+
+    Raises
+    ------
+    InputError
+        If `clean_name` does not take the name.
     """
     cleaned = clean_name(name).casefold()
     stem = _UNSAFE.sub("_", cleaned)[:_LONGEST_STEM].strip(". ").replace(" ", "-")
@@ -49,10 +69,24 @@ def folder_name(name: str) -> str:
 def review_folder(slide_folder: Path, name: str) -> Path:
     """Return a reviewer's folder of a slide, which need not be there yet.
 
+    Parameters
+    ----------
+    slide_folder : Path
+        ``OUT/SLIDE_ID``.
+    name : str
+        The reviewer.
+
+    Returns
+    -------
+    Path
+        Below the slide's folder.
+
     Raises
     ------
     OutputError
         If it would lie outside of the slide's folder.
+    InputError
+        If the name is none.
     """
     folder = slide_folder / REVIEWS / folder_name(name)
     if not folder.resolve().is_relative_to(slide_folder.resolve()):

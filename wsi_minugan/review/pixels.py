@@ -13,7 +13,18 @@ from wsi_minugan.slides.reader import SlideReader
 
 
 def frame_of(sealed: Manifest) -> Frame:
-    """Return the analysis frame of a finished slide."""
+    """Return the analysis frame of a finished slide.
+
+    Parameters
+    ----------
+    sealed : Manifest
+        Of the slide's result.
+
+    Returns
+    -------
+    Frame
+        That of the run.
+    """
     slide = sealed.slide
     return Frame(
         level0_width_px=slide.width_px,
@@ -34,6 +45,11 @@ def open_pixels(sealed: Manifest, path: Path) -> SlideReader:
         Of its result.
     path : Path
         Where the slide lies now.
+
+    Returns
+    -------
+    SlideReader
+        The open slide.
 
     Raises
     ------

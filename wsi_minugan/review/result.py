@@ -52,18 +52,40 @@ class Result:
 
     @property
     def mpp(self) -> float:
-        """Micrometres per level-0 pixel."""
+        """Micrometres per level-0 pixel.
+
+        Returns
+        -------
+        float
+            um per level-0 pixel.
+        """
         return self.sealed.slide.mpp
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the mitoses.geojson that is reviewed."""
+        """SHA-256 of the mitoses.geojson that is reviewed.
+
+        Returns
+        -------
+        str
+            64 hexadecimal digits.
+        """
         return self.sealed.files[MITOSES]
 
     def recount(self, mitoses: Sequence[Marked]) -> Count:
         """Count other mitoses as this slide's were counted: the same hot spot's shape and area, fields and tissue.
 
         A person has looked at them, so the model's errors say nothing of them any more: there is no interval.
+
+        Parameters
+        ----------
+        mitoses : sequence of Marked
+            What counts, level-0 px.
+
+        Returns
+        -------
+        Count
+            As ``count.json`` holds it.
         """
         points = np.array([m.centre_px for m in mitoses], np.float64).reshape(-1, 2)
         spot, fields = self.count.hotspot, self.count.fields
@@ -87,6 +109,11 @@ def open_result(folder: Path) -> Result:
     folder : Path
         ``OUT/SLIDE_ID``.
 
+    Returns
+    -------
+    Result
+        The slide, ready to be reviewed.
+
     Raises
     ------
     OutputError
@@ -109,7 +136,18 @@ def open_result(folder: Path) -> Result:
 
 
 def score_of(mitosis: Marked) -> float:
-    """Return how sure the model is of a mitosis, 0 to 1; 1 for what a person added."""
+    """Return how sure the model is of a mitosis, 0 to 1; 1 for what a person added.
+
+    Parameters
+    ----------
+    mitosis : Marked
+        An object of a review.
+
+    Returns
+    -------
+    float
+        The peak score where there is one.
+    """
     for name in _SCORES:
         if name in mitosis.measurements:
             return float(min(1.0, max(0.0, mitosis.measurements[name])))

@@ -62,6 +62,11 @@ def standing_of(
         Mitoses that the reviewer added.
     untouched : bool
         Whether nothing was ever decided; the count is then the run's own, with the interval that the model's errors give it.
+
+    Returns
+    -------
+    Standing
+        Counts, scores, and the next object.
     """
     accepted = [m for m in result.mitoses if verdicts.get(m.id) == "accepted"]
     still_open = [m for m in result.mitoses if m.id not in verdicts]

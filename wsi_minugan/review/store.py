@@ -110,6 +110,11 @@ def corrected_set(
         From `compare` of the result's mitoses with them.
     stamp : Stamp
         For decisions that are new; those that this reviewer made before keep their time.
+
+    Returns
+    -------
+    tuple of Marked
+        Outlines in level-0 px.
     """
     found = []
     for change in changes:
@@ -192,6 +197,11 @@ def save_review(
         The command that saves.
     revision : int, optional
         The revision that the reviewer went on from (0: none); None replaces whatever is there.
+
+    Returns
+    -------
+    Saved
+        What was written.
 
     Raises
     ------
@@ -301,10 +311,24 @@ def _earlier(folder: Path) -> int:
 def read_review(result: Result, reviewer: str) -> Saved | None:
     """Return a reviewer's review of a slide, or None where there is none.
 
+    Parameters
+    ----------
+    result : Result
+        The slide.
+    reviewer : str
+        Whose.
+
+    Returns
+    -------
+    Saved or None
+        The review.
+
     Raises
     ------
     OutputError
         If it cannot be read, or is of another slide.
+    InputError
+        If the reviewer's name is none.
     """
     folder = review_folder(result.folder, reviewer)
     if not (folder / REVIEW).is_file():
@@ -322,7 +346,18 @@ def read_review(result: Result, reviewer: str) -> Saved | None:
 
 
 def reviewers_of(slide_folder: Path) -> list[str]:
-    """Return who reviewed a slide, sorted; reviews that cannot be read are passed over."""
+    """Return who reviewed a slide, sorted; reviews that cannot be read are passed over.
+
+    Parameters
+    ----------
+    slide_folder : Path
+        ``OUT/SLIDE_ID``.
+
+    Returns
+    -------
+    list of str
+        Names as they were given.
+    """
     names = []
     for path in sorted((slide_folder / REVIEWS).glob(f"*/{REVIEW}")):
         try:
@@ -334,6 +369,18 @@ def reviewers_of(slide_folder: Path) -> list[str]:
 
 def circle_at(result: Result, x_px: float, y_px: float) -> shapely.Geometry:
     """Return the outline of a mitosis that was marked at a place of the slide, level-0 px.
+
+    Parameters
+    ----------
+    result : Result
+        The slide.
+    x_px, y_px : float
+        The place, level-0 px.
+
+    Returns
+    -------
+    shapely Polygon
+        A circle of a mitosis's size, level-0 px.
 
     Raises
     ------

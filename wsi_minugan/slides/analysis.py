@@ -114,7 +114,20 @@ def thumbnail(
 
 
 def level_for(levels: Sequence[Level], factor: float) -> int:
-    """Return the coarsest usable level that is fine enough for a picture reduced by `factor`."""
+    """Return the coarsest usable level that is fine enough for a picture reduced by `factor`.
+
+    Parameters
+    ----------
+    levels : sequence of Level
+        The pyramid, finest first.
+    factor : float
+        Level-0 pixels per pixel of the picture.
+
+    Returns
+    -------
+    int
+        0 where no other fits.
+    """
     fitting = (k for k, lv in enumerate(levels) if lv.usable and lv.downsample <= factor * 1.01)
     return max(fitting, key=lambda k: levels[k].downsample, default=0)
 

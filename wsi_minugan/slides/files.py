@@ -25,6 +25,11 @@ def files_of(path: Path) -> list[Path]:
     ----------
     path : Path
         The file, or folder, that the slide is named by.
+
+    Returns
+    -------
+    list of Path
+        Empty where the slide is not there.
     """
     suffix, files = path.suffix.lower(), [path] if path.is_file() else []
     if suffix in {".mrxs", ".zarr"}:
@@ -41,6 +46,16 @@ def files_of(path: Path) -> list[Path]:
 def signature_of(path: Path) -> FileSignature:
     """Return number, size and latest change of a slide's files.
 
+    Parameters
+    ----------
+    path : Path
+        The file, or folder, that the slide is named by.
+
+    Returns
+    -------
+    FileSignature
+        Of all of its files.
+
     Raises
     ------
     OSError
@@ -56,6 +71,18 @@ def signatures_of(paths: Iterable[Path], guard: StallGuard) -> dict[Path, FileSi
     """Return the signatures of those slides that have one and answer.
 
     Each folder is asked at once, since what hangs is most often all of it.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        The slides.
+    guard : StallGuard
+        Asks what may hang.
+
+    Returns
+    -------
+    dict of Path to FileSignature
+        Without those that are not there.
     """
     folders: dict[Path, list[Path]] = {}
     for path in paths:
@@ -79,6 +106,18 @@ def file_state(path: Path, guard: StallGuard) -> str:
     """Return a signature that changes when a slide's files are written again; cheap.
 
     It is empty where there is no file, or where the file system does not answer.
+
+    Parameters
+    ----------
+    path : Path
+        The slide.
+    guard : StallGuard
+        Asks what may hang.
+
+    Returns
+    -------
+    str
+        The signature.
     """
     try:
         signature = guard.ask(path, lambda: signature_of(path))
@@ -88,7 +127,18 @@ def file_state(path: Path, guard: StallGuard) -> str:
 
 
 def companions_of(path: Path) -> list[tuple[str, int]]:
-    """Return name and size of each file that belongs to the slide beside the one it is named by."""
+    """Return name and size of each file that belongs to the slide beside the one it is named by.
+
+    Parameters
+    ----------
+    path : Path
+        The slide.
+
+    Returns
+    -------
+    list of (str, int)
+        Sorted.
+    """
     files = [p for p in files_of(path) if p != path]
     if path.suffix.lower() == ".dcm":
         series = series_of(path)

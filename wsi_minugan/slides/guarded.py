@@ -38,6 +38,11 @@ def within(stall_s: float, path: Path, work: Callable[[], T]) -> T:
     work : callable
         What to do.
 
+    Returns
+    -------
+    whatever `work` returns
+        Its errors pass.
+
     Raises
     ------
     SlideUnreadableError
@@ -88,6 +93,18 @@ class StallGuard:
     def ask(self, path: Path, work: Callable[[], T]) -> T:
         """Return what `work` finds of a file or folder; its own errors pass.
 
+        Parameters
+        ----------
+        path : Path
+            The file or folder.
+        work : callable
+            What to ask.
+
+        Returns
+        -------
+        whatever `work` returns
+            In time.
+
         Raises
         ------
         SlideUnreadableError
@@ -133,11 +150,29 @@ class GuardedReader:
 
     @property
     def info(self) -> SlideInfo:
-        """What is known of the slide."""
+        """What is known of the slide.
+
+        Returns
+        -------
+        SlideInfo
+            Read when the slide was opened.
+        """
         return self._reader.info
 
     def read_level(self, level: int, box: Box) -> NDArray[np.uint8]:
         """Return a region; see `SlideReader.read_level`.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+        box : Box
+            Region, in the level's px.
+
+        Returns
+        -------
+        ndarray of uint8, shape (h, w, 3)
+            RGB.
 
         Raises
         ------
@@ -149,6 +184,18 @@ class GuardedReader:
     def holds(self, level: int, box: Box) -> bool:
         """Return whether all of a region is stored; see `SlideReader.holds`.
 
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+        box : Box
+            Region, in the level's px.
+
+        Returns
+        -------
+        bool
+            False where a tile of it has no data.
+
         Raises
         ------
         SlideUnreadableError
@@ -157,7 +204,18 @@ class GuardedReader:
         return self._within(lambda: self._reader.holds(level, box))
 
     def missing(self, level: int) -> list[Box]:
-        """Return the tiles without data; see `SlideReader.missing`."""
+        """Return the tiles without data; see `SlideReader.missing`.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+
+        Returns
+        -------
+        list of Box
+            In the level's px.
+        """
         return self._reader.missing(level)
 
     def _within(self, work: Callable[[], T]) -> T:

@@ -64,19 +64,51 @@ class SlideInput:
 
     @property
     def source(self) -> str:
-        """What the user named: a URL, or an absolute path."""
+        """What the user named: a URL, or an absolute path.
+
+        Returns
+        -------
+        str
+            It names the slide in the ledger.
+        """
         return self.url or str(self.path.absolute())
 
 
 def slide_of(slide_id: str, source: str, mpp: float | None) -> SlideInput:
-    """Return the slide of a `SlideInput.source`."""
+    """Return the slide of a `SlideInput.source`.
+
+    Parameters
+    ----------
+    slide_id : str
+        The slide's name.
+    source : str
+        A URL or a path.
+    mpp : float or None
+        The user's resolution, um/px.
+
+    Returns
+    -------
+    SlideInput
+        The slide.
+    """
     if _URL.match(source):
         return SlideInput(slide_id, Path(url_name(source)), mpp, source)
     return SlideInput(slide_id, Path(source), mpp)
 
 
 def url_name(url: str) -> str:
-    """Return the file name at the end of a URL, safe as a name here."""
+    """Return the file name at the end of a URL, safe as a name here.
+
+    Parameters
+    ----------
+    url : str
+        Where the slide is.
+
+    Returns
+    -------
+    str
+        A name without separators.
+    """
     return safe_name(PurePosixPath(unquote(urlsplit(url).path)).name)
 
 
@@ -94,6 +126,11 @@ def expand_inputs(
         are returned.
     guard : StallGuard, optional
         Asks what may hang. A DICOM file that does not say its series in time is a slide by itself, and fails as such.
+
+    Returns
+    -------
+    tuple of SlideInput
+        In the order given.
 
     Raises
     ------
@@ -259,7 +296,18 @@ def _in_utf8(path: Path) -> Path:
 
 
 def safe_name(text: str) -> str:
-    """Return a name that is one folder inside OUT: no separators, no leading dot, not empty, not a file of the run."""
+    """Return a name that is one folder inside OUT: no separators, no leading dot, not empty, not a file of the run.
+
+    Parameters
+    ----------
+    text : str
+        Any name, untrusted.
+
+    Returns
+    -------
+    str
+        At most 120 characters.
+    """
     name = _UNSAFE.sub("_", text).strip().lstrip(".")[:120]
     name = name.encode()[:_NAME_BYTES].decode("utf-8", "ignore").rstrip(" .") or "slide"
     return f"{name}-slide" if name.casefold() in RUN_FILES else name
@@ -303,5 +351,18 @@ def _told_apart(slides: list[SlideInput]) -> tuple[SlideInput, ...]:
 
 
 def hashed_id(slide_id: str, source: str) -> str:
-    """Return the name of a slide that shares its own with another: with a short hash of its source."""
+    """Return the name of a slide that shares its own with another: with a short hash of its source.
+
+    Parameters
+    ----------
+    slide_id : str
+        The name that both have.
+    source : str
+        A URL or a path.
+
+    Returns
+    -------
+    str
+        The name, a hyphen and eight hexadecimal digits.
+    """
     return f"{slide_id}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"

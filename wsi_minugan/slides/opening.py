@@ -34,6 +34,11 @@ def open_slide(path: str | os.PathLike[str], reader: str = "auto") -> SlideReade
         "auto" decodes most tiled TIFFs directly, reads OME-Zarr, and OME-TIFF that OpenSlide does not open, and gives
         everything else to OpenSlide.
 
+    Returns
+    -------
+    SlideReader
+        The open slide.
+
     Raises
     ------
     SlideUnreadableError

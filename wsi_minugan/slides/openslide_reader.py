@@ -51,7 +51,25 @@ class OpenSlideReader:
         self.info = _info_of(path, self._slide)
 
     def read_level(self, level: int, box: Box) -> NDArray[np.uint8]:
-        """Return a region of a level as RGB; see `SlideReader.read_level`."""
+        """Return a region of a level as RGB; see `SlideReader.read_level`.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+        box : Box
+            Region, in the level's px.
+
+        Returns
+        -------
+        ndarray of uint8, shape (h, w, 3)
+            RGB, white outside of the slide.
+
+        Raises
+        ------
+        TileUnreadableError
+            If a tile does not decode.
+        """
         out = np.full((box.height_px, box.width_px, 3), 255, np.uint8)
         size = self.info.levels[level]
         inside = box.clipped(Box(0, 0, size.height_px, size.width_px))
@@ -61,7 +79,20 @@ class OpenSlideReader:
         return out
 
     def holds(self, level: int, box: Box) -> bool:
-        """Return whether all of a region is stored; see `SlideReader.holds`."""
+        """Return whether all of a region is stored; see `SlideReader.holds`.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+        box : Box
+            Region, in the level's px.
+
+        Returns
+        -------
+        bool
+            False where OpenSlide says that nothing is stored.
+        """
         size = self.info.levels[level]
         inside = box.clipped(Box(0, 0, size.height_px, size.width_px))
         if inside.height_px == 0 or inside.width_px == 0:
@@ -86,7 +117,18 @@ class OpenSlideReader:
             ) from e
 
     def missing(self, level: int) -> list[Box]:
-        """Return the tiles of no bytes of a TIFF; of other files OpenSlide has no list. See `SlideReader.missing`."""
+        """Return the tiles of no bytes of a TIFF; of other files OpenSlide has no list. See `SlideReader.missing`.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+
+        Returns
+        -------
+        list of Box
+            In the level's px.
+        """
         size = self.info.levels[level]
         return empty_tiles(self.info.path, size.width_px, size.height_px)
 

@@ -66,14 +66,26 @@ class StatedMpp:
 
     @property
     def plausible(self) -> bool:
-        """Whether it can be a slide's: 0.05 to 2 um/px, both axes within 2 %."""
+        """Whether it can be a slide's: 0.05 to 2 um/px, both axes within 2 %.
+
+        Returns
+        -------
+        bool
+            Both must hold.
+        """
         x, y = self.mpp_x, self.mpp_y
         inside = MPP_MIN <= x <= MPP_MAX and MPP_MIN <= y <= MPP_MAX
         return inside and abs(x - y) <= MPP_AXES_TOLERANCE * min(x, y)
 
     @property
     def mpp(self) -> float:
-        """The mean of both axes."""
+        """The mean of both axes.
+
+        Returns
+        -------
+        float
+            um/px.
+        """
         return (self.mpp_x + self.mpp_y) / 2
 
     def __str__(self) -> str:
@@ -158,10 +170,24 @@ class SlideReader(Protocol):
         """
 
     def holds(self, level: int, box: Box) -> bool:
-        """Return whether all of a region (a box in that level's pixels) is stored; what is not reads as white."""
+        """Return whether all of a region (a box in that level's pixels) is stored; what is not reads as white.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+        box : Box
+            Region, in the level's px.
+        """
 
     def missing(self, level: int) -> list[Box]:
-        """Return the tiles of a level (boxes in its pixels) that are known to hold no data; empty where this is not known."""
+        """Return the tiles of a level (boxes in its pixels) that are known to hold no data; empty where this is not known.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+        """
 
     def close(self) -> None:
         """Release the file."""
@@ -178,6 +204,11 @@ def not_brightfield(path: Path, channels: int, depth: int) -> NotBrightfieldErro
         How many it has.
     depth : int
         Bits of each.
+
+    Returns
+    -------
+    NotBrightfieldError
+        To be raised.
     """
     return NotBrightfieldError(
         f"{path} has {channels} channel(s) of {depth} bits. This program analyses brightfield H&E in 8-bit RGB; "
@@ -197,6 +228,13 @@ def resolve_mpp(info: SlideInfo, given: float | None, otherwise: float | None = 
     otherwise : float, optional
         The user's value for slides that say nothing plausible, or contradict themselves; it must not turn a 20x slide among others
         into a 40x one.
+
+    Returns
+    -------
+    mpp : float
+        um per level-0 pixel.
+    source : str
+        In words, for the manifest.
 
     Raises
     ------
@@ -226,6 +264,11 @@ def unused_mpp(info: SlideInfo, mpp: float, otherwise: float | None, given: floa
         The value of --mpp.
     given : float or None
         The value of the CSV of slides.
+
+    Returns
+    -------
+    str or None
+        The sentence.
     """
     if otherwise is None or math.isclose(mpp, otherwise, rel_tol=1e-6):
         return None

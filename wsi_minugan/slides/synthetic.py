@@ -57,7 +57,13 @@ class SyntheticSlide:
 
     @cached_property
     def mitoses_xy_px(self) -> NDArray[np.float64]:
-        """Centres of the mitoses, level-0 px, shape ``(n, 2)``; inside the tissue and apart from each other."""
+        """Centres of the mitoses, level-0 px, shape ``(n, 2)``; inside the tissue and apart from each other.
+
+        Returns
+        -------
+        ndarray of float, shape (n, 2)
+            x, y; the same for the same seed.
+        """
         rng = np.random.default_rng([self.seed, 1])
         found: list[NDArray[np.float64]] = []
         for _ in range(400 * self.mitoses):
@@ -79,17 +85,52 @@ class SyntheticSlide:
         return np.asarray(1 - np.hypot(u, v) / np.maximum(radius, 1e-9))
 
     def is_glass(self, box: Box) -> bool:
-        """Return whether a box of level-0 pixels holds no tissue."""
+        """Return whether a box of level-0 pixels holds no tissue.
+
+        Parameters
+        ----------
+        box : Box
+            Level-0 px.
+
+        Returns
+        -------
+        bool
+            False also where only its surroundings hold tissue.
+        """
         ys = np.linspace(box.y_px - _REACH_PX, box.y_end_px + _REACH_PX, 9)
         xs = np.linspace(box.x_px - _REACH_PX, box.x_end_px + _REACH_PX, 9)
         return self.tissue_fraction == 0 or bool(np.max(self._depth(xs[None, :], ys[:, None])) <= 0)
 
     def draw(self, box: Box) -> NDArray[np.uint8]:
-        """Return a region as RGB, ``(h, w, 3)``; the same pixels whatever region they are drawn with."""
+        """Return a region as RGB, ``(h, w, 3)``; the same pixels whatever region they are drawn with.
+
+        Parameters
+        ----------
+        box : Box
+            Level-0 px.
+
+        Returns
+        -------
+        ndarray of uint8, shape (h, w, 3)
+            RGB.
+        """
         return self.draw_with_classes(box)[0]
 
     def draw_with_classes(self, box: Box) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return a region and its class map: 0 background, 1 nucleus, 2 mitosis."""
+        """Return a region and its class map: 0 background, 1 nucleus, 2 mitosis.
+
+        Parameters
+        ----------
+        box : Box
+            Level-0 px.
+
+        Returns
+        -------
+        picture : ndarray of uint8, shape (h, w, 3)
+            RGB.
+        classes : ndarray of uint8, shape (h, w)
+            Class of each pixel.
+        """
         if self.is_glass(box):
             picture = np.broadcast_to(np.array(_GLASS, np.uint8), (box.height_px, box.width_px, 3)).copy()
             return picture, np.zeros((box.height_px, box.width_px), np.uint8)

@@ -47,7 +47,25 @@ class TiatoolboxReader:
             raise _not_opened(path, e) from e
 
     def read_level(self, level: int, box: Box) -> NDArray[np.uint8]:
-        """Return a region of a level as RGB; see `SlideReader.read_level`."""
+        """Return a region of a level as RGB; see `SlideReader.read_level`.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+        box : Box
+            Region, in the level's px.
+
+        Returns
+        -------
+        ndarray of uint8, shape (h, w, 3)
+            RGB, white outside of the slide.
+
+        Raises
+        ------
+        TileUnreadableError
+            If TIAToolbox cannot read it.
+        """
         out = np.full((box.height_px, box.width_px, 3), 255, np.uint8)
         size = self.info.levels[level]
         inside = box.clipped(Box(0, 0, size.height_px, size.width_px))
@@ -74,11 +92,35 @@ class TiatoolboxReader:
         return out
 
     def holds(self, level: int, box: Box) -> bool:
-        """Return True: TIAToolbox does not tell what is stored from what is white."""
+        """Return True: TIAToolbox does not tell what is stored from what is white.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+        box : Box
+            Region, in the level's px.
+
+        Returns
+        -------
+        bool
+            True.
+        """
         return True
 
     def missing(self, level: int) -> list[Box]:
-        """Return the tiles of no bytes of a TIFF; of other files TIAToolbox has no list. See `SlideReader.missing`."""
+        """Return the tiles of no bytes of a TIFF; of other files TIAToolbox has no list. See `SlideReader.missing`.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+
+        Returns
+        -------
+        list of Box
+            In the level's px.
+        """
         size = self.info.levels[level]
         return empty_tiles(self.info.path, size.width_px, size.height_px)
 

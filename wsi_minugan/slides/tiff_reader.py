@@ -78,7 +78,25 @@ class TiffReader:
         self._cached_bytes = 0
 
     def read_level(self, level: int, box: Box) -> NDArray[np.uint8]:
-        """Return a region of a level as RGB; see `SlideReader.read_level`."""
+        """Return a region of a level as RGB; see `SlideReader.read_level`.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+        box : Box
+            Region, in the level's px.
+
+        Returns
+        -------
+        ndarray of uint8, shape (h, w, 3)
+            RGB, white outside of the slide.
+
+        Raises
+        ------
+        TileUnreadableError
+            If a tile does not decode.
+        """
         tiled = self._levels.get(level)
         if tiled is None:
             return self._fallback.read_level(level, box)
@@ -99,7 +117,20 @@ class TiffReader:
         return out
 
     def holds(self, level: int, box: Box) -> bool:
-        """Return whether all of a region is stored; see `SlideReader.holds`."""
+        """Return whether all of a region is stored; see `SlideReader.holds`.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+        box : Box
+            Region, in the level's px.
+
+        Returns
+        -------
+        bool
+            False where a tile of it has no bytes.
+        """
         tiled = self._levels.get(level)
         if tiled is None:
             return self._fallback.holds(level, box)
@@ -112,7 +143,18 @@ class TiffReader:
         return bool((tiled.bytes_of_tiles[rows, columns] > 0).all())
 
     def missing(self, level: int) -> list[Box]:
-        """Return the tiles of no bytes; see `SlideReader.missing`."""
+        """Return the tiles of no bytes; see `SlideReader.missing`.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+
+        Returns
+        -------
+        list of Box
+            In the level's px.
+        """
         tiled = self._levels.get(level)
         if tiled is None:
             return []
@@ -166,6 +208,11 @@ def direct_reader(slide: OpenSlideReader) -> TiffReader | None:
     ----------
     slide : OpenSlideReader
         The slide, already opened.
+
+    Returns
+    -------
+    TiffReader or None
+        It falls back on OpenSlide for levels that it cannot decode.
     """
     if slide.info.vendor not in {"aperio", "generic-tiff"}:
         return None

@@ -62,34 +62,95 @@ class TissueMask:
 
     @property
     def share(self) -> float:
-        """Which share of the slide is tissue, 0 to 1."""
+        """Which share of the slide is tissue, 0 to 1.
+
+        Returns
+        -------
+        float
+            By cells.
+        """
         return float((self.mask if self.stained is None else self.stained).mean())
 
     def area_mm2(self, mpp: float) -> float:
-        """Return the area of the tissue, cut at the slide's edge; `mpp` is that of the analysis frame."""
+        """Return the area of the tissue, cut at the slide's edge; `mpp` is that of the analysis frame.
+
+        Parameters
+        ----------
+        mpp : float
+            um per analysis pixel.
+
+        Returns
+        -------
+        float
+            mm2.
+        """
         s, tissue = self.px_per_cell, self.mask if self.stained is None else self.stained
         rows = np.minimum(s, self.height_px - np.arange(tissue.shape[0]) * s)
         columns = np.minimum(s, self.width_px - np.arange(tissue.shape[1]) * s)
         return float(rows @ tissue @ columns) * mpp**2 / UM2_PER_MM2
 
     def without(self, left_out: NDArray[np.bool_]) -> TissueMask:
-        """Return the mask without some cells."""
+        """Return the mask without some cells.
+
+        Parameters
+        ----------
+        left_out : ndarray of bool, shape (rows, columns)
+            The cells.
+
+        Returns
+        -------
+        TissueMask
+            Of the same size.
+        """
         stained, seen = (None if m is None else m & ~left_out for m in (self.stained, self.seen))
         return replace(self, mask=self.mask & ~left_out, stained=stained, seen=seen)
 
     def any_in(self, box: Box) -> bool:
-        """Return whether a box of analysis pixels meets tissue."""
+        """Return whether a box of analysis pixels meets tissue.
+
+        Parameters
+        ----------
+        box : Box
+            Analysis px.
+
+        Returns
+        -------
+        bool
+            One cell is enough.
+        """
         return bool(self.mask[self.cells_of(box)].any())
 
     def cells_of(self, box: Box) -> tuple[slice, slice]:
-        """Return the rows and columns of the cells that a box of analysis pixels meets."""
+        """Return the rows and columns of the cells that a box of analysis pixels meets.
+
+        Parameters
+        ----------
+        box : Box
+            Analysis px.
+
+        Returns
+        -------
+        tuple of slice
+            Rows, then columns.
+        """
         s = self.px_per_cell
         rows = slice(max(0, box.y_px // s), max(0, -(-box.y_end_px // s)))
         return rows, slice(max(0, box.x_px // s), max(0, -(-box.x_end_px // s)))
 
 
 def everything(frame: Frame) -> TissueMask:
-    """Return a mask that leaves nothing out."""
+    """Return a mask that leaves nothing out.
+
+    Parameters
+    ----------
+    frame : Frame
+        Analysis frame.
+
+    Returns
+    -------
+    TissueMask
+        Every cell is set.
+    """
     shape = (-(-frame.height_px // CELL_PX), -(-frame.width_px // CELL_PX))
     return TissueMask(np.ones(shape, bool), CELL_PX, frame.width_px, frame.height_px)
 
@@ -104,6 +165,11 @@ def find_tissue(reader: SlideReader, frame: Frame) -> TissueMask:
     frame : Frame
         Its analysis frame.
 
+    Returns
+    -------
+    TissueMask
+        Cells of `CELL_PX` analysis px.
+
     Raises
     ------
     NotBrightfieldError
@@ -114,7 +180,18 @@ def find_tissue(reader: SlideReader, frame: Frame) -> TissueMask:
 
 
 def cells_of_frame(frame: Frame) -> tuple[int, int]:
-    """Return the rows and columns of the mask of a frame."""
+    """Return the rows and columns of the mask of a frame.
+
+    Parameters
+    ----------
+    frame : Frame
+        Analysis frame.
+
+    Returns
+    -------
+    tuple of int
+        Rows and columns.
+    """
     return -(-frame.height_px // CELL_PX), -(-frame.width_px // CELL_PX)
 
 
@@ -129,6 +206,11 @@ def tissue_in(picture: NDArray[np.uint8], frame: Frame, path: Path) -> TissueMas
         Its analysis frame.
     path : Path
         The slide, for the message.
+
+    Returns
+    -------
+    TissueMask
+        Cells of `CELL_PX` analysis px.
 
     Raises
     ------
@@ -151,6 +233,16 @@ def is_dark_field(picture: NDArray[np.uint8]) -> bool:
     """Return whether a low-resolution picture ``(h, w, 3)`` is mostly black, and the rest nowhere bright in all colours.
 
     Scanners may paint black what they left out, but glass and stained tissue stay bright there.
+
+    Parameters
+    ----------
+    picture : ndarray of uint8, shape (h, w, 3)
+        RGB.
+
+    Returns
+    -------
+    bool
+        True for fluorescence and for an empty scan.
     """
     lit = picture.max(axis=2) > _BLACK
     bright = (picture.min(axis=2) > _BRIGHT).sum()
@@ -162,6 +254,16 @@ def tissue_of(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
     Once the picture is balanced on its glass, this is grey whatever the lamp; eosin and haematoxylin are not. The cut is Otsu's on the
     chroma of the smoothed picture, held above the noise of glass and below what pale tissue has. Pen marks are taken for glass.
+
+    Parameters
+    ----------
+    picture : ndarray of uint8, shape (h, w, 3)
+        RGB.
+
+    Returns
+    -------
+    ndarray of bool, shape (h, w)
+        True in tissue.
     """
     return _tissue_and_seen(picture)[0]
 

@@ -29,21 +29,52 @@ class TolerantReader:
 
     @property
     def strict(self) -> SlideReader:
-        """The reader that does not tolerate."""
+        """The reader that does not tolerate.
+
+        Returns
+        -------
+        SlideReader
+            Of the same open slide.
+        """
         return self._reader
 
     @property
     def broken(self) -> frozenset[Box]:
-        """The tiles of level 0 (level-0 px) that were met and do not decode."""
+        """The tiles of level 0 (level-0 px) that were met and do not decode.
+
+        Returns
+        -------
+        frozenset of Box
+            Level-0 px.
+        """
         return frozenset(self._broken)
 
     @property
     def info(self) -> SlideInfo:
-        """What is known of the slide."""
+        """What is known of the slide.
+
+        Returns
+        -------
+        SlideInfo
+            Read when the slide was opened.
+        """
         return self._reader.info
 
     def read_level(self, level: int, box: Box) -> NDArray[np.uint8]:
-        """Return a region, white where tiles do not decode; see `SlideReader.read_level`."""
+        """Return a region, white where tiles do not decode; see `SlideReader.read_level`.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+        box : Box
+            Region, in the level's px.
+
+        Returns
+        -------
+        ndarray of uint8, shape (h, w, 3)
+            RGB.
+        """
         try:
             return self._reader.read_level(level, box)
         except TileUnreadableError:
@@ -55,11 +86,37 @@ class TolerantReader:
             return out
 
     def decodes(self, level: int, tile: Box) -> bool:
-        """Return whether a tile, a box in its level's pixels, decodes as a whole."""
+        """Return whether a tile, a box in its level's pixels, decodes as a whole.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+        tile : Box
+            In the level's px.
+
+        Returns
+        -------
+        bool
+            False where its pixels are not known.
+        """
         return self.read_whole(level, tile) is not None
 
     def read_whole(self, level: int, tile: Box) -> NDArray[np.uint8] | None:
-        """Return a tile, a box in its level's pixels; None where it does not decode as a whole."""
+        """Return a tile, a box in its level's pixels; None where it does not decode as a whole.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+        tile : Box
+            In the level's px.
+
+        Returns
+        -------
+        ndarray of uint8, shape (h, w, 3), or None
+            RGB.
+        """
         try:
             return self._reader.read_level(level, tile)
         except TileUnreadableError:
@@ -68,11 +125,35 @@ class TolerantReader:
             return None
 
     def holds(self, level: int, box: Box) -> bool:
-        """Return whether all of a region is stored; see `SlideReader.holds`."""
+        """Return whether all of a region is stored; see `SlideReader.holds`.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+        box : Box
+            Region, in the level's px.
+
+        Returns
+        -------
+        bool
+            False where a tile of it has no data.
+        """
         return self._reader.holds(level, box)
 
     def missing(self, level: int) -> list[Box]:
-        """Return the tiles without data; see `SlideReader.missing`."""
+        """Return the tiles without data; see `SlideReader.missing`.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+
+        Returns
+        -------
+        list of Box
+            In the level's px.
+        """
         return self._reader.missing(level)
 
     def close(self) -> None:
@@ -81,7 +162,22 @@ class TolerantReader:
 
 
 def tiles_of(info: SlideInfo, level: int, box: Box) -> Iterator[Box]:
-    """Yield the stored tiles of a level that meet a box, in raster order; all in the level's pixels."""
+    """Yield the stored tiles of a level that meet a box, in raster order; all in the level's pixels.
+
+    Parameters
+    ----------
+    info : SlideInfo
+        The slide.
+    level : int
+        Level of the pyramid.
+    box : Box
+        Region, in the level's px.
+
+    Yields
+    ------
+    Box
+        Cut at the level's edges.
+    """
     size = info.levels[level]
     height, width = size.tile_height_px, size.tile_width_px
     inside = box.clipped(Box(0, 0, size.height_px, size.width_px))
@@ -108,6 +204,13 @@ def without_broken_tiles(
         Tiles with tissue that are known to hold no data, level-0 px.
     most : int
         How many tiles may be left out.
+
+    Returns
+    -------
+    tissue : TissueMask
+        Without those tiles.
+    count : int
+        How many tiles.
 
     Raises
     ------

@@ -41,7 +41,23 @@ class WatchedView:
         self._path = path
 
     def read(self, box: Box) -> NDArray[np.uint8]:
-        """Return a region; see `AnalysisView.read` and `refuse_blank_parts`."""
+        """Return a region; see `AnalysisView.read` and `refuse_blank_parts`.
+
+        Parameters
+        ----------
+        box : Box
+            Analysis px.
+
+        Returns
+        -------
+        ndarray of uint8, shape (h, w, 3)
+            RGB.
+
+        Raises
+        ------
+        TileUnreadableError
+            If a part is blank where tissue was seen.
+        """
         pixels = self._view.read(box)
         refuse_blank_parts(pixels, box, self._tissue, self._path)
         return pixels
@@ -107,6 +123,11 @@ def is_blank_tile(pixels: NDArray[np.uint8], seen: NDArray[np.bool_]) -> bool:
         The tile.
     seen : ndarray of bool, shape (rows, columns)
         The cells that it covers, true where these show tissue's colour.
+
+    Returns
+    -------
+    bool
+        False for a tile of glass.
     """
     flat = flat_parts(pixels)
     if flat.size == 0 or seen.size == 0:
@@ -117,14 +138,40 @@ def is_blank_tile(pixels: NDArray[np.uint8], seen: NDArray[np.bool_]) -> bool:
 
 
 def flat_parts(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return which squares of 32 px (less, in small pictures) have one value; ``(h, w, 3)`` in, ``(h // 32, w // 32)`` out."""
+    """Return which squares of 32 px (less, in small pictures) have one value; ``(h, w, 3)`` in, ``(h // 32, w // 32)`` out.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (h, w, 3)
+        RGB.
+
+    Returns
+    -------
+    ndarray of bool, shape (h // 32, w // 32)
+        One value for each square.
+    """
     s = min(_SQUARE_PX, *pixels.shape[:2])
     h, w = pixels.shape[0] // s, pixels.shape[1] // s
     return _is_flat(pixels[: h * s, : w * s].reshape(h, s, w, s, 3))
 
 
 def missing_cells(missing: list[Box], scale: float, tissue: TissueMask) -> NDArray[np.bool_]:
-    """Return the cells of a mask that lie in tiles (boxes of level-0 pixels) without data."""
+    """Return the cells of a mask that lie in tiles (boxes of level-0 pixels) without data.
+
+    Parameters
+    ----------
+    missing : list of Box
+        Tiles without data, level-0 px.
+    scale : float
+        Level-0 pixels per analysis pixel.
+    tissue : TissueMask
+        It gives the shape.
+
+    Returns
+    -------
+    ndarray of bool, shape (rows, columns)
+        True where a tile is missing.
+    """
     found = np.zeros(tissue.mask.shape, bool)
     side = tissue.px_per_cell * scale
     for box in missing:
@@ -146,6 +193,11 @@ def missing_in_tissue(missing: list[Box], scale: float, tissue: TissueMask) -> l
         Level-0 pixels per analysis pixel.
     tissue : TissueMask
         The slide's tissue.
+
+    Returns
+    -------
+    list of Box
+        Level-0 px.
     """
     if tissue.stained is None or not missing:
         return []
@@ -168,7 +220,20 @@ def _core(start: int, end: int, side: float) -> slice:
 
 
 def enclosed_by(holes: NDArray[np.bool_], stained: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return those pieces of `holes` that have tissue nearly all around; both of one shape."""
+    """Return those pieces of `holes` that have tissue nearly all around; both of one shape.
+
+    Parameters
+    ----------
+    holes : ndarray of bool, shape (h, w)
+        What may be enclosed.
+    stained : ndarray of bool, shape (h, w)
+        Tissue.
+
+    Returns
+    -------
+    ndarray of bool, shape (h, w)
+        Part of `holes`.
+    """
     count, labels = cv2.connectedComponents(holes.astype(np.uint8), connectivity=8)
     if count == 1:
         return np.zeros(holes.shape, bool)
@@ -182,5 +247,18 @@ def enclosed_by(holes: NDArray[np.bool_], stained: NDArray[np.bool_]) -> NDArray
 
 
 def black_holes(picture: NDArray[np.uint8], stained: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the pieces of pure black in a low-resolution picture, ``(h, w, 3)``, that tissue encloses, ``(h, w)``."""
+    """Return the pieces of pure black in a low-resolution picture, ``(h, w, 3)``, that tissue encloses, ``(h, w)``.
+
+    Parameters
+    ----------
+    picture : ndarray of uint8, shape (h, w, 3)
+        RGB.
+    stained : ndarray of bool, shape (h, w)
+        Tissue.
+
+    Returns
+    -------
+    ndarray of bool, shape (h, w)
+        True in such a piece.
+    """
     return enclosed_by(picture.max(axis=2) <= _NEAR_BLACK, stained)

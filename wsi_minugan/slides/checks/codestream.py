@@ -40,6 +40,11 @@ def jpeg_colours(stream: bytes, tables: bytes | None = None) -> Colours:
         The stream, or its first kilobytes.
     tables : bytes, optional
         The tables that a TIFF holds for all of its tiles; their markers count too.
+
+    Returns
+    -------
+    Colours
+        Whether it is YCbCr, and what says so.
     """
     segments = [*_segments(tables or b""), *_segments(stream)]
     if any(code == _APP0 and body.startswith(b"JFIF") for code, body in segments):
@@ -57,7 +62,18 @@ def jpeg_colours(stream: bytes, tables: bytes | None = None) -> Colours:
 
 
 def jpeg_is_ended(stream: bytes) -> bool:
-    """Return whether a JPEG or JPEG 2000 stream has its end marker, which pixels cannot hold; whatever follows it is ignored."""
+    """Return whether a JPEG or JPEG 2000 stream has its end marker, which pixels cannot hold; whatever follows it is ignored.
+
+    Parameters
+    ----------
+    stream : bytes
+        The whole stream.
+
+    Returns
+    -------
+    bool
+        False where the end was cut off.
+    """
     return stream.find(EOI, len(stream) // 2) >= 0
 
 
@@ -73,6 +89,11 @@ def jpeg_hole(stream: bytes, tables: bytes | None = None) -> bool:
         The whole stream.
     tables : bytes, optional
         The tables that a TIFF holds for all of its tiles.
+
+    Returns
+    -------
+    bool
+        False where the tables allow zeros.
     """
     if _ZERO_RUN not in stream:
         return False
@@ -86,7 +107,18 @@ def jpeg_hole(stream: bytes, tables: bytes | None = None) -> bool:
 
 
 def j2k_transform(stream: bytes) -> bool | None:
-    """Return whether a JPEG 2000 stream transforms its colours (RCT or ICT); None where it is none, or damaged."""
+    """Return whether a JPEG 2000 stream transforms its colours (RCT or ICT); None where it is none, or damaged.
+
+    Parameters
+    ----------
+    stream : bytes
+        The stream, or its first kilobytes.
+
+    Returns
+    -------
+    bool or None
+        By its COD marker (ISO/IEC 15444-1).
+    """
     start = stream.find(_J2K_START)
     if start < 0:
         return None
@@ -99,7 +131,18 @@ def j2k_transform(stream: bytes) -> bool | None:
 
 
 def j2k_is_whole(stream: bytes) -> bool:
-    """Return whether a JPEG 2000 stream has its tile parts at the places that they say, and its end marker."""
+    """Return whether a JPEG 2000 stream has its tile parts at the places that they say, and its end marker.
+
+    Parameters
+    ----------
+    stream : bytes
+        The whole stream.
+
+    Returns
+    -------
+    bool
+        False for what is no JPEG 2000.
+    """
     start = stream.find(_J2K_START)
     if start < 0:
         return False

@@ -80,6 +80,11 @@ def impossible_in(pixels: NDArray[np.float32]) -> str:
     ----------
     pixels : ndarray of float32, shape (n, 3)
         RGB of full resolution, of glass without tint.
+
+    Returns
+    -------
+    str
+        The end of a sentence.
     """
     over_green = np.median(pixels[:, (0, 2)] - pixels[:, 1:2], axis=0)
     if over_green[0] < _LEAST_OVER_GREEN:

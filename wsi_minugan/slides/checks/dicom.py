@@ -57,7 +57,18 @@ class DicomHead:
 
 
 def is_dicom(path: Path) -> bool:
-    """Return whether a file begins as DICOM files do, whatever its name."""
+    """Return whether a file begins as DICOM files do, whatever its name.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    bool
+        False where it cannot be read.
+    """
     try:
         with path.open("rb") as f:
             return f.read(_PREAMBLE_BYTES + 4)[_PREAMBLE_BYTES:] == b"DICM"
@@ -66,7 +77,18 @@ def is_dicom(path: Path) -> bool:
 
 
 def series_of(path: Path) -> bytes:
-    """Return the identifier of a DICOM file's own series; empty where it is not found."""
+    """Return the identifier of a DICOM file's own series; empty where it is not found.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    bytes
+        SeriesInstanceUID.
+    """
     for most in (_SHORT_HEAD_BYTES, _HEAD_BYTES):
         found = _partial(path, _SERIES_INSTANCE_UID + 1, most)
         try:
@@ -78,7 +100,18 @@ def series_of(path: Path) -> bytes:
 
 
 def heads_of(path: Path) -> dict[Path, DicomHead]:
-    """Return the headers of the files of a DICOM file's series, which lie beside it; those that cannot be read are left out."""
+    """Return the headers of the files of a DICOM file's series, which lie beside it; those that cannot be read are left out.
+
+    Parameters
+    ----------
+    path : Path
+        A file of the series.
+
+    Returns
+    -------
+    dict of Path to DicomHead
+        Empty where the file itself cannot be read.
+    """
     own = head_of(path)
     if own is None:
         return {}
@@ -91,7 +124,18 @@ def heads_of(path: Path) -> dict[Path, DicomHead]:
 
 
 def head_of(path: Path) -> DicomHead | None:
-    """Return what is needed of a file's header; None where it cannot be read."""
+    """Return what is needed of a file's header; None where it cannot be read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    DicomHead or None
+        Size, colours and series.
+    """
     for most in (_SHORT_HEAD_BYTES, _HEAD_BYTES):
         found = _partial(path, _AFTER_MATRIX_SIZE, most)
         if found is not None and "TotalPixelMatrixColumns" in found:
@@ -139,6 +183,11 @@ def stated_mpp(heads: dict[Path, DicomHead], width_px: int) -> StatedMpp | None:
         The files of the series.
     width_px : int
         Width of level 0.
+
+    Returns
+    -------
+    StatedMpp or None
+        um/px of both axes.
     """
     finest = next((h for h in heads.values() if h.volume and h.width_px == width_px), None)
     if finest is None or finest.width_mm <= 0 or finest.height_mm <= 0 or finest.height_px <= 0:
@@ -246,7 +295,18 @@ def _frames(path: Path) -> Iterator[bytes]:
 
 
 def frame_places(data: mmap.mmap) -> Iterator[tuple[int, int]]:
-    """Yield (start, length) of the encapsulated fragments of a DICOM file; a slide's frames are one fragment each."""
+    """Yield (start, length) of the encapsulated fragments of a DICOM file; a slide's frames are one fragment each.
+
+    Parameters
+    ----------
+    data : mmap
+        The whole file.
+
+    Yields
+    ------
+    tuple of int
+        Bytes.
+    """
     at = data.find(_ENCAPSULATED)
     if at < 0:
         return

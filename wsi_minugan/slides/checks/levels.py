@@ -37,6 +37,11 @@ def with_true_factors(levels: Iterable[Level]) -> tuple[Level, ...]:
     ----------
     levels : iterable of Level
         The pyramid, finest first, with the factors of the library that reads it.
+
+    Returns
+    -------
+    tuple of Level
+        As many, in the same order.
     """
     finest, *others = levels
     found = [finest]
@@ -102,6 +107,11 @@ def compared(
         Level-0 pixels per pixel of the picture that is to be made.
     places : sequence of tuple of int
         Where to look, as centres (x, y), level-0 px; by default at places spread evenly, and where most must be seen.
+
+    Returns
+    -------
+    Looked
+        The levels, marked as usable or not, with sentences on those that are not.
     """
     levels = tuple(levels)
     notes = [

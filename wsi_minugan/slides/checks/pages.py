@@ -58,11 +58,28 @@ class Page:
 
     @property
     def area_px(self) -> int:
-        """Number of pixels."""
+        """Number of pixels.
+
+        Returns
+        -------
+        int
+            Width times height.
+        """
         return self.width_px * self.height_px
 
     def is_smaller_copy_of(self, other: Page) -> bool:
-        """Return whether it has the shape of another page, reduced; writers often forget to say it."""
+        """Return whether it has the shape of another page, reduced; writers often forget to say it.
+
+        Parameters
+        ----------
+        other : Page
+            The larger one.
+
+        Returns
+        -------
+        bool
+            Within rounding.
+        """
         if self.width_px >= other.width_px or self.height_px >= other.height_px:
             return False
         low = max(other.width_px / (self.width_px + 1), other.height_px / (self.height_px + 1))
@@ -74,7 +91,18 @@ class Page:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[tifffile.TiffFile | None]:
-    """Open a TIFF; None where it is none, or too damaged to be opened."""
+    """Open a TIFF; None where it is none, or too damaged to be opened.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Yields
+    ------
+    TiffFile or None
+        It is closed afterwards.
+    """
     try:
         tif = tifffile.TiffFile(path)
     except DAMAGED:
@@ -85,7 +113,18 @@ def opened(path: Path) -> Iterator[tifffile.TiffFile | None]:
 
 
 def pages_of(tif: tifffile.TiffFile) -> list[Page]:
-    """Return the pages of a TIFF, as far as its directories can be read."""
+    """Return the pages of a TIFF, as far as its directories can be read.
+
+    Parameters
+    ----------
+    tif : TiffFile
+        The open file.
+
+    Returns
+    -------
+    list of Page
+        In the file's order.
+    """
     found: list[Page] = []
     with contextlib.suppress(*DAMAGED):
         for number, page in enumerate(tif.pages):
@@ -106,6 +145,11 @@ def empty_tiles(path: Path, width_px: int, height_px: int) -> list[Box]:
         The file.
     width_px, height_px : int
         Size of the level.
+
+    Returns
+    -------
+    list of Box
+        In the level's px.
     """
     with opened(path) as tif, contextlib.suppress(*DAMAGED):
         for page in (p.aspage() for p in tif.pages) if tif is not None else ():
@@ -133,7 +177,18 @@ def _page(number: int, page: tifffile.TiffPage) -> Page:
 
 
 def tag_mpp(page: tifffile.TiffPage) -> tuple[float, float] | None:
-    """Return (x, y) um/px as a page's resolution tags have it, or None where they say nothing in real units."""
+    """Return (x, y) um/px as a page's resolution tags have it, or None where they say nothing in real units.
+
+    Parameters
+    ----------
+    page : TiffPage
+        A page of a TIFF.
+
+    Returns
+    -------
+    tuple of float or None
+        um/px.
+    """
     try:
         unit = _UM_PER_UNIT.get(int(page.tags["ResolutionUnit"].value))
         per_unit = [page.tags[f"{a}Resolution"].value for a in "XY"]
@@ -166,12 +221,29 @@ class OmeImage:
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """Width and height."""
+        """Width and height.
+
+        Returns
+        -------
+        tuple of int
+            In px.
+        """
         return self.width_px, self.height_px
 
 
 def ome_images(tif: tifffile.TiffFile) -> list[OmeImage]:
-    """Return the images that a TIFF's OME-XML describes; none where it has no OME-XML that can be read."""
+    """Return the images that a TIFF's OME-XML describes; none where it has no OME-XML that can be read.
+
+    Parameters
+    ----------
+    tif : TiffFile
+        The open file.
+
+    Returns
+    -------
+    list of OmeImage
+        In the order of the XML.
+    """
     try:
         text = str(tif.pages.first.description)[:_LONGEST_DESCRIPTION]
         # Entities could expand without end; OME-XML has none.

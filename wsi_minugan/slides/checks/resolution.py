@@ -24,6 +24,11 @@ def stated_in_tiff(path: Path, width_px: int, height_px: int) -> list[StatedMpp]
         The file; what is no TIFF says nothing.
     width_px, height_px : int
         Size of level 0, for which OME-XML must have been written.
+
+    Returns
+    -------
+    list of StatedMpp
+        Each with where it stands.
     """
     found: list[StatedMpp] = []
     with pages.opened(path) as tif:
@@ -60,6 +65,11 @@ def stated_by_vendor(
         (x, y) um/px as OpenSlide has it.
     width_px, height_px : int
         Size of level 0.
+
+    Returns
+    -------
+    list of StatedMpp
+        One or two.
     """
     found = [StatedMpp(VENDOR, *mpp)]
     region = _APERIO_REGION.search(properties.get("tiff.ImageDescription", ""))

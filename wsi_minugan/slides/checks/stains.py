@@ -46,7 +46,20 @@ def glass_of(picture: NDArray[np.uint8]) -> NDArray[np.float32] | None:
 
 
 def balanced(picture: NDArray[np.uint8], glass: NDArray[np.float32] | None) -> NDArray[np.uint8]:
-    """Return a picture, ``(h, w, 3)`` RGB, as if its glass had no tint; unchanged where no glass is known."""
+    """Return a picture, ``(h, w, 3)`` RGB, as if its glass had no tint; unchanged where no glass is known.
+
+    Parameters
+    ----------
+    picture : ndarray of uint8, shape (h, w, 3)
+        RGB.
+    glass : ndarray of float32, shape (3,), or None
+        Colour of the glass.
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w, 3)
+        RGB.
+    """
     if glass is None:
         return picture
     gain = glass.max() / np.maximum(glass, 1.0)
@@ -63,6 +76,11 @@ def ink_in(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     ----------
     picture : ndarray of uint8, shape (h, w, 3)
         RGB, its glass without tint.
+
+    Returns
+    -------
+    ndarray of bool, shape (h, w)
+        True in ink.
     """
     red, green, blue = (picture[..., k].astype(np.int16) for k in range(3))
     density = -np.log(np.maximum(picture, 1).astype(np.float32) / 255)

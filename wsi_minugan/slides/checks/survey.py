@@ -55,6 +55,11 @@ def survey(reader: SlideReader, frame: Frame, only_tissue: bool = True) -> Surve
     only_tissue : bool
         Whether tissue is to be found, or everything to be analysed.
 
+    Returns
+    -------
+    Survey
+        Tissue, levels that can be used, and sentences for the manifest.
+
     Raises
     ------
     NotBrightfieldError

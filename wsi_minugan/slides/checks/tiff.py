@@ -21,6 +21,11 @@ _PHOTOMETRIC = tifffile.PHOTOMETRIC
 def refuse_other_than_rgb8(path: Path) -> None:
     """Refuse TIFFs that OpenSlide would open by squeezing 16 bits, one channel, or other colours into RGB.
 
+    Parameters
+    ----------
+    path : Path
+        The file; what is no TIFF passes.
+
     Raises
     ------
     NotBrightfieldError
@@ -51,6 +56,11 @@ def refuse_other_than_rgb8(path: Path) -> None:
 def refuse_short_tables(path: Path) -> None:
     """Refuse TIFFs whose tables hold fewer tiles than their sizes take: tiles would be taken for others, or read for minutes.
 
+    Parameters
+    ----------
+    path : Path
+        The file; what is no TIFF passes.
+
     Raises
     ------
     SlideUnreadableError
@@ -76,6 +86,11 @@ def _tiles_of(page: tifffile.TiffPage) -> int:
 
 def refuse_other_colours(path: Path) -> None:
     """Compare what the streams of a TIFF's tiles say of their colours with its tags.
+
+    Parameters
+    ----------
+    path : Path
+        The file; what is no TIFF passes.
 
     Raises
     ------
@@ -124,6 +139,11 @@ def _streams(page: tifffile.TiffPage) -> list[bytes]:
 
 def refuse_other_pictures(path: Path) -> tuple[str, ...]:
     """Look for pictures in a TIFF besides its first, which is the one that is read; its smaller copies are none.
+
+    Parameters
+    ----------
+    path : Path
+        The file; what is no TIFF passes.
 
     Returns
     -------

@@ -48,6 +48,11 @@ class TileCodec:
         shape : tuple of int
             Height, width and channels that it must have.
 
+        Returns
+        -------
+        ndarray of uint8, shape (h, w, 3)
+            RGB.
+
         Raises
         ------
         ValueError
@@ -101,7 +106,18 @@ def _lzw(data: bytes, shape: tuple[int, int, int]) -> bytes:
 
 
 def codec_of(page: tifffile.TiffPage) -> TileCodec | None:
-    """Return how a page's tiles are decoded; None where OpenSlide must do it."""
+    """Return how a page's tiles are decoded; None where OpenSlide must do it.
+
+    Parameters
+    ----------
+    page : TiffPage
+        A page of a TIFF in tiles.
+
+    Returns
+    -------
+    TileCodec or None
+        The decoder.
+    """
     plain = (
         page.samplesperpixel == 3
         and page.planarconfig == 1

@@ -114,7 +114,18 @@ class Found:
                 return
 
     def left_in(self, place: str) -> str:
-        """Return a sentence on what was left out, empty where nothing was."""
+        """Return a sentence on what was left out, empty where nothing was.
+
+        Parameters
+        ----------
+        place : str
+            Where they were found, in words.
+
+        Returns
+        -------
+        str
+            With the number of each kind.
+        """
         kinds = [f"{count} {kind}" for kind, count in sorted(self.unread.items()) if count]
         if not kinds:
             return ""
@@ -136,6 +147,11 @@ def search(folder: Path, tell: Callable[[str], None], guard: StallGuard) -> Foun
         Takes a sentence on what cannot be read.
     guard : StallGuard
         Asks what may hang.
+
+    Returns
+    -------
+    Found
+        Slides, and what was left out.
     """
     found = Found()
     for root, files in _walked(folder, tell, guard):
@@ -146,7 +162,20 @@ def search(folder: Path, tell: Callable[[str], None], guard: StallGuard) -> Foun
 
 
 def matching(paths: Iterable[Path], guard: StallGuard) -> Found:
-    """Return what the matches of a pattern are: no hidden files, our own masks, or parts of a folder that is a slide."""
+    """Return what the matches of a pattern are: no hidden files, our own masks, or parts of a folder that is a slide.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Matches of a pattern.
+    guard : StallGuard
+        Asks what may hang.
+
+    Returns
+    -------
+    Found
+        Slides, and what was left out.
+    """
     found = Found()
     for path in sorted(paths):
         if not any(p.suffix.lower() == ".zarr" for p in path.parents):

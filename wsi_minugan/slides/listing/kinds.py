@@ -28,7 +28,18 @@ _TIFF = (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")
 
 
 def why_not_opened(path: Path) -> str | None:
-    """Return in sentences what a whole file is and what to do; None where it is of no known kind, or damaged."""
+    """Return in sentences what a whole file is and what to do; None where it is of no known kind, or damaged.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str or None
+        For the user.
+    """
     try:
         with path.open("rb") as f:
             head = f.read(16)

@@ -49,6 +49,11 @@ def read_table(table: Path) -> list[Row]:
     table : Path
         The file.
 
+    Returns
+    -------
+    list of Row
+        In the file's order.
+
     Raises
     ------
     InputError

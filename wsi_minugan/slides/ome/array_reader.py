@@ -70,7 +70,25 @@ class ArrayReader:
     release: Callable[[], None]
 
     def read_level(self, level: int, box: Box) -> NDArray[np.uint8]:
-        """Return a region; see `SlideReader.read_level`."""
+        """Return a region; see `SlideReader.read_level`.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+        box : Box
+            Region, in the level's px.
+
+        Returns
+        -------
+        ndarray of uint8, shape (h, w, 3)
+            RGB, white outside of the slide.
+
+        Raises
+        ------
+        TileUnreadableError
+            If a chunk does not decode.
+        """
         size = self.info.levels[level]
         out = np.full((box.height_px, box.width_px, 3), _WHITE, np.uint8)
         inside = box.clipped(Box(0, 0, size.height_px, size.width_px))
@@ -93,11 +111,35 @@ class ArrayReader:
         return np.ascontiguousarray(pixels.transpose([kept.index(a) for a in "yxc"]))
 
     def holds(self, level: int, box: Box) -> bool:
-        """Return whether all of a region is stored; see `SlideReader.holds`."""
+        """Return whether all of a region is stored; see `SlideReader.holds`.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+        box : Box
+            Region, in the level's px.
+
+        Returns
+        -------
+        bool
+            False where a chunk of it has no data.
+        """
         return next(iter(self.absent(level, box)), None) is None
 
     def missing(self, level: int) -> list[Box]:
-        """Return the chunks or tiles that were never written, or are lost; see `SlideReader.missing`."""
+        """Return the chunks or tiles that were never written, or are lost; see `SlideReader.missing`.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+
+        Returns
+        -------
+        list of Box
+            In the level's px.
+        """
         size = self.info.levels[level]
         return list(self.absent(level, Box(0, 0, size.height_px, size.width_px)))
 

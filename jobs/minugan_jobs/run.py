@@ -67,7 +67,13 @@ class BatchResult:
 
     @property
     def exit_status(self) -> int:
-        """0 all done, 1 some failed, 128 + signal when stopped."""
+        """0 all done, 1 some failed, 128 + signal when stopped.
+
+        Returns
+        -------
+        int
+            For the shell.
+        """
         if self.signal is not None:
             return 128 + self.signal
         return 0 if all(s.status == "done" for s in self.slides) else 1
@@ -100,6 +106,11 @@ def run_batch(
         Takes sentences for the user.
     only : collection of str, optional
         Sources of the slides to take and to tell of; the others of the batch are not even looked at. Default all.
+
+    Returns
+    -------
+    BatchResult
+        What became of each slide.
 
     Raises
     ------
@@ -150,7 +161,24 @@ def _for_workers(
 
 
 def run_on_finish(command: str, out: Path, slides: Sequence[SlideState], status: int) -> str:
-    """Run the user's command for the end of a batch, without a shell, and return what to tell of it."""
+    """Run the user's command for the end of a batch, without a shell, and return what to tell of it.
+
+    Parameters
+    ----------
+    command : str
+        The user's, split as a shell would.
+    out : Path
+        The output folder.
+    slides : sequence of SlideState
+        All slides of the batch.
+    status : int
+        The batch's exit status.
+
+    Returns
+    -------
+    str
+        Empty where there is nothing to tell.
+    """
     tally = [s.status for s in slides]
     environment = {
         "WSI_MINUGAN_OUT": str(out.absolute()),
@@ -375,5 +403,16 @@ def _signals() -> Iterator[_Stop]:
 
 
 def failures(result: BatchResult) -> list[tuple[str, str]]:
-    """Return (slide_id, why) of the slides that failed."""
+    """Return (slide_id, why) of the slides that failed.
+
+    Parameters
+    ----------
+    result : BatchResult
+        What became of each slide.
+
+    Returns
+    -------
+    list of tuple of str
+        In the batch's order.
+    """
     return [(s.slide_id, s.error) for s in result.slides if s.status == "failed"]

@@ -57,7 +57,13 @@ class Staging(Protocol):
         """Whether none will ever come again."""
 
     def release(self, slide_id: str) -> None:
-        """Take note that a slide is not needed any more."""
+        """Take note that a slide is not needed any more.
+
+        Parameters
+        ----------
+        slide_id : str
+            The slide.
+        """
 
 
 class InPlace:
@@ -73,16 +79,34 @@ class InPlace:
         self._waiting = deque(records)
 
     def take(self) -> StagedSlide | None:
-        """Return the next slide."""
+        """Return the next slide.
+
+        Returns
+        -------
+        StagedSlide or None
+            None where none is left.
+        """
         return StagedSlide(self._waiting.popleft()) if self._waiting else None
 
     @property
     def exhausted(self) -> bool:
-        """Whether none is left."""
+        """Whether none is left.
+
+        Returns
+        -------
+        bool
+            True where `take` gives no more.
+        """
         return not self._waiting
 
     def release(self, slide_id: str) -> None:
-        """Do nothing: what the user has is never touched."""
+        """Do nothing: what the user has is never touched.
+
+        Parameters
+        ----------
+        slide_id : str
+            The slide.
+        """
 
 
 class StagedCopies:
@@ -119,7 +143,13 @@ class StagedCopies:
         self._thread.start()
 
     def take(self) -> StagedSlide | None:
-        """Return the next slide whose copy is whole."""
+        """Return the next slide whose copy is whole.
+
+        Returns
+        -------
+        StagedSlide or None
+            None where no copy is whole yet.
+        """
         with self._change:
             if not self._ready:
                 return None
@@ -128,11 +158,23 @@ class StagedCopies:
 
     @property
     def exhausted(self) -> bool:
-        """Whether all slides were taken."""
+        """Whether all slides were taken.
+
+        Returns
+        -------
+        bool
+            True where `take` gives no more.
+        """
         return self._left == 0
 
     def release(self, slide_id: str) -> None:
-        """Remove a slide's copy."""
+        """Remove a slide's copy.
+
+        Parameters
+        ----------
+        slide_id : str
+            The slide.
+        """
         shutil.rmtree(self._folder / slide_id, ignore_errors=True)
         with self._change:
             self._sizes.pop(slide_id, None)

@@ -58,7 +58,13 @@ class Arrivals:
         self._trouble: frozenset[str] = frozenset()
 
     def settled(self) -> tuple[SlideInput, ...]:
-        """Return all settled slides when there is one that was not returned before, or has changed since, else none."""
+        """Return all settled slides when there is one that was not returned before, or has changed since, else none.
+
+        Returns
+        -------
+        tuple of SlideInput
+            Those whose files do not change any more.
+        """
         slides = self._slides()
         seen = signatures_of((s.path for s in slides), self._guard)
         still = tuple(s for s in slides if s.path in seen and self._is_still(s.path, seen[s.path]))

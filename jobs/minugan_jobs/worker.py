@@ -114,7 +114,13 @@ class Planned:
 
     @property
     def blocks(self) -> int:
-        """Number of blocks."""
+        """Number of blocks.
+
+        Returns
+        -------
+        int
+            1 or more.
+        """
         return len(self.order)
 
 
@@ -147,7 +153,19 @@ class StageRunner(Protocol):
     """What runs stages; the engine knows nothing of slides."""
 
     def run(self, stage: Stage, job: Job, blocks: Sequence[int], previous_key: str) -> Outcome:
-        """Run one stage; `blocks` are the blocks that it shall do, `previous_key` the key of earlier work ("plan" only)."""
+        """Run one stage; `blocks` are the blocks that it shall do, `previous_key` the key of earlier work ("plan" only).
+
+        Parameters
+        ----------
+        stage : {"plan", "analyse", "merge", "write", "finish"}
+            Which.
+        job : Job
+            The slide and the settings.
+        blocks : sequence of int
+            Indices.
+        previous_key : str
+            As a digest.
+        """
 
 
 class WorkerState(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
@@ -176,14 +194,37 @@ class WorkerState(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
         return WorkerState, (self.name,)
 
     def setup(self, worker: Worker) -> None:
-        """Keep Zarr from starting threads of its own beside the worker's, and load torch while the first slide is planned."""
+        """Keep Zarr from starting threads of its own beside the worker's, and load torch while the first slide is planned.
+
+        Parameters
+        ----------
+        worker : distributed.Worker
+            The worker that holds this.
+        """
         self._worker = worker
         tune_zarr()
         hush_libraries()
         threading.Thread(target=importlib.import_module, args=(_NETWORK,), daemon=True).start()
 
     def run(self, stage: Stage, job: Job, blocks: Sequence[int], previous_key: str) -> Outcome:
-        """Run one stage of a slide; see `StageRunner`."""
+        """Run one stage of a slide; see `StageRunner`.
+
+        Parameters
+        ----------
+        stage : {"plan", "analyse", "merge", "write", "finish"}
+            Which.
+        job : Job
+            The slide and the settings.
+        blocks : sequence of int
+            Indices.
+        previous_key : str
+            As a digest; for "plan" only.
+
+        Returns
+        -------
+        Outcome
+            What the stage tells the client.
+        """
         with self._one_at_a_time:
             if self._worker is not None:
                 tell_begun(self._worker)
@@ -321,7 +362,24 @@ def _keep(cache: OrderedDict[Path, Any], key: Path, value: Any) -> list[Any]:
 
 
 def work_key(job: Job, settings: RunSettings, signature: str, bundle: Bundle) -> str:
-    """Return the digest of what decides a slide's results (`settings` with their arithmetic settled), and how its scratch is cut."""
+    """Return the digest of what decides a slide's results (`settings` with their arithmetic settled), and how its scratch is cut.
+
+    Parameters
+    ----------
+    job : Job
+        The slide.
+    settings : RunSettings
+        With their arithmetic settled.
+    signature : str
+        The slide's content.
+    bundle : Bundle
+        The model.
+
+    Returns
+    -------
+    str
+        Two digests, or parts of them, with a hyphen between.
+    """
     content = {
         "version": RESULTS_VERSION,
         "slide": signature,
@@ -335,11 +393,39 @@ def work_key(job: Job, settings: RunSettings, signature: str, bundle: Bundle) ->
 
 
 def results_of(key: str) -> str:
-    """Return the part of a work's key that decides results, which do not depend on how scratch is cut."""
+    """Return the part of a work's key that decides results, which do not depend on how scratch is cut.
+
+    Parameters
+    ----------
+    key : str
+        What `work_key` returns.
+
+    Returns
+    -------
+    str
+        A digest.
+    """
     return key.partition("-")[0]
 
 
 def run_stage(stage: Stage, job: Job, blocks: Sequence[int], previous_key: str) -> Outcome:
-    """Run one stage on the worker that executes this task."""
+    """Run one stage on the worker that executes this task.
+
+    Parameters
+    ----------
+    stage : {"plan", "analyse", "merge", "write", "finish"}
+        Which.
+    job : Job
+        The slide and the settings.
+    blocks : sequence of int
+        Indices.
+    previous_key : str
+        As a digest; for "plan" only.
+
+    Returns
+    -------
+    Outcome
+        What the stage tells the client.
+    """
     worker_state: StageRunner = get_worker().plugins[job.worker_state]
     return worker_state.run(stage, job, blocks, previous_key)

@@ -63,6 +63,11 @@ def export_bundle(
     second_stage : SecondStageFiles
         The second stage, if there is one.
 
+    Returns
+    -------
+    Bundle
+        What was written.
+
     Raises
     ------
     TrainingError

@@ -158,12 +158,32 @@ class Experiment(FrozenModel):
 
     @property
     def batch(self) -> int:
-        """Patches in a batch."""
+        """Patches in a batch.
+
+        Returns
+        -------
+        int
+            Of all sources.
+        """
         return sum(s.per_batch for s in self.sources)
 
 
 def scaled(experiment: Experiment, datasets: Sequence[str], smaller: Mapping[str, int]) -> Experiment:
     """Return an experiment on other data sets, or at another scale (ngf, patch_px, steps).
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The original.
+    datasets : sequence of str
+        Names of data sets; none leaves those of the original.
+    smaller : mapping of str to int
+        New values by setting.
+
+    Returns
+    -------
+    Experiment
+        A new one.
 
     Raises
     ------
@@ -183,6 +203,16 @@ def scaled(experiment: Experiment, datasets: Sequence[str], smaller: Mapping[str
 
 def load_experiment(path: Path) -> Experiment:
     """Read an experiment file.
+
+    Parameters
+    ----------
+    path : Path
+        The YAML file.
+
+    Returns
+    -------
+    Experiment
+        Settings.
 
     Raises
     ------

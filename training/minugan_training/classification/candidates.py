@@ -75,6 +75,11 @@ def find_candidates(
         Its peaks from here on are candidates.
     dark_per_mm2 : float
         So many of the darkest nuclei besides, whatever the first stage says.
+
+    Returns
+    -------
+    Candidates
+        Of all images.
     """
     network.eval()
     rows: list[tuple[NDArray[np.uint8], int, float, float, float, int, float]] = []
@@ -104,7 +109,15 @@ def find_candidates(
 
 
 def save_candidates(path: Path, found: Candidates) -> None:
-    """Write candidates as a NumPy archive."""
+    """Write candidates as a NumPy archive.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; missing folders are made.
+    found : Candidates
+        What to write.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary, temporary.open("wb") as f:
         np.savez(f, **{c.name: getattr(found, c.name) for c in fields(found)})
@@ -112,6 +125,16 @@ def save_candidates(path: Path, found: Candidates) -> None:
 
 def load_candidates(path: Path) -> Candidates:
     """Read what `save_candidates` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    Candidates
+        The content.
 
     Raises
     ------

@@ -31,7 +31,7 @@ _STYLE_CROPS = 40
 class CropSampler:
     """Draws batches of crops; a step's batch depends on the seed, the step and the weights of the candidates alone.
 
-    Parameters
+    Attributes
     ----------
     crops : ndarray of uint8, shape (n, 128, 128, 3)
         Candidates' surroundings.
@@ -54,7 +54,20 @@ class CropSampler:
 
     @classmethod
     def of(cls, found: Candidates, seed: int) -> CropSampler:
-        """Return a sampler of candidates; a patient on two scanners counts as two."""
+        """Return a sampler of candidates; a patient on two scanners counts as two.
+
+        Parameters
+        ----------
+        found : Candidates
+            What to draw from.
+        seed : int
+            Of the random numbers.
+
+        Returns
+        -------
+        CropSampler
+            The sampler.
+        """
         whose = np.char.add(np.char.add(found.patient, "|"), found.scanner)
         return cls(found.crops, found.target, found.kind, whose, seed)
 
@@ -67,7 +80,18 @@ class CropSampler:
             self.styles[str(p)] = _style(self.crops[chosen])
 
     def weights(self, difficulty: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-        """Return the chance of each candidate to be drawn: by kind, then by the root of its patient's number, then by difficulty."""
+        """Return the chance of each candidate to be drawn: by kind, then by the root of its patient's number, then by difficulty.
+
+        Parameters
+        ----------
+        difficulty : ndarray of float, shape (n,), optional
+            How wrong the network is on each, 0 to 1.
+
+        Returns
+        -------
+        ndarray of float, shape (n,)
+            Their sum is 1.
+        """
         out = np.zeros(len(self.target))
         for kind, share in SHARES.items():
             of = self.kind == kind
@@ -84,7 +108,26 @@ class CropSampler:
     def batch(
         self, step: int, size: int, weights: NDArray[np.float64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-        """Return images ``(n, 3, 64, 64)`` in [-1, 1], targets ``(n,)`` and the candidates' indices."""
+        """Return images ``(n, 3, 64, 64)`` in [-1, 1], targets ``(n,)`` and the candidates' indices.
+
+        Parameters
+        ----------
+        step : int
+            Part of the seed.
+        size : int
+            How many.
+        weights : ndarray of float, shape (n,)
+            Chance of each candidate.
+
+        Returns
+        -------
+        images : ndarray of float32, shape (n, 3, 64, 64)
+            RGB.
+        targets : ndarray of float32, shape (n,)
+            Probabilities.
+        chosen : ndarray of int64, shape (n,)
+            Indices.
+        """
         rng = np.random.default_rng([self.seed, step])
         chosen = rng.choice(len(weights), size, p=weights)
         names = list(self.styles)
@@ -118,6 +161,7 @@ def changed_crop(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[n
     Returns
     -------
     ndarray of uint8, shape (64, 64, 3)
+        RGB.
     """
     left = top = 0
     if rng.random() < 0.35:

@@ -28,6 +28,18 @@ def problems_of(root: Path, entries: Sequence[Entry]) -> list[str]:
     These are files that are missing, cut short or of a wrong size, truth that lies outside its image, and patients in two
     splits; where there are none of these, sets in which colours give mitoses away. Every image is decoded. Where an image has
     a single entry that starts at its corner, the sizes must be equal; otherwise entries are regions, which must lie in it.
+
+    Parameters
+    ----------
+    root : Path
+        What the index's paths are below.
+    entries : sequence of Entry
+        The index.
+
+    Returns
+    -------
+    list of str
+        Empty where there is none.
     """
     of_image: dict[str, list[Entry]] = defaultdict(list)
     for e in entries:
@@ -159,7 +171,19 @@ _LOOKS: dict[str, Callable[[Path, tuple[int, ...]], str]] = {
 
 
 def summary_of(entries: Sequence[Entry]) -> list[tuple[str, str, int, int, str, int]]:
-    """Return a row for each data set and split: images, patients, mm2, mitosis points."""
+    """Return a row for each data set and split: images, patients, mm2, mitosis points.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+        The index.
+
+    Returns
+    -------
+    list of tuple
+        Data set, split, number of images, number of patients, mm2 in words, number of mitoses
+        given as points.
+    """
     groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for e in entries:
         groups[e.dataset, e.split].append(e)

@@ -39,13 +39,25 @@ class Sharpness(NamedTuple):
 
     @property
     def medians(self) -> tuple[float, float]:
-        """Medians at mitoses and elsewhere; NaN where there are none."""
+        """Medians at mitoses and elsewhere; NaN where there are none.
+
+        Returns
+        -------
+        tuple of float
+            At mitoses, elsewhere.
+        """
         at_mitoses, elsewhere = (float(np.median(v)) if len(v) else math.nan for v in self)
         return at_mitoses, elsewhere
 
     @property
     def chance(self) -> float:
-        """Chance that a mitosis has sharper colours around it than a place drawn at random; 0.5 tells nothing, nor do few mitoses."""
+        """Chance that a mitosis has sharper colours around it than a place drawn at random; 0.5 tells nothing, nor do few mitoses.
+
+        Returns
+        -------
+        float
+            0 to 1; the area under the ROC curve.
+        """
         if len(self.at_mitoses) < _FEWEST or not len(self.elsewhere):
             return 0.5
         return float((self.at_mitoses[:, None] > self.elsewhere).mean())
@@ -62,6 +74,11 @@ def sharpness_of(root: Path, entries: Sequence[Entry], *, as_stored: bool = Fals
         Those with known mitoses are used.
     as_stored : bool
         Look at the files' own colours, also where they are levelled when they are read (`Entry.colours`).
+
+    Returns
+    -------
+    dict of str to Sharpness
+        By data set.
 
     Raises
     ------

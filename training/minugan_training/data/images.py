@@ -40,12 +40,36 @@ _END_OF_JPEG = b"\xff\xd9"
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Return all images below a folder, sorted."""
+    """Return all images below a folder, sorted.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look.
+
+    Returns
+    -------
+    list of Path
+        By their endings.
+    """
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in _BY_FAITH)
 
 
 def one_for_each(images: Iterable[Path], key: Callable[[Path], Hashable]) -> list[Path]:
-    """Return one image for each key, in order: of several the one without loss, a JPEG only where there is no other."""
+    """Return one image for each key, in order: of several the one without loss, a JPEG only where there is no other.
+
+    Parameters
+    ----------
+    images : iterable of Path
+        The candidates.
+    key : callable
+        Images with the same key show the same.
+
+    Returns
+    -------
+    list of Path
+        Sorted.
+    """
     chosen: dict[Hashable, Path] = {}
     for image in sorted(images, key=lambda p: (_BY_FAITH.index(p.suffix.lower()), p)):
         chosen.setdefault(key(image), image)
@@ -54,6 +78,16 @@ def one_for_each(images: Iterable[Path], key: Callable[[Path], Hashable]) -> lis
 
 def image_size(path: Path) -> tuple[int, int]:
     """Return (width, height) of an image.
+
+    Parameters
+    ----------
+    path : Path
+        The image.
+
+    Returns
+    -------
+    tuple of int
+        px.
 
     Raises
     ------
@@ -84,6 +118,11 @@ def compressed(image: NDArray[np.uint8], quality: int, subsampling: int = SUBSAM
         0 to 100.
     subsampling : int
         OpenCV's name of the colours' resolution; by default it is halved in x and y, as most scanners do.
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w, 3)
+        RGB.
     """
     # OpenCV takes blue for the first channel, and JPEG keeps the colours less well than the brightness.
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, subsampling]
@@ -92,7 +131,20 @@ def compressed(image: NDArray[np.uint8], quality: int, subsampling: int = SUBSAM
 
 
 def soften_colours(image: NDArray[np.uint8], sigma_px: float) -> NDArray[np.uint8]:
-    """Return an RGB image whose colours are blurred, by a Gaussian of `sigma_px`, and whose brightness is not."""
+    """Return an RGB image whose colours are blurred, by a Gaussian of `sigma_px`, and whose brightness is not.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (h, w, 3)
+        RGB.
+    sigma_px : float
+        Standard deviation of the Gaussian.
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w, 3)
+        RGB.
+    """
     parts = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
     parts[..., 1:] = cv2.GaussianBlur(parts[..., 1:], (0, 0), sigma_px)
     return np.asarray(cv2.cvtColor(parts, cv2.COLOR_YCrCb2RGB), np.uint8)
@@ -101,9 +153,15 @@ def soften_colours(image: NDArray[np.uint8], sigma_px: float) -> NDArray[np.uint
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Read an image as RGB.
 
+    Parameters
+    ----------
+    path : Path
+        The image.
+
     Returns
     -------
     ndarray of uint8, shape (h, w, 3)
+        As it is stored; nothing is scaled.
 
     Raises
     ------
@@ -119,7 +177,23 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def read_mask(path: Path) -> NDArray[np.integer]:
-    """Read a label image of one channel, shape ``(h, w)``; raises DataError."""
+    """Read a label image of one channel, shape ``(h, w)``; raises DataError.
+
+    Parameters
+    ----------
+    path : Path
+        The label image.
+
+    Returns
+    -------
+    ndarray of int, shape (h, w)
+        As it is stored.
+
+    Raises
+    ------
+    DataError
+        If it is missing, or cannot be read.
+    """
     mask = _decoded(path, cv2.IMREAD_UNCHANGED) if path.is_file() else None
     if mask is None:
         raise DataError(f"The label {path} cannot be read. Check the data's folder.")

@@ -78,17 +78,39 @@ class Entry(FrozenModel):
 
     @property
     def outlined(self) -> bool:
-        """Whether experts outlined the mitoses; an outline made from a centre is no truth to be measured against."""
+        """Whether experts outlined the mitoses; an outline made from a centre is no truth to be measured against.
+
+        Returns
+        -------
+        bool
+            False also where nothing is known.
+        """
         return self.mitoses == "known" and self.mitoses_kind != "points"
 
     @property
     def points_px(self) -> list[tuple[float, float]]:
-        """Centres of the mitoses, where these are given as points."""
+        """Centres of the mitoses, where these are given as points.
+
+        Returns
+        -------
+        list of tuple of float
+            x, y in the image's own px.
+        """
         return points_of(self.mitoses_truth) if self.mitoses_kind == "points" else []
 
 
 def points_of(text: str) -> list[tuple[float, float]]:
     """Return the points of an index's cell.
+
+    Parameters
+    ----------
+    text : str
+        Pairs of numbers, separated by semicolons.
+
+    Returns
+    -------
+    list of tuple of float
+        x, y.
 
     Raises
     ------
@@ -107,6 +129,16 @@ def points_of(text: str) -> list[tuple[float, float]]:
 def polygons_of(text: str) -> list[NDArray[np.float64]]:
     """Return the polygons of an index's cell, each of shape ``(n, 2)``.
 
+    Parameters
+    ----------
+    text : str
+        Pairs of numbers for each polygon; polygons are separated by semicolons.
+
+    Returns
+    -------
+    list of ndarray of float
+        x, y of the corners.
+
     Raises
     ------
     ValueError
@@ -122,12 +154,31 @@ def polygons_of(text: str) -> list[NDArray[np.float64]]:
 
 
 def points_text(points_px: Iterable[tuple[float, float]]) -> str:
-    """Return points as an index's cell."""
+    """Return points as an index's cell.
+
+    Parameters
+    ----------
+    points_px : iterable of tuple of float
+        x, y.
+
+    Returns
+    -------
+    str
+        What `points_of` reads.
+    """
     return ";".join(f"{x:g} {y:g}" for x, y in points_px)
 
 
 def write_index(path: Path, entries: Sequence[Entry]) -> None:
-    """Write an index as CSV; one that was there stays until the new one is whole."""
+    """Write an index as CSV; one that was there stays until the new one is whole.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    entries : sequence of Entry
+        The rows.
+    """
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, list(Entry.model_fields))
         writer.writeheader()
@@ -136,6 +187,16 @@ def write_index(path: Path, entries: Sequence[Entry]) -> None:
 
 def read_index(path: Path) -> list[Entry]:
     """Read an index.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    list of Entry
+        The rows.
 
     Raises
     ------

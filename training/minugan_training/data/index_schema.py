@@ -11,7 +11,13 @@ from minugan_training.data.index import Entry
 
 
 def index_schema() -> str:
-    """Return the schema of a row as JSON; a row's numbers are numbers in it, though CSV writes all as text."""
+    """Return the schema of a row as JSON; a row's numbers are numbers in it, though CSV writes all as text.
+
+    Returns
+    -------
+    str
+        JSON Schema, draft 2020-12.
+    """
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "wsi-minugan/index-row.schema.json",

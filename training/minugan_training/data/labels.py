@@ -45,7 +45,13 @@ class Sample:
     mpp: float
 
     def mitosis_centres(self) -> NDArray[np.float64]:
-        """Return x, y of the labelled mitoses, shape ``(n, 2)``."""
+        """Return x, y of the labelled mitoses, shape ``(n, 2)``.
+
+        Returns
+        -------
+        ndarray of float, shape (n, 2)
+            In the sample's px; the centre of pixel 0 is at 0.
+        """
         mask = (self.labels[..., MITOSES] == 1).astype(np.uint8)
         _, _, _, centres = cv2.connectedComponentsWithStats(mask, connectivity=8)
         return np.asarray(centres[1:], np.float64)
@@ -62,6 +68,11 @@ def load_sample(root: Path, entry: Entry, jpeg: int | None = None) -> Sample:
         The image.
     jpeg : int, optional
         Quality at which the image, levelled if it needs that, is compressed before it is resampled.
+
+    Returns
+    -------
+    Sample
+        At the model's resolution.
 
     Raises
     ------
@@ -94,6 +105,20 @@ def mitosis_truth(root: Path, entry: Entry, sample: Sample) -> NDArray[np.float6
     """Return the centres of an entry's mitoses in its sample's pixels, shape ``(n, 2)``; the centre of pixel 0 is at 0.5.
 
     An expert's outline of one mitosis may be in pieces (anaphase): it still is one. Where nothing is known, none is looked for.
+
+    Parameters
+    ----------
+    root : Path
+        What the index's paths are below.
+    entry : Entry
+        The image.
+    sample : Sample
+        What `load_sample` returned of it.
+
+    Returns
+    -------
+    ndarray of float, shape (n, 2)
+        x, y.
     """
     centres = _centres(root, entry, sample)
     h, w = sample.labels.shape[:2]
@@ -118,7 +143,25 @@ def _centres(root: Path, entry: Entry, sample: Sample) -> NDArray[np.float64]:
 
 
 def mitosis_instances(root: Path, entry: Entry) -> NDArray[np.integer] | None:
-    """Return an entry's mitoses as an instance map in its own pixels, or None where they are not outlined one by one."""
+    """Return an entry's mitoses as an instance map in its own pixels, or None where they are not outlined one by one.
+
+    Parameters
+    ----------
+    root : Path
+        What the index's paths are below.
+    entry : Entry
+        The image.
+
+    Returns
+    -------
+    ndarray of int, shape (h, w), or None
+        0 is background.
+
+    Raises
+    ------
+    DataError
+        If the label cannot be read.
+    """
     if entry.mitoses != "known" or entry.mitoses_kind in {"points", "rgb"}:
         return None
     path = root / entry.mitoses_truth
@@ -130,7 +173,25 @@ def mitosis_instances(root: Path, entry: Entry) -> NDArray[np.integer] | None:
 
 
 def nucleus_instances(root: Path, entry: Entry) -> NDArray[np.integer] | None:
-    """Return an entry's nuclei as an instance map in its own pixels, or None where they are not told apart."""
+    """Return an entry's nuclei as an instance map in its own pixels, or None where they are not told apart.
+
+    Parameters
+    ----------
+    root : Path
+        What the index's paths are below.
+    entry : Entry
+        The image.
+
+    Returns
+    -------
+    ndarray of int, shape (h, w), or None
+        0 is background.
+
+    Raises
+    ------
+    DataError
+        If the label cannot be read.
+    """
     path = root / entry.nuclei_truth
     if entry.nuclei_kind == "monuseg-xml":
         return read_monuseg_xml(path, _corner(entry))[_region(entry)]
@@ -138,13 +199,39 @@ def nucleus_instances(root: Path, entry: Entry) -> NDArray[np.integer] | None:
 
 
 def read_instances(root: Path, entry: Entry) -> NDArray[np.integer] | None:
-    """Return an entry's nuclei as an instance map in its sample's pixels, or None where they are not told apart."""
+    """Return an entry's nuclei as an instance map in its sample's pixels, or None where they are not told apart.
+
+    Parameters
+    ----------
+    root : Path
+        What the index's paths are below.
+    entry : Entry
+        The image.
+
+    Returns
+    -------
+    ndarray of int, shape (h, w), or None
+        0 is background.
+    """
     instances = nucleus_instances(root, entry)
     return None if instances is None else in_samples_pixels(instances, entry)
 
 
 def in_samples_pixels(instances: NDArray[np.integer], entry: Entry) -> NDArray[np.integer]:
-    """Return an instance map that is in an entry's own pixels in those of its sample."""
+    """Return an instance map that is in an entry's own pixels in those of its sample.
+
+    Parameters
+    ----------
+    instances : ndarray of int, shape (h, w)
+        In the image's own px.
+    entry : Entry
+        The image.
+
+    Returns
+    -------
+    ndarray of int
+        Enlarged by the nearest neighbour.
+    """
     return _enlarged(instances, enlargement(entry.mpp))
 
 
@@ -172,7 +259,18 @@ def _corner(entry: Entry) -> tuple[int, int]:
 
 
 def enlargement(mpp: float) -> float:
-    """Return by how much an image is enlarged to reach the model's resolution; 1 where it is near enough."""
+    """Return by how much an image is enlarged to reach the model's resolution; 1 where it is near enough.
+
+    Parameters
+    ----------
+    mpp : float
+        um per px of the image.
+
+    Returns
+    -------
+    float
+        Factor of its sides.
+    """
     factor = mpp / MPP_40X
     return 1.0 if abs(factor - 1) <= _TOLERANCE else factor
 
@@ -235,7 +333,18 @@ def _outline_weakly(sample: Sample, points_px: NDArray[np.float64]) -> None:
 
 
 def boundary_of(instances: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Return where nuclei touch or almost touch (within 2 px), so that a network can part them."""
+    """Return where nuclei touch or almost touch (within 2 px), so that a network can part them.
+
+    Parameters
+    ----------
+    instances : ndarray of int, shape (h, w)
+        0 is background.
+
+    Returns
+    -------
+    ndarray of bool, shape (h, w)
+        True between two nuclei.
+    """
     kernel = np.ones((3, 3), np.uint8)
     values = instances.astype(np.float32)
     highest = cv2.dilate(values, kernel, iterations=2)

@@ -16,6 +16,16 @@ from wsi_minugan.errors import DataError
 def pixel_lists(path: Path) -> list[NDArray[np.int64]]:
     """Read ICPR 2012's lines of ``x,y,x,y,…``: the pixels ``(n, 2)`` of each mitosis.
 
+    Parameters
+    ----------
+    path : Path
+        The CSV.
+
+    Returns
+    -------
+    list of ndarray of int, shape (n, 2)
+        x, y.
+
     Raises
     ------
     DataError
@@ -30,7 +40,25 @@ def pixel_lists(path: Path) -> list[NDArray[np.int64]]:
 
 
 def read_pixel_lists(path: Path, shape: Sequence[int]) -> NDArray[np.uint16]:
-    """Read ICPR 2012's lists of pixels as an instance map of a shape ``(h, w)``."""
+    """Read ICPR 2012's lists of pixels as an instance map of a shape ``(h, w)``.
+
+    Parameters
+    ----------
+    path : Path
+        The CSV.
+    shape : sequence of int
+        Height and width.
+
+    Returns
+    -------
+    ndarray of uint16, shape (h, w)
+        0 is background.
+
+    Raises
+    ------
+    DataError
+        See `pixel_lists`.
+    """
     out = np.zeros(shape[:2], np.uint16)
     for k, xy in enumerate(pixel_lists(path), start=1):
         x, y = xy[within(xy, shape)].T
@@ -39,13 +67,39 @@ def read_pixel_lists(path: Path, shape: Sequence[int]) -> NDArray[np.uint16]:
 
 
 def within(xy: NDArray[np.int64], shape: Sequence[int]) -> NDArray[np.bool_]:
-    """Return which pixels ``(n, 2)`` lie in an image of a shape ``(h, w)``."""
+    """Return which pixels ``(n, 2)`` lie in an image of a shape ``(h, w)``.
+
+    Parameters
+    ----------
+    xy : ndarray of int, shape (n, 2)
+        x, y.
+    shape : sequence of int
+        Height and width.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        One value for each pixel.
+    """
     x, y = xy.T
     return np.asarray((x >= 0) & (x < shape[1]) & (y >= 0) & (y < shape[0]), np.bool_)
 
 
 def polygon_instances(polygons_px: Sequence[NDArray[np.float64]], shape: Sequence[int]) -> NDArray[np.uint16]:
-    """Draw polygons ``(n, 2)`` as an instance map of a shape ``(h, w)``: the first is 1."""
+    """Draw polygons ``(n, 2)`` as an instance map of a shape ``(h, w)``: the first is 1.
+
+    Parameters
+    ----------
+    polygons_px : sequence of ndarray of float, shape (n, 2)
+        x, y of the corners.
+    shape : sequence of int
+        Height and width.
+
+    Returns
+    -------
+    ndarray of uint16, shape (h, w)
+        0 is background.
+    """
     out = np.zeros(shape[:2], np.uint16)
     for k, corners in enumerate(polygons_px, start=1):
         cv2.fillPoly(out, [np.rint(corners).astype(np.int32)], k)
@@ -54,6 +108,16 @@ def polygon_instances(polygons_px: Sequence[NDArray[np.float64]], shape: Sequenc
 
 def monuseg_corners(path: Path) -> list[NDArray[np.float64]]:
     """Read MoNuSeg's XML (of Aperio ImageScope): the corners ``(n, 2)`` of each nucleus.
+
+    Parameters
+    ----------
+    path : Path
+        The XML, untrusted.
+
+    Returns
+    -------
+    list of ndarray of float, shape (n, 2)
+        x, y.
 
     Raises
     ------
@@ -72,7 +136,25 @@ def monuseg_corners(path: Path) -> list[NDArray[np.float64]]:
 
 
 def read_monuseg_xml(path: Path, shape: Sequence[int]) -> NDArray[np.uint16]:
-    """Read MoNuSeg's outlines as an instance map of a shape ``(h, w)``."""
+    """Read MoNuSeg's outlines as an instance map of a shape ``(h, w)``.
+
+    Parameters
+    ----------
+    path : Path
+        The XML, untrusted.
+    shape : sequence of int
+        Height and width.
+
+    Returns
+    -------
+    ndarray of uint16, shape (h, w)
+        0 is background.
+
+    Raises
+    ------
+    DataError
+        See `monuseg_corners`.
+    """
     out = np.zeros(shape[:2], np.uint16)
     for k, corners in enumerate(monuseg_corners(path), start=1):
         if len(corners) >= 3:

@@ -58,7 +58,18 @@ class Calibration:
     bias: float
 
     def probability(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return probabilities ``(n,)`` of features ``(n, d)``."""
+        """Return probabilities ``(n,)`` of features ``(n, d)``.
+
+        Parameters
+        ----------
+        logits : ndarray of float, shape (n, d)
+            Features.
+
+        Returns
+        -------
+        ndarray of float, shape (n,)
+            0 to 1.
+        """
         return np.asarray(expit(np.asarray(logits) @ np.array(self.weights) + self.bias))
 
 
@@ -69,6 +80,11 @@ def fit_calibration(patients: Sequence[PatientCandidates]) -> Calibration:
     ----------
     patients : sequence of PatientCandidates
         Those without candidates have no voice.
+
+    Returns
+    -------
+    Calibration
+        With one weight for each feature.
 
     Raises
     ------
@@ -110,6 +126,11 @@ def expected_calibration_error(
         How much each counts; by default alike.
     bins : int
         Number of bins.
+
+    Returns
+    -------
+    float
+        0 to 1.
     """
     w = np.ones(len(hit)) if weight is None else weight
     which = np.minimum((probability * bins).astype(int), bins - 1)
@@ -120,7 +141,24 @@ def expected_calibration_error(
 def f1_at(
     patient: PatientCandidates, probability: NDArray[np.float64], threshold: float, beta: float = 1.0
 ) -> float:
-    """Return the F-score of a patient's candidates from a threshold on; `beta` is recall's weight against precision's."""
+    """Return the F-score of a patient's candidates from a threshold on; `beta` is recall's weight against precision's.
+
+    Parameters
+    ----------
+    patient : PatientCandidates
+        One patient.
+    probability : ndarray of float, shape (n,)
+        Scores of the candidates.
+    threshold : float
+        From here on a candidate counts.
+    beta : float
+        Weight of recall against precision.
+
+    Returns
+    -------
+    float
+        0 to 1; 1 where there is nothing to find and nothing was found.
+    """
     kept = probability >= threshold
     tp = int((kept & patient.hit).sum())
     both = int(kept.sum()) + beta**2 * patient.truths
@@ -128,7 +166,20 @@ def f1_at(
 
 
 def froc(patient: PatientCandidates, probability: NDArray[np.float64]) -> dict[float, float]:
-    """Return recall at 1, 2, 5 and 10 false positives a mm2: the highest that a threshold reaches with no more."""
+    """Return recall at 1, 2, 5 and 10 false positives a mm2: the highest that a threshold reaches with no more.
+
+    Parameters
+    ----------
+    patient : PatientCandidates
+        One patient.
+    probability : ndarray of float, shape (n,)
+        Scores of the candidates.
+
+    Returns
+    -------
+    dict of float to float
+        Recall by false positives a mm2.
+    """
     order = np.argsort(-probability, kind="stable")
     hit = patient.hit[order]
     fp = np.cumsum(~hit) / patient.area_mm2
@@ -150,6 +201,11 @@ def best_threshold(
     beta : float
         Weight of recall against precision.
 
+    Returns
+    -------
+    float
+        Of those within 0.01 of the best the highest.
+
     Raises
     ------
     DataError
@@ -168,7 +224,23 @@ def best_threshold(
 
 
 def leave_one_out(patients: Mapping[str, PatientCandidates]) -> dict[str, tuple[float, float]]:
-    """Return, for each patient, the threshold that the others choose, and the F1 that the patient has at it."""
+    """Return, for each patient, the threshold that the others choose, and the F1 that the patient has at it.
+
+    Parameters
+    ----------
+    patients : mapping of str to PatientCandidates
+        By name.
+
+    Returns
+    -------
+    dict of str to tuple of float
+        Threshold, F1.
+
+    Raises
+    ------
+    DataError
+        If the others have mitoses too few to choose by.
+    """
     out = {}
     for name, left_out in patients.items():
         others = [p for k, p in patients.items() if k != name]

@@ -28,7 +28,13 @@ class Scorer(Protocol):
     batch_size: int
 
     def predict(self, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return scores ``(n, 3, 256, 256)`` of patches ``(n, 256, 256, 3)``."""
+        """Return scores ``(n, 3, 256, 256)`` of patches ``(n, 256, 256, 3)``.
+
+        Parameters
+        ----------
+        patches : ndarray of uint8, shape (n, 256, 256, 3)
+            RGB at the model's resolution.
+        """
 
 
 def score_image(predictor: Scorer, image: NDArray[np.uint8], stride_px: int = 192) -> NDArray[np.uint8]:
@@ -81,7 +87,13 @@ class LabelledField:
 
     @property
     def area_mm2(self) -> float:
-        """Area of which mitoses are known."""
+        """Area of which mitoses are known.
+
+        Returns
+        -------
+        float
+            mm2.
+        """
         return float((~self.unknown).sum()) * self.sample.mpp**2 / UM2_PER_MM2
 
 
@@ -100,6 +112,7 @@ def load_field(root: Path, entry: Entry, jpeg: int | None = None) -> LabelledFie
     Returns
     -------
     LabelledField
+        Image, mitoses, and where nothing is known.
     """
     sample = load_sample(root, entry, jpeg)
     unknown = sample.labels[..., MITOSES] == IGNORE
@@ -107,17 +120,50 @@ def load_field(root: Path, entry: Entry, jpeg: int | None = None) -> LabelledFie
 
 
 def full_fields(entries: Sequence[Entry]) -> list[Entry]:
-    """Return the images where every mitosis, and so every negative, is known, and that are larger than a patch."""
+    """Return the images where every mitosis, and so every negative, is known, and that are larger than a patch.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+        The index.
+
+    Returns
+    -------
+    list of Entry
+        In the same order.
+    """
     return [e for e in entries if _is_field(e)]
 
 
 def patches_among(entries: Sequence[Entry]) -> list[Entry]:
-    """Return the images with known mitoses that are neither crops nor full fields, such as the paper's patches of 256 px."""
+    """Return the images with known mitoses that are neither crops nor full fields, such as the paper's patches of 256 px.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+        The index.
+
+    Returns
+    -------
+    list of Entry
+        In the same order.
+    """
     return [e for e in entries if e.mitoses != "unknown" and not (_is_field(e) or _is_crop(e))]
 
 
 def crops_of(entries: Sequence[Entry]) -> list[Entry]:
-    """Return the images smaller than a patch, with known mitoses."""
+    """Return the images smaller than a patch, with known mitoses.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+        The index.
+
+    Returns
+    -------
+    list of Entry
+        In the same order.
+    """
     return [e for e in entries if _is_crop(e)]
 
 
@@ -138,7 +184,24 @@ def _sides_px(e: Entry) -> tuple[int, int]:
 def scored_crops(
     predictor: Predictor, root: Path, entries: Sequence[Entry], jpeg: int | None = None
 ) -> Iterator[tuple[Entry, Sample, NDArray[np.uint8]]]:
-    """Yield crops with their scores ``(3, h, w)``, predicted in the middle of a patch that continues them by reflection."""
+    """Yield crops with their scores ``(3, h, w)``, predicted in the middle of a patch that continues them by reflection.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model.
+    root : Path
+        What the index's paths are below.
+    entries : sequence of Entry
+        The crops.
+    jpeg : int, optional
+        Quality at which images are compressed first.
+
+    Yields
+    ------
+    tuple
+        Entry, sample, and 255 times the scores.
+    """
     for start in range(0, len(entries), predictor.batch_size):
         part = entries[start : start + predictor.batch_size]
         samples = [load_sample(root, e, jpeg) for e in part]
@@ -182,11 +245,33 @@ class Candidates:
     peak: NDArray[np.int64]
 
     def kept(self, cut: ObjectCut) -> Candidates:
-        """Return those that a slide would keep."""
+        """Return those that a slide would keep.
+
+        Parameters
+        ----------
+        cut : ObjectCut
+            Least area and least peak.
+
+        Returns
+        -------
+        Candidates
+            In the same order.
+        """
         return self._chosen(cut.keeps(self.area_px, self.peak))
 
     def where_known(self, unknown: NDArray[np.bool_]) -> Candidates:
-        """Return those whose centroids do not lie where nothing is known, by a mask ``(h, w)``."""
+        """Return those whose centroids do not lie where nothing is known, by a mask ``(h, w)``.
+
+        Parameters
+        ----------
+        unknown : ndarray of bool, shape (h, w)
+            Where nothing is known.
+
+        Returns
+        -------
+        Candidates
+            In the same order.
+        """
         (h, w), at = unknown.shape, self.xy_px.astype(int)
         return self._chosen(~unknown[np.clip(at[:, 1], 0, h - 1), np.clip(at[:, 0], 0, w - 1)])
 
@@ -195,7 +280,20 @@ class Candidates:
 
 
 def mitosis_candidates(scores: NDArray[np.uint8], cut: Thresholds) -> Candidates:
-    """Return the mitoses of an image's scores; as on slides."""
+    """Return the mitoses of an image's scores; as on slides.
+
+    Parameters
+    ----------
+    scores : ndarray of uint8, shape (3, h, w)
+        255 times the scores.
+    cut : Thresholds
+        Thresholds of the channels.
+
+    Returns
+    -------
+    Candidates
+        Before small and weak ones are dropped.
+    """
     classes = class_map(scores, cut)
     box = Box(0, 0, *classes.shape)
     table = measure_objects(run_length_mask(classes == 2), scores[1], box).table

@@ -106,6 +106,11 @@ def evaluate_model(
         Which of the index's splits are judged, each by itself; "" is that of images that belong to none.
     jpeg : int, optional
         Quality at which images are compressed first, to see what compression costs.
+
+    Returns
+    -------
+    Figures
+        With intervals.
     """
     predictor = Predictor(bundle, precision="fp32")  # figures that do not depend on the machine
     evaluation = _Evaluation(bundle, predictor, root, radius_um, jpeg)
@@ -330,7 +335,18 @@ def _group(entry: Entry, by: Literal["patient", "image"]) -> str:
 
 
 def table_of(figures: Figures) -> Any:
-    """Return the figures as a table for a terminal."""
+    """Return the figures as a table for a terminal.
+
+    Parameters
+    ----------
+    figures : Figures
+        What `evaluate_model` returns.
+
+    Returns
+    -------
+    rich.table.Table
+        A row for each figure.
+    """
     from rich.table import Table
 
     compressed = "" if figures.jpeg is None else f", images as JPEG of quality {figures.jpeg}"

@@ -41,7 +41,13 @@ class LeftOut(BaseModel):
 
     @property
     def covered(self) -> bool:
-        """Whether the interval holds the experts' number."""
+        """Whether the interval holds the experts' number.
+
+        Returns
+        -------
+        bool
+            The limits belong to it.
+        """
         return self.low <= self.truths <= self.high
 
 
@@ -62,6 +68,11 @@ def measure_errors(
         Greatest distance of a match.
     reader_f1 : float, optional
         F1 of single mitoses between two readers, for the card.
+
+    Returns
+    -------
+    ModelReliability
+        For the model's card.
 
     Raises
     ------
@@ -147,6 +158,16 @@ def _summed(parts: Sequence[PatientFigures]) -> PatientFigures:
 
 def leave_one_out(patients: Sequence[PatientFigures]) -> list[LeftOut]:
     """Return each patient's interval from all others' errors, over all of its fields.
+
+    Parameters
+    ----------
+    patients : sequence of PatientFigures
+        True and false positives, and what was missed, of each patient.
+
+    Returns
+    -------
+    list of LeftOut
+        In the same order.
 
     Raises
     ------

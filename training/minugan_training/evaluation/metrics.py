@@ -34,27 +34,62 @@ class Detections:
 
     @property
     def precision(self) -> float:
-        """TP / (TP + FP); 0 where nothing was found."""
+        """TP / (TP + FP); 0 where nothing was found.
+
+        Returns
+        -------
+        float
+            0 to 1.
+        """
         return self.tp / max(1, self.tp + self.fp)
 
     @property
     def recall(self) -> float:
-        """TP / (TP + FN); 0 where there is nothing to find."""
+        """TP / (TP + FN); 0 where there is nothing to find.
+
+        Returns
+        -------
+        float
+            0 to 1.
+        """
         return self.tp / max(1, self.tp + self.fn)
 
     @property
     def f1(self) -> float:
-        """2 TP / (2 TP + FP + FN)."""
+        """2 TP / (2 TP + FP + FN).
+
+        Returns
+        -------
+        float
+            0 to 1.
+        """
         return 2 * self.tp / max(1, 2 * self.tp + self.fp + self.fn)
 
     @property
     def fp_per_mm2(self) -> float:
-        """False positives per mm2 looked at."""
+        """False positives per mm2 looked at.
+
+        Returns
+        -------
+        float
+            NaN where the area is not known.
+        """
         return self.fp / self.area_mm2 if self.area_mm2 else float("nan")
 
 
 def pooled(groups: Sequence[Detections]) -> Detections:
-    """Sum the counts of all groups."""
+    """Sum the counts of all groups.
+
+    Parameters
+    ----------
+    groups : sequence of Detections
+        One for each group.
+
+    Returns
+    -------
+    Detections
+        The sums.
+    """
     return sum(groups, Detections(0, 0, 0))
 
 
@@ -65,7 +100,26 @@ def bootstrap_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Return the percentile interval of a pooled figure over resampled groups (patients, or slides)."""
+    """Return the percentile interval of a pooled figure over resampled groups (patients, or slides).
+
+    Parameters
+    ----------
+    groups : mapping of str to Detections
+        By patient or slide.
+    figure : callable
+        From summed counts to a number.
+    draws : int
+        Number of resamplings.
+    level : float
+        Share of the draws between the two limits.
+    seed : int
+        Of the random numbers.
+
+    Returns
+    -------
+    tuple of float
+        Low, high.
+    """
     values = list(groups.values())
     rng = np.random.default_rng(seed)
     found = [
@@ -77,7 +131,24 @@ def bootstrap_interval(
 def mean_interval(
     groups: Mapping[str, Sequence[float]], draws: int = 2000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the percentile interval of a mean over images, with groups of images (patients, say) resampled."""
+    """Return the percentile interval of a mean over images, with groups of images (patients, say) resampled.
+
+    Parameters
+    ----------
+    groups : mapping of str to sequence of float
+        Figures of the images, by patient.
+    draws : int
+        Number of resamplings.
+    level : float
+        Share of the draws between the two limits.
+    seed : int
+        Of the random numbers.
+
+    Returns
+    -------
+    tuple of float
+        Low, high.
+    """
     sums, counts = (np.array([f(v) for v in groups.values()], float) for f in (sum, len))
     drawn = np.random.default_rng(seed).integers(0, len(sums), (draws, len(sums)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
@@ -90,12 +161,34 @@ def _middle(values: Sequence[float] | NDArray[np.float64], level: float) -> tupl
 
 
 def resampled_by(patients: Iterable[str]) -> Literal["patient", "image"]:
-    """Return what an interval resamples: patients, or, where all images are of one, images."""
+    """Return what an interval resamples: patients, or, where all images are of one, images.
+
+    Parameters
+    ----------
+    patients : iterable of str
+        Of each image.
+
+    Returns
+    -------
+    {"patient", "image"}
+        In words for a table.
+    """
     return "patient" if len(set(patients)) > 1 else "image"
 
 
 def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Return the Dice coefficient of two masks; 1 where both are empty."""
+    """Return the Dice coefficient of two masks; 1 where both are empty.
+
+    Parameters
+    ----------
+    a, b : ndarray of bool
+        Masks of one shape.
+
+    Returns
+    -------
+    float
+        0 to 1.
+    """
     total = int(a.sum()) + int(b.sum())
     return 2 * int((a & b).sum()) / total if total else 1.0
 
@@ -111,6 +204,11 @@ def average_precision(scores: NDArray[np.float64], hit: NDArray[np.bool_], truth
         Whether each is a true positive.
     truths : int
         Number of truths.
+
+    Returns
+    -------
+    float
+        0 to 1.
     """
     if truths == 0 or len(scores) == 0:
         return 0.0
@@ -123,7 +221,18 @@ def average_precision(scores: NDArray[np.float64], hit: NDArray[np.bool_], truth
 
 
 def panoptic_quality(found: NDArray[np.integer], truth: NDArray[np.integer]) -> tuple[float, float, float]:
-    """Return panoptic, segmentation and recognition quality of two label maps (Kirillov et al., CVPR 2019)."""
+    """Return panoptic, segmentation and recognition quality of two label maps (Kirillov et al., CVPR 2019).
+
+    Parameters
+    ----------
+    found, truth : ndarray of int, shape (h, w)
+        0 is background.
+
+    Returns
+    -------
+    tuple of float
+        Each 0 to 1; objects match above an IoU of 0.5.
+    """
     found_area, truth_area = np.bincount(found.ravel()), np.bincount(truth.ravel())
     both = (found > 0) & (truth > 0)
     codes = found[both].astype(np.int64) * len(truth_area) + truth[both]

@@ -90,6 +90,11 @@ def measured_groups(bundle: Bundle, root: Path, entries: Sequence[Entry], radius
     radius_um : float
         Greatest distance of a match.
 
+    Returns
+    -------
+    list
+        One for each patient and scanner.
+
     Raises
     ------
     DataError
@@ -148,7 +153,18 @@ def _highest(scores: NDArray[np.uint8], x: float, y: float) -> int:
 
 
 def joined(parts: Sequence[PatientCandidates]) -> PatientCandidates:
-    """Return the candidates of several fields or scanners as one patient's."""
+    """Return the candidates of several fields or scanners as one patient's.
+
+    Parameters
+    ----------
+    parts : sequence of PatientCandidates
+        Of one patient.
+
+    Returns
+    -------
+    PatientCandidates
+        All of them.
+    """
     return PatientCandidates(
         np.concatenate([p.logits for p in parts]),
         np.concatenate([p.hit for p in parts]),
@@ -166,6 +182,11 @@ def operating_points(groups: Sequence[_Group], radius_um: float) -> OperatingPoi
         What `measured_groups` returns.
     radius_um : float
         Greatest distance of a match that they were measured with.
+
+    Returns
+    -------
+    OperatingPoints
+        Calibration, thresholds, and figures by patient.
     """
     patients = {
         name: joined([g.found for g in groups if g.patient == name])

@@ -61,6 +61,24 @@ def score_patches(
 
     Mitoses are compared by their outlines only where these are an expert's: an outline made from a centre is no truth to be
     measured against. A nucleus found counts as the paper's class does, without the mitoses; where nobody labelled mitoses, both count.
+
+    Parameters
+    ----------
+    network : Module
+        In eval mode.
+    experiment : Experiment
+        It has the patches' size.
+    pool : Pool
+        Samples.
+    places : sequence of Place
+        Middles of the patches.
+    fold : int
+        Noted with each.
+
+    Returns
+    -------
+    list of PatchScore
+        In the order of the places.
     """
     rows = []
     for k, image, labels in _cut(pool, places, experiment.patch_px):
@@ -94,7 +112,20 @@ def _cut(
 
 @torch.inference_mode()
 def classes_of(network: nn.Module, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the classes of a patch ``(h, w, 3)``, cleaned as on slides."""
+    """Return the classes of a patch ``(h, w, 3)``, cleaned as on slides.
+
+    Parameters
+    ----------
+    network : Module
+        In eval mode.
+    image : ndarray of uint8, shape (h, w, 3)
+        RGB.
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w)
+        0 background, 1 nucleus, 2 mitosis.
+    """
     x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 127.5 - 1
     scores = torch.sigmoid(2 * network.logits(x))[0]  # type: ignore[operator]
     return class_map((255 * scores).round().to(torch.uint8).numpy(), _CUT)

@@ -69,7 +69,22 @@ class Measured:
 
 
 def measured(root: Path, entries: Sequence[Entry], changes: Sequence[str] = ("",)) -> Iterator[Measured]:
-    """Yield the figures of images as they are (""), and of what is made of them; images too small for a patch are left out."""
+    """Yield the figures of images as they are (""), and of what is made of them; images too small for a patch are left out.
+
+    Parameters
+    ----------
+    root : Path
+        What the index's paths are below.
+    entries : sequence of Entry
+        The images.
+    changes : sequence of str
+        Names of what is done to them.
+
+    Yields
+    ------
+    Measured
+        For each image and change.
+    """
     for entry in entries:
         image = load_sample(root, entry).image
         if min(image.shape[:2]) < PATCH_PX:
@@ -94,6 +109,16 @@ def _patches(image: Image) -> Iterator[Image]:
 def training_range(found: Sequence[Measured]) -> TrainingRange:
     """Return the range of images as they are.
 
+    Parameters
+    ----------
+    found : sequence of Measured
+        Figures of the training's images.
+
+    Returns
+    -------
+    TrainingRange
+        For the model's folder.
+
     Raises
     ------
     DataError
@@ -106,7 +131,18 @@ def training_range(found: Sequence[Measured]) -> TrainingRange:
 
 
 def scanner_of(entry: Entry) -> str:
-    """Return a data set and its scanner, in words."""
+    """Return a data set and its scanner, in words.
+
+    Parameters
+    ----------
+    entry : Entry
+        The image.
+
+    Returns
+    -------
+    str
+        The data set alone where the scanner is not known.
+    """
     return f"{entry.dataset}, {entry.scanner}" if entry.scanner else entry.dataset
 
 
@@ -137,7 +173,20 @@ class Told:
 
 
 def told_changes(found: Sequence[Measured], known: TrainingRange) -> list[Told]:
-    """Return how well each made change is told, on images that the range was not measured on."""
+    """Return how well each made change is told, on images that the range was not measured on.
+
+    Parameters
+    ----------
+    found : sequence of Measured
+        Images as they are, and changed.
+    known : TrainingRange
+        The range.
+
+    Returns
+    -------
+    list of Told
+        Area under the ROC curve for each change.
+    """
     by_change: dict[str, list[Measured]] = defaultdict(list)
     for m in found:
         by_change[m.change].append(m)
@@ -151,7 +200,20 @@ def told_changes(found: Sequence[Measured], known: TrainingRange) -> list[Told]:
 
 
 def told_scanners(train: Sequence[Measured], other: Sequence[Measured]) -> list[Told]:
-    """Return, for each scanner, how well it is told by a range that lacks it from other patients of the scanners in the range."""
+    """Return, for each scanner, how well it is told by a range that lacks it from other patients of the scanners in the range.
+
+    Parameters
+    ----------
+    train : sequence of Measured
+        What the range is made of.
+    other : sequence of Measured
+        Other patients.
+
+    Returns
+    -------
+    list of Told
+        Area under the ROC curve for each scanner.
+    """
     plain = [m for m in [*train, *other] if not m.change]
     out = []
     for scanner in sorted({scanner_of(m.entry) for m in plain}):
@@ -181,7 +243,18 @@ def _share_outside(values: Sequence[float]) -> float:
 
 
 def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """Return the chance that a positive's value is above a negative's; ties count half."""
+    """Return the chance that a positive's value is above a negative's; ties count half.
+
+    Parameters
+    ----------
+    positive, negative : sequence of float
+        Values of each kind.
+
+    Returns
+    -------
+    float
+        0 to 1; NaN where one kind is missing.
+    """
     if not positive or not negative:
         return float("nan")
     difference = np.asarray(positive)[:, None] - np.asarray(negative)[None, :]

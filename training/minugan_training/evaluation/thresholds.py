@@ -89,6 +89,11 @@ def tune_thresholds(
     jpeg : int, optional
         Quality at which images are compressed first.
 
+    Returns
+    -------
+    list of Setting
+        Thresholds with what they reach.
+
     Raises
     ------
     DataError
@@ -114,6 +119,18 @@ def tune_thresholds(
 
 def recalling(choices: Sequence[Setting], least: float) -> list[Setting]:
     """Return the settings that recall enough of the crops, in order.
+
+    Parameters
+    ----------
+    choices : sequence of Setting
+        What `tune_thresholds` returns.
+    least : float
+        Least recall of the crops, 0 to 1.
+
+    Returns
+    -------
+    list of Setting
+        Never empty.
 
     Raises
     ------
@@ -150,6 +167,11 @@ def tune_nuclei(
         Quality at which images are compressed first.
     min_area_um2 : float
         Least area of a nucleus, as on the card.
+
+    Returns
+    -------
+    list of tuple of float
+        Threshold, Dice.
     """
     wanted = [e for e in entries if e.split == "train" and e.nuclei == "known"]
     found = defaultdict(list)

@@ -27,6 +27,11 @@ def outline_scores(root: Path, entries: Sequence[Entry]) -> dict[str, list[float
     entries : sequence of Entry
         Those with outlines of mitoses, at the model's resolution, are used.
 
+    Returns
+    -------
+    dict of str to list of float
+        0 to 1.
+
     Raises
     ------
     DataError

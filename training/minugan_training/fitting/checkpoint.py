@@ -23,7 +23,22 @@ _META = "state"
 def flatten_optimizer(
     name: str, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return an optimiser's tensors by name, and the rest of its state."""
+    """Return an optimiser's tensors by name, and the rest of its state.
+
+    Parameters
+    ----------
+    name : str
+        What the tensors' names begin with.
+    optimizer : Optimizer
+        Whose state.
+
+    Returns
+    -------
+    tensors : dict of str to Tensor
+        Moments and steps.
+    rest : dict of str to Any
+        JSON's types.
+    """
     tensors: dict[str, Tensor] = {}
     rest: dict[str, Any] = {}
     for index, values in optimizer.state_dict()["state"].items():
@@ -38,7 +53,19 @@ def flatten_optimizer(
 def restore_optimizer(
     name: str, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]
 ) -> None:
-    """Put back what `flatten_optimizer` took."""
+    """Put back what `flatten_optimizer` took.
+
+    Parameters
+    ----------
+    name : str
+        What the tensors' names begin with.
+    optimizer : Optimizer
+        It is changed.
+    tensors : mapping of str to Tensor
+        Of a checkpoint.
+    rest : mapping
+        What `flatten_optimizer` returned besides.
+    """
     state: dict[int, dict[str, Any]] = {}
     for full, value in tensors.items():
         if full.startswith(name + "."):
@@ -51,17 +78,53 @@ def restore_optimizer(
 
 
 def module_tensors(name: str, module: nn.Module) -> dict[str, Tensor]:
-    """Return a module's tensors under a name."""
+    """Return a module's tensors under a name.
+
+    Parameters
+    ----------
+    name : str
+        What the tensors' names are to begin with.
+    module : Module
+        Whose weights and buffers.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Not copied.
+    """
     return {f"{name}.{k}": v for k, v in module.state_dict().items()}
 
 
 def part_of(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors under a name, without it."""
+    """Return the tensors under a name, without it.
+
+    Parameters
+    ----------
+    name : str
+        What the wanted names begin with.
+    tensors : mapping of str to Tensor
+        Of a checkpoint.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Not copied.
+    """
     return {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(name + ".")}
 
 
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write a checkpoint in place of the one before."""
+    """Write a checkpoint in place of the one before.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+    tensors : mapping of str to Tensor
+        Weights and moments.
+    state : mapping
+        JSON's types.
+    """
     kept = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     with atomic_path(folder / CHECKPOINT) as temporary:
         save_file(kept, temporary, metadata={_META: json.dumps(state)})
@@ -69,6 +132,16 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Return the tensors and the state of a folder's checkpoint, or None where there is none.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+
+    Returns
+    -------
+    tuple or None
+        What `save_checkpoint` took.
 
     Raises
     ------
@@ -95,19 +168,47 @@ def _renamed(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Put weights, whatever their precision, into a network."""
+    """Put weights, whatever their precision, into a network.
+
+    Parameters
+    ----------
+    network : Module
+        It is changed.
+    weights : dict of str to Tensor
+        By the network's own names.
+    """
     own = network.state_dict()
     network.load_state_dict({k: v.to(own[k].dtype) for k, v in weights.items()})
 
 
 def save_weights(folder: Path, weights: Mapping[str, Tensor], name: str = "weights.safetensors") -> None:
-    """Write weights."""
+    """Write weights.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+    weights : mapping of str to Tensor
+        What to write.
+    name : str
+        The file's name.
+    """
     with atomic_path(folder / name) as temporary:
         save_file({k: v.contiguous() for k, v in weights.items()}, temporary)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read weights.
+
+    Parameters
+    ----------
+    path : Path
+        A safetensors file.
+
+    Returns
+    -------
+    dict of str to Tensor
+        On the CPU.
 
     Raises
     ------

@@ -13,7 +13,18 @@ from wsi_minugan.minugan.devices import choose_device
 
 
 def join(device: str) -> tuple[int, int]:
-    """Join the processes that torchrun started; returns this one's rank and their number, (0, 1) where there is one only."""
+    """Join the processes that torchrun started; returns this one's rank and their number, (0, 1) where there is one only.
+
+    Parameters
+    ----------
+    device : str
+        The user's setting; GPUs talk by NCCL, CPUs by Gloo.
+
+    Returns
+    -------
+    tuple of int
+        Rank, number of processes.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         return 0, 1
@@ -24,6 +35,16 @@ def join(device: str) -> tuple[int, int]:
 
 def local_device(device: str) -> str:
     """Return torch's name of a device; of "cuda", this process's own GPU, and "auto" takes one if there is one.
+
+    Parameters
+    ----------
+    device : {"cpu", "cuda", "auto"}
+        The user's setting.
+
+    Returns
+    -------
+    str
+        Such as "cuda:1".
 
     Raises
     ------
@@ -43,7 +64,15 @@ def local_device(device: str) -> str:
 
 
 def share_gradients(module: nn.Module, world: int) -> None:
-    """Average gradients over all processes, in place, in one message."""
+    """Average gradients over all processes, in place, in one message.
+
+    Parameters
+    ----------
+    module : Module
+        Its gradients are changed.
+    world : int
+        Number of processes.
+    """
     if world == 1:
         return
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
@@ -57,14 +86,30 @@ def share_gradients(module: nn.Module, world: int) -> None:
 
 
 def share_buffers(module: nn.Module, world: int) -> None:
-    """Give all processes the first one's running statistics, so that all stay the same."""
+    """Give all processes the first one's running statistics, so that all stay the same.
+
+    Parameters
+    ----------
+    module : Module
+        Its buffers are changed.
+    world : int
+        Number of processes.
+    """
     if world > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
 
 
 def wait_for_all(world: int, device: torch.device) -> None:
-    """Return when all processes are here; by a sum, for a barrier of NCCL's may take another process's GPU."""
+    """Return when all processes are here; by a sum, for a barrier of NCCL's may take another process's GPU.
+
+    Parameters
+    ----------
+    world : int
+        Number of processes.
+    device : torch.device
+        This process's.
+    """
     if world > 1:
         here = torch.ones(1, device=device)
         dist.all_reduce(here)

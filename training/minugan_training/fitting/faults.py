@@ -44,7 +44,18 @@ def memory_errors() -> Iterator[None]:
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Return whether every number is one: no NaN, no infinity, and no gradient so long that its norm is infinite."""
+    """Return whether every number is one: no NaN, no infinity, and no gradient so long that its norm is infinite.
+
+    Parameters
+    ----------
+    tensors : iterable of Tensor
+        On any devices.
+
+    Returns
+    -------
+    bool
+        True for none.
+    """
     norms: dict[torch.device, list[Tensor]] = defaultdict(list)
     for t in tensors:  # on a GPU an optimiser still counts its steps on the CPU
         norms[t.device].append(torch.linalg.vector_norm(t.detach().float()))
@@ -52,7 +63,18 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
 
 
 def not_finite(what: str) -> TrainingError:
-    """Return the error for a loss, a gradient or weights that are not numbers; `what` says which, as a sentence."""
+    """Return the error for a loss, a gradient or weights that are not numbers; `what` says which, as a sentence.
+
+    Parameters
+    ----------
+    what : str
+        A sentence.
+
+    Returns
+    -------
+    TrainingError
+        To be raised.
+    """
     return TrainingError(
         f"{what} The last checkpoint is kept. Lower the learning rate; a new folder can start from this one's weights "
         "with --start-from."

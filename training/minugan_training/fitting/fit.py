@@ -69,6 +69,11 @@ def fit(
     device : {"cpu", "cuda", "auto"}
         Where to train; validation and mining run on the CPU.
 
+    Returns
+    -------
+    dict of str to Tensor
+        On the CPU.
+
     Raises
     ------
     TrainingError
@@ -121,6 +126,11 @@ def _fit(
 
 def make_folder(folder: Path) -> None:
     """Make a run's folder, if it is not there.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
 
     Raises
     ------

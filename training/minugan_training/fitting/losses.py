@@ -38,6 +38,11 @@ def focal_discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor], gam
         Logits of the PatchGAN's last layer at each scale; D is their sigmoid.
     gamma : float
         Focal exponent; 0 is the plain cross-entropy.
+
+    Returns
+    -------
+    Tensor, shape ()
+        The loss.
     """
     total = real[0].new_zeros(())
     for r, f in zip(real, fake, strict=True):
@@ -50,7 +55,20 @@ def focal_discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor], gam
 
 
 def focal_generator_loss(fake: Sequence[Tensor], gamma: float) -> Tensor:
-    """Return the generator's adversarial loss, summed over scales: -E[(1 - D)^g log D] of generated pairs (non-saturating)."""
+    """Return the generator's adversarial loss, summed over scales: -E[(1 - D)^g log D] of generated pairs (non-saturating).
+
+    Parameters
+    ----------
+    fake : sequence of Tensor
+        Logits of the PatchGAN's last layer at each scale.
+    gamma : float
+        Focal exponent; 0 is the plain cross-entropy.
+
+    Returns
+    -------
+    Tensor, shape ()
+        The loss.
+    """
     total = fake[0].new_zeros(())
     for f in fake:
         total = total - (_sigmoid_power(-f, gamma) * F.logsigmoid(f)).mean()
@@ -63,7 +81,18 @@ def _sigmoid_power(x: Tensor, gamma: float) -> Tensor:
 
 
 def feature_matching_loss(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Return the L1 distance of the discriminators' inner features, averaged over layers and scales."""
+    """Return the L1 distance of the discriminators' inner features, averaged over layers and scales.
+
+    Parameters
+    ----------
+    real, fake : sequence of sequence of Tensor
+        Features of every layer at every scale.
+
+    Returns
+    -------
+    Tensor, shape ()
+        The loss; the real pairs' features get no gradient.
+    """
     terms = [
         F.l1_loss(f, r.detach())
         for real_scale, fake_scale in zip(real, fake, strict=True)
@@ -83,6 +112,11 @@ def supervised_loss(logits: Tensor, labels: Tensor, weights: Losses) -> Tensor:
         0, 1 or IGNORE.
     weights : Losses
         Exponent and weights.
+
+    Returns
+    -------
+    Tensor, shape ()
+        The loss.
     """
     doubled = 2 * logits.float()
     known = (labels != IGNORE).float()
@@ -118,6 +152,11 @@ def spots_loss(logits: Tensor, labels: Tensor) -> Tensor:
         Before tanh.
     labels : Tensor of uint8, shape (n, 3, h, w)
         0, 1 or IGNORE.
+
+    Returns
+    -------
+    Tensor, shape ()
+        The loss.
     """
     local = _square_mean(2 * logits[:, 1:2].float())
     truth = labels[:, 1:2]
@@ -153,6 +192,11 @@ def consistency_loss(logits: Tensor, offsets_px: Tensor) -> Tensor:
         Before tanh; first views, then second views.
     offsets_px : Tensor of int, shape (2 n, 2)
         y, x of each view in its scene.
+
+    Returns
+    -------
+    Tensor, shape ()
+        The loss.
     """
     doubled = 2 * logits.float()
     n, (h, w) = len(logits) // 2, logits.shape[2:]
@@ -182,6 +226,18 @@ def label_images(labels: Tensor, scores: Tensor) -> Tensor:
     """Return the label map as the discriminator sees it, in -1 to 1; what is unknown is taken from the generator's own scores.
 
     So no gradient and no advantage comes from places where nobody knows the truth.
+
+    Parameters
+    ----------
+    labels : Tensor of uint8, shape (n, 3, h, w)
+        0, 1 or IGNORE.
+    scores : Tensor, shape (n, 3, h, w)
+        The generator's output, -1 to 1.
+
+    Returns
+    -------
+    Tensor, shape (n, 3, h, w)
+        Without a gradient.
     """
     truth = (labels == 1).to(scores.dtype) * 2 - 1
     # In the scores' layout: in another, convolutions differ in the last digit, and the L1 distance makes a gradient of that.

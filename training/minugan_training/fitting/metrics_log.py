@@ -13,13 +13,27 @@ JOURNAL = "metrics.jsonl"
 
 
 def add_row(folder: Path, row: Mapping[str, float]) -> None:
-    """Write a row."""
+    """Write a row.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+    row : mapping of str to float
+        Figures of one step.
+    """
     with (folder / JOURNAL).open("a", encoding="utf-8") as f:
         f.write(json.dumps(dict(row)) + "\n")
 
 
 def mend(folder: Path) -> None:
-    """Cut off a last line that a kill broke, so that the next row is not glued to it; training logs that step again."""
+    """Cut off a last line that a kill broke, so that the next row is not glued to it; training logs that step again.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+    """
     path = folder / JOURNAL
     if path.is_file():
         with path.open("r+b") as f:
@@ -27,7 +41,18 @@ def mend(folder: Path) -> None:
 
 
 def read_metrics(folder: Path) -> Sequence[dict[str, float]]:
-    """Return the rows of metrics.jsonl; of a step logged twice (a resumed run), the last. Broken lines are left out."""
+    """Return the rows of metrics.jsonl; of a step logged twice (a resumed run), the last. Broken lines are left out.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+
+    Returns
+    -------
+    sequence of dict of str to float
+        In the order of the steps.
+    """
     rows: dict[int, dict[str, float]] = {}
     path = folder / JOURNAL
     if path.is_file():
@@ -41,7 +66,13 @@ def read_metrics(folder: Path) -> Sequence[dict[str, float]]:
 
 
 def draw_curves(folder: Path) -> None:
-    """Write ``curves.png`` from a run's metrics.jsonl, if there are any."""
+    """Write ``curves.png`` from a run's metrics.jsonl, if there are any.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+    """
     from matplotlib.figure import Figure
 
     rows = read_metrics(folder)

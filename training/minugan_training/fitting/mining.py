@@ -39,6 +39,11 @@ def mine(
         The model.
     step : int
         Part of the seed.
+
+    Returns
+    -------
+    list of Place
+        Entry, x and y.
     """
     mining = experiment.mining
     if mining is None:
@@ -58,7 +63,22 @@ def mine(
 
 @torch.inference_mode()
 def mitosis_score(network: nn.Module, sample: Sample, precision: str) -> NDArray[np.float32]:
-    """Return the mitosis score of an image in large windows, ``(h, w)``, 0 to 1; 0 where a last window does not fit."""
+    """Return the mitosis score of an image in large windows, ``(h, w)``, 0 to 1; 0 where a last window does not fit.
+
+    Parameters
+    ----------
+    network : Module
+        In eval mode.
+    sample : Sample
+        The image.
+    precision : {"fp32", "bf16"}
+        Arithmetic.
+
+    Returns
+    -------
+    ndarray of float32, shape (h, w)
+        The score.
+    """
     h, w = sample.image.shape[:2]
     out = np.zeros((h, w), np.float32)
     for rows, columns in itertools.product(_windows(h), _windows(w)):

@@ -24,7 +24,22 @@ SURE = 0.8
 
 
 def pool_for(experiment: Experiment, root: Path, entries: Sequence[Entry]) -> Pool:
-    """Return the samples an experiment trains on, with the nuclei that its first model sees, if it has one."""
+    """Return the samples an experiment trains on, with the nuclei that its first model sees, if it has one.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Settings.
+    root : Path
+        What the index's paths are below.
+    entries : sequence of Entry
+        The index.
+
+    Returns
+    -------
+    Pool
+        Images are read when they are needed.
+    """
     fill = PseudoNuclei(experiment.pseudo_nuclei).fill if experiment.pseudo_nuclei else None
     return Pool(root, entries, fill)
 
@@ -51,6 +66,16 @@ class PseudoNuclei:
         """Return a sample whose unknown nucleus and boundary pixels are labelled where the model is sure.
 
         What is to be ignored (paint, a crop's black border) stays unknown: pixels whose mitoses are, on images where others' are known.
+
+        Parameters
+        ----------
+        sample : Sample
+            Image and labels.
+
+        Returns
+        -------
+        Sample
+            A new one.
         """
         scores = score_image(self._predictor, sample.image)
         labels = sample.labels.copy()

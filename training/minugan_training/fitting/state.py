@@ -42,7 +42,18 @@ class TrainingState:
 
 
 def build_network(experiment: Experiment) -> nn.Module:
-    """Return an untrained network of an experiment; seeded."""
+    """Return an untrained network of an experiment; seeded.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Settings.
+
+    Returns
+    -------
+    Module
+        A generator, or a U-Net.
+    """
     torch.manual_seed(experiment.seed)
     if experiment.network == "unet":
         return UNet(2 * experiment.ngf)
@@ -51,6 +62,18 @@ def build_network(experiment: Experiment) -> nn.Module:
 
 def start(experiment: Experiment, device: torch.device) -> TrainingState:
     """Return the state before the first step.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Settings.
+    device : torch.device
+        Where to train.
+
+    Returns
+    -------
+    TrainingState
+        Step 0.
 
     Raises
     ------
@@ -130,21 +153,53 @@ def _contiguous(_: nn.Module, gradients: tuple[Tensor, ...] | Tensor) -> tuple[T
 
 
 def optimizer_of(module: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
-    """Return the optimiser of a network or of its discriminators."""
+    """Return the optimiser of a network or of its discriminators.
+
+    Parameters
+    ----------
+    module : Module
+        What is trained.
+    experiment : Experiment
+        Settings.
+
+    Returns
+    -------
+    Optimizer
+        AdamW.
+    """
     return torch.optim.AdamW(
         module.parameters(), experiment.learning_rate, experiment.betas, weight_decay=experiment.weight_decay
     )
 
 
 def weights_to_use(state: TrainingState) -> dict[str, Tensor]:
-    """Return the weights that are saved: moving averages, if there are any."""
+    """Return the weights that are saved: moving averages, if there are any.
+
+    Parameters
+    ----------
+    state : TrainingState
+        The training.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Copies on the CPU.
+    """
     found = state.ema or state.network.state_dict()
     return {k: v.detach().cpu().clone() for k, v in found.items()}
 
 
 @torch.no_grad()
 def average(experiment: Experiment, state: TrainingState) -> None:
-    """Bring the moving averages of the weights up to date, in place."""
+    """Bring the moving averages of the weights up to date, in place.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Settings.
+    state : TrainingState
+        It is changed.
+    """
     if not experiment.ema:
         return
     keep = min(experiment.ema, (1 + state.step) / (10 + state.step))

@@ -37,7 +37,20 @@ class _Part(NamedTuple):
 
 
 def learning_rate(experiment: Experiment, step: int) -> float:
-    """Return the learning rate of a step: warm-up, then constant, constant and linear to zero, or cosine."""
+    """Return the learning rate of a step: warm-up, then constant, constant and linear to zero, or cosine.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Settings.
+    step : int
+        From 0 on.
+
+    Returns
+    -------
+    float
+        For the optimiser.
+    """
     warm = min(1.0, (step + 1) / experiment.warmup_steps) if experiment.warmup_steps else 1.0
     done = step / experiment.steps
     factor = 1.0

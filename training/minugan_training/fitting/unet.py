@@ -41,7 +41,18 @@ class UNet(nn.Module):
         self.pool = nn.MaxPool2d(2)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Return the logits, ``(n, 3, h, w)``; both sides of the input are multiples of 16."""
+        """Return the logits, ``(n, 3, h, w)``; both sides of the input are multiples of 16.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, 3, h, w)
+            RGB in [-1, 1].
+
+        Returns
+        -------
+        Tensor, shape (n, 3, h, w)
+            Before tanh.
+        """
         kept = []
         for level in self.down:
             x = level(x)
@@ -54,5 +65,16 @@ class UNet(nn.Module):
         return out
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the label map in -1 to 1."""
+        """Return the label map in -1 to 1.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, 3, h, w)
+            RGB in [-1, 1].
+
+        Returns
+        -------
+        Tensor, shape (n, 3, h, w)
+            Nucleus, mitosis, boundary.
+        """
         return torch.tanh(self.logits(x))

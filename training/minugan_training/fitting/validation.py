@@ -22,6 +22,18 @@ def validation_places(experiment: Experiment, pool: Pool) -> list[Place]:
     Images that a source of the experiment draws from are no judges. So in a cross-validation, none of its patches, trained on
     or held out, has a say in when to stop.
 
+    Parameters
+    ----------
+    experiment : Experiment
+        Settings.
+    pool : Pool
+        Samples.
+
+    Returns
+    -------
+    list of Place
+        Entry, x and y; empty where no validation is wanted.
+
     Raises
     ------
     DataError
@@ -69,6 +81,11 @@ def validation_figure(
         Samples.
     places : sequence of Place
         The patches; see `validation_places`.
+
+    Returns
+    -------
+    float
+        0 to 1.
     """
     load_weights(network, weights)
     scores = score_patches(network.eval(), experiment, pool, places, 0)

@@ -34,6 +34,7 @@ def import_set(
     Returns
     -------
     list of Entry
+        With paths below `root`.
 
     Raises
     ------
@@ -49,6 +50,18 @@ def import_set(
 
 def joined(there: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
     """Return an index with more entries.
+
+    Parameters
+    ----------
+    there : sequence of Entry
+        The index.
+    new : sequence of Entry
+        What is added.
+
+    Returns
+    -------
+    list of Entry
+        Both.
 
     Raises
     ------

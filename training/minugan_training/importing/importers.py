@@ -46,7 +46,18 @@ def _has_field(path: Path) -> bool:
 
 
 def tupac16_images(root: Path) -> list[Path]:
-    """Return TUPAC16's images, ``NN/MM.tif`` in any folder."""
+    """Return TUPAC16's images, ``NN/MM.tif`` in any folder.
+
+    Parameters
+    ----------
+    root : Path
+        The data set.
+
+    Returns
+    -------
+    list of Path
+        Sorted.
+    """
     return one_for_each(filter(_has_field, list_images(root)), lambda p: p.with_suffix(""))
 
 
@@ -71,6 +82,21 @@ def import_tupac16(root: Path) -> list[Entry]:
 
     The set is published in parts, ``mitoses_image_data_part_1/NN/MM.tif`` and so on, with its truth in
     ``mitoses_ground_truth/NN/MM.csv``. Images without mitoses have no truth file.
+
+    Parameters
+    ----------
+    root : Path
+        The data set.
+
+    Returns
+    -------
+    list of Entry
+        Empty where there is no image.
+
+    Raises
+    ------
+    DataError
+        If the truth is missing.
     """
     images = tupac16_images(root)
     truths = _tupac16_truths(root, images)
@@ -92,12 +118,39 @@ def _tupac16_entry(root: Path, image: Path, truth: Path | None) -> Entry:
 
 
 def icpr12_images(root: Path) -> list[Path]:
-    """Return ICPR 2012's images, ``A00_01.bmp``; the ``A00_01.jpg`` beside it has the mitoses drawn in."""
+    """Return ICPR 2012's images, ``A00_01.bmp``; the ``A00_01.jpg`` beside it has the mitoses drawn in.
+
+    Parameters
+    ----------
+    root : Path
+        The data set.
+
+    Returns
+    -------
+    list of Path
+        Sorted.
+    """
     return one_for_each((p for p in list_images(root) if _ICPR12_NAME.fullmatch(p.stem)), lambda p: p.stem)
 
 
 def import_icpr12(root: Path) -> list[Entry]:
-    """ICPR 2012: ``A00_01.bmp`` and ``A00_01.csv``, a line of ``x,y,x,y,…`` for each mitosis."""
+    """ICPR 2012: ``A00_01.bmp`` and ``A00_01.csv``, a line of ``x,y,x,y,…`` for each mitosis.
+
+    Parameters
+    ----------
+    root : Path
+        The data set.
+
+    Returns
+    -------
+    list of Entry
+        Empty where there is no image.
+
+    Raises
+    ------
+    DataError
+        If no image has its truth.
+    """
     images = icpr12_images(root)
     if images:
         found = [p.with_suffix(".csv").is_file() for p in images]
@@ -119,12 +172,39 @@ def _icpr12_entry(root: Path, image: Path) -> Entry:
 
 
 def icpr14_images(root: Path) -> list[Path]:
-    """Return ICPR 2014's images, ``A03/frames/x40/A03_00Aa.tiff`` in any folder."""
+    """Return ICPR 2014's images, ``A03/frames/x40/A03_00Aa.tiff`` in any folder.
+
+    Parameters
+    ----------
+    root : Path
+        The data set.
+
+    Returns
+    -------
+    list of Path
+        Sorted.
+    """
     return one_for_each(root.rglob("frames/x40/*.tif*"), lambda p: p.with_suffix(""))
 
 
 def import_icpr14(root: Path) -> list[Entry]:
-    """ICPR 2014 (MITOS-ATYPIA): ``A03/frames/x40/A03_00Aa.tiff``, ``A03/mitosis/A03_00Aa_mitosis.csv`` of ``x,y,confidence``."""
+    """ICPR 2014 (MITOS-ATYPIA): ``A03/frames/x40/A03_00Aa.tiff``, ``A03/mitosis/A03_00Aa_mitosis.csv`` of ``x,y,confidence``.
+
+    Parameters
+    ----------
+    root : Path
+        The data set.
+
+    Returns
+    -------
+    list of Entry
+        Empty where there is no image.
+
+    Raises
+    ------
+    DataError
+        If no image has its truth.
+    """
     images = icpr14_images(root)
     truths = [p.parents[2] / "mitosis" / f"{p.stem}_mitosis.csv" for p in images]
     if images:
@@ -150,6 +230,21 @@ def import_midog(root: Path) -> list[Entry]:
     MIDOG 2021's JSON does not name the scanners, but its numbers tell them: 001 to 050 Hamamatsu XR, to 100 Hamamatsu S360,
     to 150 Aperio CS2, to 200 Leica GT450 (unlabelled). They are filled in where every image is so numbered and none has a
     scanner; later editions go on to higher numbers, which mean other scanners.
+
+    Parameters
+    ----------
+    root : Path
+        The data set.
+
+    Returns
+    -------
+    list of Entry
+        One for each image of the JSON.
+
+    Raises
+    ------
+    DataError
+        If there is no JSON, or it does not fit.
     """
     tables = sorted(root.glob("*.json"))
     if not tables:
@@ -192,14 +287,36 @@ def _midog_entry(
 
 
 def monuseg_pairs(root: Path) -> list[tuple[Path, Path]]:
-    """Return MoNuSeg's images, each with its XML or instance PNG of the same stem in another folder."""
+    """Return MoNuSeg's images, each with its XML or instance PNG of the same stem in another folder.
+
+    Parameters
+    ----------
+    root : Path
+        The data set.
+
+    Returns
+    -------
+    list of tuple of Path
+        Image, truth.
+    """
     truths = {p.stem: p for p in sorted(root.rglob("*.xml"))}
     truths |= {p.stem: p for p in sorted(root.rglob("*.png")) if "instance" in p.parent.name.lower()}
     return [(p, truths[p.stem]) for p in list_images(root) if p.stem in truths and p != truths[p.stem]]
 
 
 def import_monuseg(root: Path) -> list[Entry]:
-    """MoNuSeg: images beside (or under ``Tissue Images``) XML outlines (``Annotations``) or instance PNGs of the same stem."""
+    """MoNuSeg: images beside (or under ``Tissue Images``) XML outlines (``Annotations``) or instance PNGs of the same stem.
+
+    Parameters
+    ----------
+    root : Path
+        The data set.
+
+    Returns
+    -------
+    list of Entry
+        Empty where there is no pair.
+    """
     entries = []
     for image, truth in monuseg_pairs(root):
         w, h = image_size(image)
@@ -215,7 +332,18 @@ def import_monuseg(root: Path) -> list[Entry]:
 
 
 def import_rgb(root: Path) -> list[Entry]:
-    """The paper's label maps: ``images/NAME`` and ``labels/NAME`` in red (nuclei), green (mitoses), blue (boundary), black."""
+    """The paper's label maps: ``images/NAME`` and ``labels/NAME`` in red (nuclei), green (mitoses), blue (boundary), black.
+
+    Parameters
+    ----------
+    root : Path
+        The data set.
+
+    Returns
+    -------
+    list of Entry
+        Empty where there is no image.
+    """
     entries = []
     truths = {p.stem: p for p in list_images(root / "labels")}
     for image in list_images(root / "images"):
@@ -247,6 +375,18 @@ IMPORTERS: dict[str, Callable[[Path], list[Entry]]] = {
 
 def import_data(kind: str, root: Path) -> list[Entry]:
     """Import a data set.
+
+    Parameters
+    ----------
+    kind : str
+        Name of a layout; see `IMPORTERS`.
+    root : Path
+        The data set.
+
+    Returns
+    -------
+    list of Entry
+        With paths below `root`.
 
     Raises
     ------

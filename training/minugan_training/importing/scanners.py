@@ -15,21 +15,67 @@ _LAST_TUPAC16_APERIO = 23
 
 
 def midog21_scanner(number: int) -> str:
-    """Return the scanner of MIDOG 2021's image of a number; empty for numbers that it has not."""
+    """Return the scanner of MIDOG 2021's image of a number; empty for numbers that it has not.
+
+    Parameters
+    ----------
+    number : int
+        Of the image.
+
+    Returns
+    -------
+    str
+        The scanner's name.
+    """
     return next((name for name, last in _MIDOG21 if 1 <= number <= last), "")
 
 
 def scanner_mpp(scanner: str) -> float:
-    """Return um/px of one of MIDOG 2021's scanners; 0.25 for any other."""
+    """Return um/px of one of MIDOG 2021's scanners; 0.25 for any other.
+
+    Parameters
+    ----------
+    scanner : str
+        The scanner's name.
+
+    Returns
+    -------
+    float
+        um/px.
+    """
     return _MIDOG21_MPP.get(scanner, MPP_40X)
 
 
 def tupac16_scanner(case: int) -> str:
-    """Return the scanner of a case of TUPAC16's auxiliary mitosis set."""
+    """Return the scanner of a case of TUPAC16's auxiliary mitosis set.
+
+    Parameters
+    ----------
+    case : int
+        Number of the case.
+
+    Returns
+    -------
+    str
+        The scanner's name.
+    """
     return "Aperio" if case <= _LAST_TUPAC16_APERIO else "Leica"
 
 
 def amibr_scanner(dataset: str, slide: str) -> str:
-    """Return AMi-Br's set and scanner of a slide, such as ``002.tiff`` of MIDOG21 or ``04_stitched1.tif`` of TUPAC16."""
+    """Return AMi-Br's set and scanner of a slide, such as ``002.tiff`` of MIDOG21 or ``04_stitched1.tif`` of TUPAC16.
+
+    Parameters
+    ----------
+    dataset : {"MIDOG21", "TUPAC16"}
+        The set that the slide is from.
+    slide : str
+        Name of the slide's file.
+
+    Returns
+    -------
+    str
+        Both, separated by a space.
+    """
     number = int(Path(slide).stem.split("_")[0])
     return f"{dataset} {midog21_scanner(number) if dataset == 'MIDOG21' else tupac16_scanner(number)}"

@@ -46,7 +46,18 @@ def _rows(path: Path, *columns: str) -> list[_Row]:
 
 
 def import_shared(root: Path) -> list[Entry]:
-    """All folders of ``../shared/data`` that hold labelled images."""
+    """All folders of ``../shared/data`` that hold labelled images.
+
+    Parameters
+    ----------
+    root : Path
+        The folder.
+
+    Returns
+    -------
+    list of Entry
+        With paths below it.
+    """
     return [e for name, read in SHARED.items() for e in read(root / name)]
 
 

@@ -16,7 +16,20 @@ _CLASSES = ("mitoses", "nuclei")
 
 
 def draw_charts(results: Results, out: Path) -> list[Path]:
-    """Draw the charts that there are results for, and return the files."""
+    """Draw the charts that there are results for, and return the files.
+
+    Parameters
+    ----------
+    results : Results
+        What to draw.
+    out : Path
+        Folder of the pictures.
+
+    Returns
+    -------
+    list of Path
+        PNG files.
+    """
     drawn = []
     table_2 = {k: c for k, c in results.crossval.items() if k not in BASELINES}
     if table_2:
@@ -45,14 +58,38 @@ def _by_class(groups: Mapping[str, Sequence[PatchScore]]) -> dict[str, dict[str,
 
 
 def new_figure(width: float) -> Any:
-    """Return an empty figure, `width` inches wide, that belongs to no window."""
+    """Return an empty figure, `width` inches wide, that belongs to no window.
+
+    Parameters
+    ----------
+    width : float
+        Inches.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Empty.
+    """
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, 4), layout="constrained")
 
 
 def save_figure(figure: Any, path: Path) -> Path:
-    """Write a figure as PNG and return its path."""
+    """Write a figure as PNG and return its path.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        What to write.
+    path : Path
+        PNG to write.
+
+    Returns
+    -------
+    Path
+        The same.
+    """
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
     return path

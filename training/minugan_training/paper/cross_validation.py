@@ -53,6 +53,20 @@ class _Plan(BaseModel):
 def patches_of(pool: Pool, experiment: Experiment, sources: Sequence[Source]) -> list[Place]:
     """Return a patch for each labelled mitosis of the sources, as `around_mitoses` places them.
 
+    Parameters
+    ----------
+    pool : Pool
+        Samples.
+    experiment : Experiment
+        Size of the patches, and seed.
+    sources : sequence of Source
+        Which images.
+
+    Returns
+    -------
+    list of Place
+        Middles of the patches.
+
     Raises
     ------
     DataError
@@ -83,6 +97,11 @@ def folds_of(
     seed : int
         Of the shuffling.
 
+    Returns
+    -------
+    list of list of int
+        Indices into `places`.
+
     Raises
     ------
     DataError
@@ -105,7 +124,26 @@ def folds_of(
 def trained(
     experiment: Experiment, pool: Pool, folder: Path, progress: Progress | None, device: str
 ) -> nn.Module:
-    """Train in a folder, from its checkpoint if there is one; return the network, on the CPU, ready to score."""
+    """Train in a folder, from its checkpoint if there is one; return the network, on the CPU, ready to score.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Settings.
+    pool : Pool
+        Samples.
+    folder : Path
+        Of the run.
+    progress : callable or None
+        Told of every logged step.
+    device : {"cpu", "cuda", "auto"}
+        Where to train.
+
+    Returns
+    -------
+    Module
+        In eval mode.
+    """
     network = build_network(experiment)
     network.load_state_dict(fit(experiment, pool, folder, progress, device=device))
     return network.eval()
@@ -138,6 +176,11 @@ def crossvalidate(
         Told of every logged step.
     device : {"cpu", "cuda", "auto"}
         Where to train; folds are scored on the CPU.
+
+    Returns
+    -------
+    CrossValidation
+        Scores of every patch.
 
     Raises
     ------

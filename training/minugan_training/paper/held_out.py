@@ -57,6 +57,11 @@ def score_held_out(
     device : {"cpu", "cuda", "auto"}
         Where to train; the patches are scored on the CPU.
 
+    Returns
+    -------
+    HeldOut
+        Scores of every patch.
+
     Raises
     ------
     DataError

@@ -40,13 +40,29 @@ class Results:
 
     @property
     def best(self) -> str | None:
-        """The MiNuGAN configuration with the highest mean Dice; None where none was cross-validated."""
+        """The MiNuGAN configuration with the highest mean Dice; None where none was cross-validated.
+
+        Returns
+        -------
+        str or None
+            The experiment's name.
+        """
         ours = {k: dices(c.patches) for k, c in self.crossval.items() if k not in BASELINES}
         return max(ours, key=lambda k: ours[k].mean() if len(ours[k]) else -1.0, default=None)
 
 
 def load_results(folder: Path) -> Results:
     """Return the results below a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look.
+
+    Returns
+    -------
+    Results
+        By experiment.
 
     Raises
     ------
@@ -68,7 +84,18 @@ def _read_all(folder: Path, name: str, kind: type[_Result]) -> list[_Result]:
 
 
 def summary_rows(results: Mapping[str, CrossValidation]) -> list[dict[str, Any]]:
-    """Return a row for each experiment: mean, deviation and coefficient of variation of Dice, F1 with its interval."""
+    """Return a row for each experiment: mean, deviation and coefficient of variation of Dice, F1 with its interval.
+
+    Parameters
+    ----------
+    results : mapping of str to CrossValidation
+        By experiment.
+
+    Returns
+    -------
+    list of dict of str to Any
+        Columns of Table 2.
+    """
     rows = []
     for name, c in results.items():
         values = dices(c.patches)
@@ -95,6 +122,16 @@ def table_3(patches: Sequence[PatchScore]) -> list[dict[str, Any]]:
     """Return F1 by data set and by scanner (paper, Table 3): pooled, and the mean of single patches, as the paper seems to have it.
 
     And the Dice of mitoses, where experts outlined them (Figure 5).
+
+    Parameters
+    ----------
+    patches : sequence of PatchScore
+        Scores of the patches held out.
+
+    Returns
+    -------
+    list of dict of str to Any
+        Columns of Table 3.
     """
     rows = []
     keys: tuple[tuple[str, Callable[[PatchScore], str]], ...] = (
@@ -120,7 +157,20 @@ def table_3(patches: Sequence[PatchScore]) -> list[dict[str, Any]]:
 def dices(
     patches: Sequence[PatchScore], classes: Sequence[str] = ("mitoses", "nuclei")
 ) -> NDArray[np.float64]:
-    """Return the mean Dice of each patch over those of the classes that experts outlined there."""
+    """Return the mean Dice of each patch over those of the classes that experts outlined there.
+
+    Parameters
+    ----------
+    patches : sequence of PatchScore
+        Scores.
+    classes : sequence of str
+        Which count.
+
+    Returns
+    -------
+    ndarray of float, shape (n,)
+        Patches without an expert's outline are left out.
+    """
     found = ([d for c in classes if (d := getattr(p, f"dice_{c}")) is not None] for p in patches)
     return np.array([float(np.mean(d)) for d in found if d])
 

@@ -35,7 +35,26 @@ def cut_patch(
     change: Augmentation,
     rng: np.random.Generator,
 ) -> Patch:
-    """Return a patch around a place: image and labels, both ``(size, size, 3)`` uint8; unknown outside the image."""
+    """Return a patch around a place: image and labels, both ``(size, size, 3)`` uint8; unknown outside the image.
+
+    Parameters
+    ----------
+    sample : Sample
+        Image and labels.
+    centre_px : tuple of float
+        x, y on the sample; the centre of pixel 0 is at 0.
+    size_px : int
+        Side of the patch.
+    change : Augmentation
+        How the patch may be changed.
+    rng : numpy.random.Generator
+        It decides how it is changed.
+
+    Returns
+    -------
+    Patch
+        Image and labels.
+    """
     angle = rng.uniform(0, 2 * math.pi) if change.rotate else 0.0
     scale = math.exp(rng.uniform(math.log(change.scale[0]), math.log(change.scale[1])))
     mirror = -1.0 if change.rotate and rng.random() < 0.5 else 1.0
@@ -89,6 +108,18 @@ def with_ground(patch: Patch, rng: np.random.Generator) -> Patch:
     """Return a patch of which a part, a tenth to six tenths, is the slide's bare ground, as at the tissue's edge.
 
     There is neither nucleus nor mitosis on it; what is left of a mitosis that it cuts is unknown.
+
+    Parameters
+    ----------
+    patch : Patch
+        Image and labels.
+    rng : numpy.random.Generator
+        It decides how much, and where.
+
+    Returns
+    -------
+    Patch
+        A new one.
     """
     image, labels = patch
     coarse = rng.normal(size=(int(rng.integers(2, 6)),) * 2).astype(np.float32)

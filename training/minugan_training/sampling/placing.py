@@ -28,6 +28,11 @@ def around_mitoses(pool: Pool, mitoses: Sequence[Place], size_px: int, seed: int
         The patches' side.
     seed : int
         Of the places.
+
+    Returns
+    -------
+    list of Place
+        Entry, x and y.
     """
     half = size_px / 2
     reach = max(0.0, half - WHOLE_PX)

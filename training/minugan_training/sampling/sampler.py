@@ -54,14 +54,38 @@ class Pool:
         self._hidden: frozenset[str] = frozenset()
 
     def only(self, places: Sequence[Place], hidden: Collection[str] = ()) -> Pool:
-        """Return a pool whose mitoses are these places and no others, without the patients `hidden`; for cross-validation."""
+        """Return a pool whose mitoses are these places and no others, without the patients `hidden`; for cross-validation.
+
+        Parameters
+        ----------
+        places : sequence of Place
+            The mitoses that are left.
+        hidden : collection of str
+            Patients whose images are not drawn from.
+
+        Returns
+        -------
+        Pool
+            It shares the images that are in memory.
+        """
         part = Pool(self.root, self.entries, self._complete)
         part._hidden = frozenset(hidden)
         part._samples, part._centres, part._only = self._samples, self._centres, tuple(places)
         return part
 
     def sample(self, index: int) -> Sample:
-        """Return an entry's image and labels."""
+        """Return an entry's image and labels.
+
+        Parameters
+        ----------
+        index : int
+            Place of the entry in the index.
+
+        Returns
+        -------
+        Sample
+            Kept in memory.
+        """
         if index not in self._samples:
             loaded = load_sample(self.root, self.entries[index])
             if self._complete is not None and self.entries[index].nuclei == "unknown":
@@ -77,7 +101,18 @@ class Pool:
         return sum(s.image.nbytes + s.labels.nbytes for s in self._samples.values())
 
     def stain_statistics(self, index: int) -> StainStatistics | None:
-        """Return the stain statistics of the slide that an entry is of; None if no tissue is seen on it."""
+        """Return the stain statistics of the slide that an entry is of; None if no tissue is seen on it.
+
+        Parameters
+        ----------
+        index : int
+            Place of the entry in the index.
+
+        Returns
+        -------
+        StainStatistics or None
+            Kept in memory.
+        """
         slide = _slide(self.entries[index])
         if slide not in self._stains:
             self._stains[slide] = stain_statistics_of(
@@ -86,12 +121,36 @@ class Pool:
         return self._stains[slide]
 
     def slides_among(self, indices: Iterable[int]) -> list[int]:
-        """Return one entry of each slide that entries are of."""
+        """Return one entry of each slide that entries are of.
+
+        Parameters
+        ----------
+        indices : iterable of int
+            Places of entries in the index.
+
+        Returns
+        -------
+        list of int
+            Sorted.
+        """
         firsts = {_slide(self.entries[k]): k for k in sorted(set(indices), reverse=True)}
         return sorted(firsts.values())
 
     def matching(self, datasets: Sequence[str], splits: Sequence[str]) -> list[int]:
-        """Return the entries of data sets in splits; "" is the split of images that are in none."""
+        """Return the entries of data sets in splits; "" is the split of images that are in none.
+
+        Parameters
+        ----------
+        datasets : sequence of str
+            Names of data sets; all where there are none.
+        splits : sequence of str
+            Names of splits.
+
+        Returns
+        -------
+        list of int
+            Places in the index.
+        """
         return [
             k
             for k, e in enumerate(self.entries)
@@ -100,6 +159,16 @@ class Pool:
 
     def of(self, source: Source) -> list[int]:
         """Return the entries a source draws from.
+
+        Parameters
+        ----------
+        source : Source
+            Of the experiment.
+
+        Returns
+        -------
+        list of int
+            Places in the index.
 
         Raises
         ------
@@ -112,18 +181,50 @@ class Pool:
         return found
 
     def mitosis_centres(self, index: int) -> NDArray[np.float64]:
-        """Return x, y of an entry's mitoses in its sample's pixels, shape ``(n, 2)``; one each, in however many pieces."""
+        """Return x, y of an entry's mitoses in its sample's pixels, shape ``(n, 2)``; one each, in however many pieces.
+
+        Parameters
+        ----------
+        index : int
+            Place of the entry in the index.
+
+        Returns
+        -------
+        ndarray of float, shape (n, 2)
+            The centre of pixel 0 is at 0.
+        """
         if index not in self._centres:
             truth = mitosis_truth(self.root, self.entries[index], self.sample(index))
             self._centres[index] = truth - 0.5  # from edges of pixels to their middles, as patches are cut
         return self._centres[index]
 
     def mitoses_on(self, indices: Iterable[int]) -> list[Place]:
-        """Return the places of the labelled mitoses on entries, whatever `only` left."""
+        """Return the places of the labelled mitoses on entries, whatever `only` left.
+
+        Parameters
+        ----------
+        indices : iterable of int
+            Places of entries in the index.
+
+        Returns
+        -------
+        list of Place
+            Entry, x and y.
+        """
         return [(k, float(x), float(y)) for k in indices for x, y in self.mitosis_centres(k)]
 
     def look_alikes_of(self, source: Source) -> list[Place]:
         """Return the places of the look-alikes that a source draws from.
+
+        Parameters
+        ----------
+        source : Source
+            Of the experiment.
+
+        Returns
+        -------
+        list of Place
+            Entry, x and y.
 
         Raises
         ------
@@ -141,7 +242,18 @@ class Pool:
         return places
 
     def mitoses_of(self, source: Source) -> list[Place]:
-        """Return the places of the labelled mitoses that a source draws from."""
+        """Return the places of the labelled mitoses that a source draws from.
+
+        Parameters
+        ----------
+        source : Source
+            Of the experiment.
+
+        Returns
+        -------
+        list of Place
+            Entry, x and y.
+        """
         if self._only is not None:
             wanted = set(self.of(source))
             return [p for p in self._only if p[0] in wanted]
@@ -161,7 +273,22 @@ def _in_words(source: Source) -> str:
 
 
 def dark_places(pool: Pool, source: Source, per_image: int) -> list[Place]:
-    """Return the darkest nuclei of images whose negatives are known: the first hard negatives."""
+    """Return the darkest nuclei of images whose negatives are known: the first hard negatives.
+
+    Parameters
+    ----------
+    pool : Pool
+        Samples.
+    source : Source
+        Which images.
+    per_image : int
+        How many on each at most.
+
+    Returns
+    -------
+    list of Place
+        Entry, x and y.
+    """
     places: list[Place] = []
     for k in pool.of(source):
         sample = pool.sample(k)
@@ -227,6 +354,10 @@ class Sampler:
         part : int
             Which of the step's batches (accumulation, processes).
 
+        Returns
+        -------
+        Batch
+            Images and labels; the same for the same step and seed.
         """
         rng = np.random.default_rng([self._experiment.seed, step, part])
         wanted = self._experiment.consistency

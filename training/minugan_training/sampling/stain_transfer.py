@@ -35,7 +35,18 @@ class StainStatistics(NamedTuple):
 
 
 def stain_statistics_of(samples: Iterable[Sample]) -> StainStatistics | None:
-    """Return the stain statistics of samples, without pixels of which nothing is known (paint, borders); None without tissue."""
+    """Return the stain statistics of samples, without pixels of which nothing is known (paint, borders); None without tissue.
+
+    Parameters
+    ----------
+    samples : iterable of Sample
+        Images of one slide.
+
+    Returns
+    -------
+    StainStatistics or None
+        Of all tissue on them.
+    """
     found = [_tissue_of(s) for s in samples]
     density = np.concatenate(found) if found else np.zeros((0, 3), np.float32)
     if not len(density):
@@ -44,7 +55,18 @@ def stain_statistics_of(samples: Iterable[Sample]) -> StainStatistics | None:
 
 
 def statistics_of(density: NDArray[np.float32]) -> StainStatistics:
-    """Return mean and spread of tissue's stain densities, shape ``(n, 3)``; the spread is never nothing."""
+    """Return mean and spread of tissue's stain densities, shape ``(n, 3)``; the spread is never nothing.
+
+    Parameters
+    ----------
+    density : ndarray of float32, shape (n, 3)
+        Densities of the three stains, optical density.
+
+    Returns
+    -------
+    StainStatistics
+        Mean and standard deviation of each stain.
+    """
     return StainStatistics(density.mean(axis=0), np.maximum(density.std(axis=0), _LEAST_SPREAD))
 
 
@@ -58,7 +80,22 @@ def _tissue_of(sample: Sample) -> NDArray[np.float32]:
 def transfer_stain(
     image: NDArray[np.uint8], own: StainStatistics, wanted: StainStatistics
 ) -> NDArray[np.uint8]:
-    """Return an RGB image with its tissue's densities moved from one slide's statistics to another's; the slide's ground stays as it is."""
+    """Return an RGB image with its tissue's densities moved from one slide's statistics to another's; the slide's ground stays as it is.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (h, w, 3)
+        RGB.
+    own : StainStatistics
+        The slide's.
+    wanted : StainStatistics
+        The other slide's.
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w, 3)
+        RGB.
+    """
     optical = optical_density(image.astype(np.float32))
     ratio = np.clip(wanted.spread / own.spread, *_RATIO)
     moved = ((optical @ UNMIX - own.mean) * ratio + wanted.mean) @ STAINS

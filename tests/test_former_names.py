@@ -10,7 +10,8 @@ from minugan_training.fitting.checkpoint import load_checkpoint, save_checkpoint
 from minugan_training.settings import Augmentation
 from pydantic import ValidationError
 
-from wsi_minugan.minugan.bundle import ModelCard, find_bundle, load_bundle
+from wsi_minugan.minugan.bundle import find_bundle, load_bundle
+from wsi_minugan.minugan.card import ModelCard
 
 
 def test_a_card_with_a_second_look_has_test_time_augmentation() -> None:

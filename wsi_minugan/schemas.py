@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from wsi_minugan.config import RunSettings
 from wsi_minugan.counting.agreement import Agreement
 from wsi_minugan.counting.models import Count
-from wsi_minugan.minugan.bundle import ModelCard
+from wsi_minugan.minugan.card import ModelCard
 from wsi_minugan.outputs.geojson import FeatureCollection
 from wsi_minugan.outputs.models import Manifest, RunFile, StatusFile
 from wsi_minugan.review.store import ReviewFile

@@ -9,7 +9,8 @@ import torch
 
 from tests.minugan.test_network import card, trained_a_little, without_ink
 from wsi_minugan.errors import ModelError
-from wsi_minugan.minugan.bundle import CLASSIFIER, Bundle, CandidateStage, load_bundle, save_bundle
+from wsi_minugan.minugan.bundle import CLASSIFIER, Bundle, load_bundle, save_bundle
+from wsi_minugan.minugan.card import CandidateStage
 from wsi_minugan.minugan.classifier import CandidateClassifier, crop_around
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.minugan.second_stage import SecondStage, find_candidates

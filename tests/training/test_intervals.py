@@ -10,7 +10,7 @@ import pytest
 from minugan_training.evaluation.intervals import LEAST_COVERED, leave_one_out
 
 from wsi_minugan.errors import DataError
-from wsi_minugan.minugan.bundle import ModelReliability, PatientFigures
+from wsi_minugan.minugan.card import ModelReliability, PatientFigures
 
 
 def drawn(count: int, seed: int) -> list[PatientFigures]:

@@ -18,7 +18,8 @@ from minugan_training.evaluation.intervals import by_patient
 from minugan_training.settings import Experiment
 from wsi_minugan.config import load_yaml, problems_in
 from wsi_minugan.errors import TrainingError
-from wsi_minugan.minugan.bundle import Bundle, ModelCard, PatientFigures, save_bundle
+from wsi_minugan.minugan.bundle import Bundle, save_bundle
+from wsi_minugan.minugan.card import ModelCard, PatientFigures
 from wsi_minugan.minugan.generator import Generator
 
 

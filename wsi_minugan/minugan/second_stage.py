@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_minugan.minugan.bundle import CandidateStage
+from wsi_minugan.minugan.card import CandidateStage
 from wsi_minugan.minugan.classifier import INPUT_PX, CandidateClassifier, crop_around
 from wsi_minugan.minugan.generator import MITOSIS_CHANNEL, NUCLEUS_CHANNEL
 

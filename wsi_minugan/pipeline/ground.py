@@ -16,7 +16,7 @@ from wsi_minugan.counting.regions import TissueRaster, covered_cells
 from wsi_minugan.counting.settings import Options, Reliability
 from wsi_minugan.errors import InputError
 from wsi_minugan.geometry import Frame
-from wsi_minugan.minugan.bundle import ModelCard, OperatingPoint
+from wsi_minugan.minugan.card import ModelCard, OperatingPoint
 from wsi_minugan.outputs.models import ErrorsOnPatient, ModelErrors
 from wsi_minugan.outputs.objects import read_regions
 from wsi_minugan.slides.tissue import TissueMask

@@ -13,13 +13,8 @@ from minugan_training.evaluation.detect import full_fields, load_field, mitosis_
 from minugan_training.evaluation.matching import match
 from wsi_minugan.counting.interval import LEAST_PATIENTS, Found, PatientCounts, predict
 from wsi_minugan.errors import DataError
-from wsi_minugan.minugan.bundle import (
-    Bundle,
-    MeasuredPoint,
-    ModelReliability,
-    OperatingPoint,
-    PatientFigures,
-)
+from wsi_minugan.minugan.bundle import Bundle
+from wsi_minugan.minugan.card import MeasuredPoint, ModelReliability, OperatingPoint, PatientFigures
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.classes import Thresholds
 from wsi_minugan.segmentation.objects import object_cut

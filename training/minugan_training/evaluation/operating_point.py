@@ -27,7 +27,8 @@ from minugan_training.evaluation.calibration import (
 from minugan_training.evaluation.detect import full_fields, load_field, mitosis_candidates, score_image
 from minugan_training.evaluation.matching import match
 from wsi_minugan.errors import DataError
-from wsi_minugan.minugan.bundle import Bundle, PatientFigures, logit_of
+from wsi_minugan.minugan.bundle import Bundle
+from wsi_minugan.minugan.card import PatientFigures, logit_of
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.classes import Thresholds
 from wsi_minugan.segmentation.objects import object_cut

@@ -150,7 +150,12 @@ def test_the_class_map_is_the_same_without_nuclei(
 
 def test_counting_a_geojson_needs_its_resolution(finished: Path, tmp_path: Path, run_command) -> None:
     path = finished / ID / "mitoses.geojson"
-    assert run_command("count", path).returncode == 2
+    done = run_command("count", path)
+    assert done.returncode == 2
+    assert "--mpp" in done.stderr
+    done = run_command("count", tmp_path / "mistyped.geojson")
+    assert done.returncode == 2
+    assert "There is no file" in done.stderr
     done = run_command(
         "count", path, "--mpp", "0.25", "--shape", "circle", "--area-mm2", "2.0", "-o", tmp_path / "c.json"
     )

@@ -111,6 +111,10 @@ def _counted(opened: _Source, marks: Marks, settings: RunSettings) -> Count:
 def _open(source: Path, mpp: float | None) -> _Source:
     from wsi_minugan.pipeline.recount import open_finished
 
+    if not source.exists():
+        raise InputError(
+            f"There is no file or folder {source}. Check the name, and whether the drive is connected."
+        )
     if not source.is_dir():
         return _Source(source, source.name.split(".")[0], _checked(mpp, source))
     try:

@@ -91,9 +91,9 @@ def _of_slide(folder: Path, hpf_diameter_mm: float) -> Reading:
 
 
 def _reading(path: Path, origin_px: tuple[int, int], mpp: float | None, hpf_diameter_mm: float) -> Reading:
+    points = read_marks(path, origin_px).points_px
     if mpp is None:
         raise InputError(f"A GeoJSON does not say its resolution. Give --mpp for {path}.")
-    points = read_marks(path, origin_px).points_px
     area_mm2 = 10 * math.pi * (hpf_diameter_mm / 2) ** 2
     spots = find_windows(points, circle_of(area_mm2, mpp))
     score = scores_of(spots[0].mitoses if spots else 0, area_mm2, hpf_diameter_mm).nottingham

@@ -517,7 +517,8 @@ def label_of(feature: Any) -> str:
 
 
 _SAYS_NO = re.compile(
-    r"like|negativ|impost[eo]r|mimic|\bnon?\b|\bnot\b|false|reject|exclude|ignore|doubt|uncertain|unsure|maybe|possible|\?"
+    r"like|negativ|impost[eo]r|mimic|art[ei]fact|apopto|pykno|\bnon?\b|\bnot\b|false|reject|exclude|ignore|doubt|uncertain|unsure|unclear|"
+    r"maybe|possible|suspicious|suspect|candidate|questionable|\?"
 )
 """Words of a class that begins with a mitosis and does not mean one, or not for sure."""
 
@@ -535,7 +536,7 @@ def is_mitosis(label: str) -> bool:
     bool
         Without regard to case.
     """
-    lowered = label.casefold().strip()
+    lowered = label.casefold().replace("_", " ").strip()
     return lowered.startswith(("mitosis", "mitoses", "mitotic figure")) and not _SAYS_NO.search(lowered)
 
 

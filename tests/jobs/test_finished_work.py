@@ -255,7 +255,7 @@ def test_every_file_of_a_finished_slide_is_one_of_ours(finished: Path) -> None:
     assert set(own_files(folder)) | {MANIFEST} == there == set(read_manifest(folder).files) | {MANIFEST}
 
 
-@pytest.mark.parametrize("state", ["no masks", "no coverage", "a damaged array"])
+@pytest.mark.parametrize("state", ["no masks", "no coverage", "a damaged array", "a lost shard"])
 def test_counting_in_a_folder_without_masks_is_a_sentence_and_makes_none(
     done: tuple[Job, str], run_command: Run, state: str
 ) -> None:
@@ -263,6 +263,8 @@ def test_counting_in_a_folder_without_masks_is_a_sentence_and_makes_none(
     lost = folder / "masks.zarr" / ("" if state == "no masks" else "coverage")
     if state == "a damaged array":
         (lost / "0" / "zarr.json").write_text("{")
+    elif state == "a lost shard":
+        next(p for p in sorted((lost / "0" / "c").rglob("*")) if p.is_file()).unlink()
     else:
         shutil.rmtree(lost)
     before = sorted(folder.rglob("*"))

@@ -162,6 +162,27 @@ def verify(folder: Path, checksum: str = "") -> list[str]:
     return problems + [f"{name}: not listed in the manifest" for name in _unlisted(folder, manifest)]
 
 
+def problems_in(folder: Path, manifest: Manifest, places: tuple[str, ...]) -> list[str]:
+    """Return what is wrong with some of a slide's files.
+
+    Parameters
+    ----------
+    folder : Path
+        The slide's folder.
+    manifest : Manifest
+        Its manifest.
+    places : tuple of str
+        What the paths of the files begin with.
+
+    Returns
+    -------
+    list of str
+        A sentence for each that is missing or changed.
+    """
+    found = (_problem(folder, n, digest) for n, digest in manifest.files.items() if n.startswith(places))
+    return [text for text in found if text]
+
+
 def _problem(folder: Path, name: str, digest: str) -> str:
     path = folder / name
     try:

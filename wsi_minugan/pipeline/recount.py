@@ -10,10 +10,10 @@ import shapely
 from wsi_minugan.config import RunSettings
 from wsi_minugan.counting.regions import TissueRaster
 from wsi_minugan.counting.settings import NO_MODEL, Reliability
-from wsi_minugan.errors import ModelError
+from wsi_minugan.errors import ModelError, OutputError
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.bundle import Bundle, list_bundles, load_card
-from wsi_minugan.outputs.manifest import read_manifest
+from wsi_minugan.outputs.manifest import problems_in, read_manifest
 from wsi_minugan.outputs.models import Manifest
 from wsi_minugan.pipeline.ground import raster_of, read_drawn, reliability_in, reliability_of
 from wsi_minugan.segmentation import masks
@@ -21,6 +21,8 @@ from wsi_minugan.slides.tissue import CELL_PX, TissueMask
 
 _ANY_PX = 10**8
 """A slide that is not there is taken to be so large."""
+
+_READ = ("masks.zarr/coverage/", "masks.zarr/tissue/")
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,15 @@ def open_finished(folder: Path) -> Finished:
     Raises
     ------
     OutputError
-        If it holds no finished result.
+        If it holds no finished result, or one whose masks were lost or changed.
     """
     written = read_manifest(folder)
+    # Where the file of a part is lost, that part reads as glass.
+    lost = problems_in(folder, written, _READ)
+    if lost:
+        raise OutputError(
+            f"{folder / 'masks.zarr'} cannot be read as it was written ({lost[0]}). Run the slide again."
+        )
     h, w = written.analysis_height_px, written.analysis_width_px
     cells = masks.read_coarse(folder / "masks.zarr", "coverage", Box(0, 0, h, w), CELL_PX) > 0
     stained = masks.read_whole(folder / "masks.zarr", "tissue")

@@ -144,3 +144,17 @@ def test_a_truncated_dicom_slide_says_so(tmp_path: Path, series: Path) -> None:
     (tmp_path / "short.dcm").write_bytes(data[:600])
     with pytest.raises(SlideUnreadableError, match="truncated"):
         open_slide(tmp_path / "short.dcm")
+
+
+def test_values_against_dicoms_rules_are_no_lines_on_the_display(
+    tmp_path: Path, series: Path, recwarn: pytest.WarningsRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Found by fuzzing: pydicom both warns and logs, once for each value and file.
+    head = pydicom.dcmread(series / "level0.dcm", stop_before_pixels=True)
+    uid = str(head.SeriesInstanceUID).encode()
+    data = (series / "level0.dcm").read_bytes().replace(uid, uid[:9] + b"x" + uid[10:])
+    (tmp_path / "a.dcm").write_bytes(data)
+    (found,) = expand_inputs([str(tmp_path)])
+    open_slide(found.path).close()
+    assert not recwarn.list
+    assert not caplog.records

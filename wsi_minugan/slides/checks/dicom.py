@@ -6,6 +6,7 @@ import io
 import mmap
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -76,6 +77,17 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Have pydicom say nothing of values that break a rule of DICOM: what opens the slide says what matters."""
+    from pydicom.config import disable_value_validation
+
+    with warnings.catch_warnings(), disable_value_validation():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@_quiet()
 def series_of(path: Path) -> bytes:
     """Return the identifier of a DICOM file's own series; empty where it is not found.
 
@@ -123,6 +135,7 @@ def heads_of(path: Path) -> dict[Path, DicomHead]:
     return {path: own} | {p: h for p, h in others.items() if h is not None and h.series == own.series}
 
 
+@_quiet()
 def head_of(path: Path) -> DicomHead | None:
     """Return what is needed of a file's header; None where it cannot be read.
 
@@ -167,9 +180,7 @@ def _partial(path: Path, stop: int, most: int = _HEAD_BYTES) -> Any:
         # Inflating could take all memory; OpenSlide does not read such files either.
         if head[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] != b"DICM" or _DEFLATED.encode() in head[:4096]:
             return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return read_partial(io.BytesIO(head), stop_when=lambda tag, _vr, _length: int(tag) >= stop)
+        return read_partial(io.BytesIO(head), stop_when=lambda tag, _vr, _length: int(tag) >= stop)
     except Exception:  # noqa: BLE001 - of damaged files pydicom raises nearly anything
         return None
 

@@ -37,7 +37,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"importing", "sampling"},
         {"evaluation"},
         {"fitting"},
-        {"classification"},
+        {"classification", "packs"},
         {"paper", "export"},
         {"cli"},
     ],

@@ -22,7 +22,7 @@ def test_every_training_command_names_what_there_is(tmp_path: Path) -> None:
     assert len(lines) >= 5
     for line in lines:
         words = line.split()
-        helped = [*words[: 3 if words[1] == "data" else 2], "--help"]
+        helped = [*words[: 3 if words[1] in {"data", "weights"} else 2], "--help"]
         done = subprocess.run(
             [sys.executable, "-c", "from minugan_training.cli.main import main; main()", *helped[1:]],
             capture_output=True,

@@ -100,6 +100,18 @@ class Consistency(FrozenModel):
     )
 
 
+class Distillation(FrozenModel):
+    """A wider network of the same kind, the teacher, says what it sees; its scores, softened, are learnt beside the labels."""
+
+    teacher: str = Field("", description="Its weights (safetensors); their width is read from them.")
+    weight: float = Field(1.0, gt=0)
+    temperature: float = Field(
+        2.0,
+        ge=1,
+        description="Logits of both are divided by it, so that unlikely answers tell something, too.",
+    )
+
+
 class Losses(FrozenModel):
     """Weights and exponents of the losses."""
 
@@ -134,6 +146,7 @@ class Experiment(FrozenModel):
     validation: Validation | None = None
     losses: Losses = Losses()
     consistency: Consistency | None = None
+    distillation: Distillation | None = None
     fixed_norms: bool = Field(
         False, description="Train with the statistics of `start_from`, as they are when the model is used."
     )

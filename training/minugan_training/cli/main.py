@@ -12,6 +12,7 @@ import click
 from minugan_training.cli.comparison import training_range
 from minugan_training.cli.data import data
 from minugan_training.cli.intervals import intervals
+from minugan_training.cli.packs import pack, weights
 from minugan_training.cli.second_stage import COMMANDS
 from wsi_minugan.console import run_app, steady_streams
 
@@ -49,33 +50,61 @@ def app() -> None:
 
 app.add_command(data)
 app.add_command(intervals)
-for command in (*COMMANDS, training_range):
+for command in (*COMMANDS, training_range, pack, weights):
     app.add_command(command)
 
 
 @app.command()
 @click.argument("experiment", type=_PATH)
-@click.option("--index", type=_PATH, required=True, help="Index of the data.")
-@click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
+@click.option("--index", type=_PATH, help="Index of the data.")
+@click.option("--root", type=_PATH, help="What the index's paths are below.")
+@click.option("--pack", type=_PATH, help="Instead of an index: what `minugan-train pack` wrote.")
 @click.option(
     "-o", "--out", type=_PATH, required=True, help="Folder of the run. A run that is there resumes."
 )
 @_DEVICE
 @click.option("--start-from", type=_PATH, help="Weights to start from.")
-def fit(experiment: Path, index: Path, root: Path, out: Path, device: str, start_from: Path | None) -> None:
+@click.option(
+    "--teacher", type=_PATH, help="Weights of the network that an experiment with `distillation` learns from."
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    help="End after so many minutes, with a checkpoint; the learning rate falls by the clock.",
+)
+@click.option(
+    "--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that make batches."
+)
+def fit(
+    experiment: Path,
+    index: Path | None,
+    root: Path | None,
+    pack: Path | None,
+    out: Path,
+    device: str,
+    start_from: Path | None,
+    teacher: Path | None,
+    minutes: float | None,
+    workers: int,
+) -> None:
     """Train an EXPERIMENT file, from its last checkpoint if there is one."""
     from minugan_training.data.index import read_index
     from minugan_training.fitting.fit import fit as train
     from minugan_training.fitting.metrics_log import draw_curves
     from minugan_training.fitting.pseudo_labels import pool_for
+    from minugan_training.packs.fit import PackedRun, fit_from_pack, with_weights
     from minugan_training.settings import load_experiment
 
-    settings = load_experiment(experiment)
-    if start_from is not None:
-        settings = settings.model_copy(update={"start_from": str(start_from)})
+    settings = with_weights(load_experiment(experiment), start_from, teacher)
     _settle_threads(device)
     try:
-        train(settings, pool_for(settings, root, read_index(index)), out, _progress, device=device)
+        if pack is not None and index is None and root is None:
+            fit_from_pack(settings, pack, out, PackedRun(device, minutes, workers), _progress)
+        elif pack is None and index is not None and root is not None:
+            pool = pool_for(settings, root, read_index(index))
+            train(settings, pool, out, _progress, device=device, minutes=minutes, workers=workers)
+        else:
+            raise click.UsageError("Give either a pack with --pack, or an index with --index and --root.")
     finally:  # the curves of a run that failed tell why
         draw_curves(out)
     click.echo(f"Done. Weights: {out / 'weights.safetensors'}; curves: {out / 'curves.png'}")

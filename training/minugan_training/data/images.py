@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from wsi_minugan.errors import DataError
@@ -22,19 +20,6 @@ SUBSAMPLED = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
 """JPEG's colours at half the resolution in x and y, as most scanners store them."""
 
 _BY_FAITH = (".bmp", ".tif", ".tiff", ".png", ".jpeg", ".jpg")
-_TIFF_ERRORS = (
-    tifffile.TiffFileError,
-    struct.error,
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    RuntimeError,
-    ArithmeticError,
-    AttributeError,
-    MemoryError,
-)
-"""What tifffile and its decoders were seen to raise on garbled files."""
 _TAIL_BYTES = 4096
 _END_OF_JPEG = b"\xff\xd9"
 
@@ -95,12 +80,10 @@ def image_size(path: Path) -> tuple[int, int]:
         If it cannot be read.
     """
     if _is_tiff(path):
-        try:
-            with tifffile.TiffFile(path) as tif:
-                page: Any = tif.pages.first
-                return int(page.imagewidth), int(page.imagelength)
-        except _TIFF_ERRORS as e:
-            raise DataError(f"The image {path} cannot be read: {e}. Copy it again.") from e
+        # Here, because a machine that trains from a pack has no tifffile and reads no TIFF.
+        from minugan_training.data.tiff_images import tiff_size
+
+        return tiff_size(path)
     picture = _decoded(path, cv2.IMREAD_UNCHANGED)
     if picture is None:
         raise DataError(f"The image {path} cannot be read. Copy it again.")
@@ -168,7 +151,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     DataError
         If it is missing, cut short, or not a colour image.
     """
-    picture = _read_tiff(path) if _is_tiff(path) else _decoded(path, cv2.IMREAD_COLOR)
+    picture = _tiff_picture(path) if _is_tiff(path) else _decoded(path, cv2.IMREAD_COLOR)
     if picture is None or picture.ndim != 3:
         raise DataError(f"The image {path} cannot be read. Copy it again.")
     if path.suffix.lower() in {".jpg", ".jpeg"} and not _jpeg_ends(path):
@@ -215,20 +198,11 @@ def _decoded(path: Path, flags: int) -> NDArray[Any] | None:
     return picture
 
 
-def _read_tiff(path: Path) -> NDArray[Any]:
-    try:
-        with tifffile.TiffFile(path) as tif:
-            page: Any = tif.pages.first
-            # A decoder fills in the end of a JPEG tile that is cut short, without a word.
-            ends = [at + n for at, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
-            if max(ends, default=0) > path.stat().st_size:
-                raise ValueError("it is cut short")
-            picture = np.asarray(page.asarray())
-            if picture.dtype != np.uint8:
-                raise ValueError(f"it has values of {picture.dtype}; save it with 8 bits a colour")
-            return np.moveaxis(picture, 0, -1) if page.axes.startswith("S") else picture
-    except _TIFF_ERRORS as e:
-        raise DataError(f"The image {path} cannot be read: {e}. Copy it again.") from e
+def _tiff_picture(path: Path) -> NDArray[Any]:
+    # Here, because a machine that trains from a pack has no tifffile and reads no TIFF.
+    from minugan_training.data.tiff_images import read_tiff
+
+    return read_tiff(path)
 
 
 def _jpeg_ends(path: Path) -> bool:

@@ -31,7 +31,7 @@ from minugan_training.fitting.metrics_log import add_row, mend
 from minugan_training.fitting.mining import mine
 from minugan_training.fitting.state import TrainingState, build_network, start, weights_to_use
 from minugan_training.fitting.step import learning_rate, train_step
-from minugan_training.fitting.validation import validation_figure, validation_places
+from minugan_training.sampling.ahead import BatchesAhead
 from minugan_training.sampling.sampler import Place, Pool, Sampler, dark_places
 from minugan_training.settings import Experiment
 from wsi_minugan.errors import TrainingError
@@ -50,6 +50,8 @@ def fit(
     progress: Progress | None = None,
     until_step: int | None = None,
     device: str = "cpu",
+    minutes: float | None = None,
+    workers: int = 0,
 ) -> dict[str, Tensor]:
     """Train, from the folder's checkpoint if there is one, and return the weights to use (moving averages, if any).
 
@@ -67,7 +69,11 @@ def fit(
     until_step : int, optional
         Stop here, as a kill would; for tests.
     device : {"cpu", "cuda", "auto"}
-        Where to train; validation and mining run on the CPU.
+        Where to train; a validation runs on the CPU.
+    minutes : float, optional
+        End after so many minutes of this call, with a checkpoint; the learning rate falls by the clock, too.
+    workers : int
+        Processes that make batches ahead of the steps; 0: this process makes them. The batches are the same.
 
     Returns
     -------
@@ -84,7 +90,29 @@ def fit(
         If the device is not there.
     """
     with memory_errors():
-        return _fit(experiment, pool, folder, progress, until_step, device)
+        return _fit(experiment, pool, folder, progress, until_step, device, _Clock(minutes), workers)
+
+
+class _Clock:
+    """Tells how much of a training's time has gone by: that of this call, and of those before it."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self._limit_s = math.inf if minutes is None else 60 * minutes
+        self._begun = time.monotonic()
+        self.before_s = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether this call's time is up."""
+        return time.monotonic() - self._begun >= self._limit_s
+
+    @property
+    def share(self) -> float:
+        """Share of all time that has gone by, 0 to 1; 0 without a limit."""
+        if math.isinf(self._limit_s):
+            return 0.0
+        spent_s = time.monotonic() - self._begun
+        return min(1.0, (self.before_s + spent_s) / max(1e-9, self.before_s + self._limit_s))
 
 
 def _fit(
@@ -94,6 +122,8 @@ def _fit(
     progress: Progress | None,
     until_step: int | None,
     device_name: str,
+    clock: _Clock,
+    workers: int,
 ) -> dict[str, Tensor]:
     make_folder(folder)
     device = torch.device(local_device(device_name))
@@ -101,20 +131,24 @@ def _fit(
     state = start(experiment, device)
     state.rank, state.world = rank, world
     sampler = Sampler(pool, experiment)
-    judged_on = validation_places(experiment, pool)
+    judged_on = _judged_on(experiment, pool)
     data = _data_of(experiment, pool)
     _resume(folder, experiment, state, sampler, data)
+    clock.before_s = state.seconds
     end = min(experiment.steps, until_step or experiment.steps)
+    batches = BatchesAhead(sampler, workers, experiment.accumulate, rank) if workers else sampler
     _to_training(state.network, experiment)
-    while state.step < end and not _goes_on_in_vain(experiment, state):
+    at_end = state.step >= end or _goes_on_in_vain(experiment, state)
+    while not at_end:
         begun = time.perf_counter()
-        _mine_if_due(experiment, pool, sampler, state)
-        losses = train_step(experiment, sampler, state, device)
+        _mine_if_due(experiment, pool, sampler, state, device)
+        state.share_of_time = clock.share
+        losses = train_step(experiment, batches, state, device)
         _validate(experiment, folder, state, pool, judged_on)
         state.seconds += time.perf_counter() - begun
+        at_end = state.step == end or clock.over or _goes_on_in_vain(experiment, state)
         if state.rank == 0:
-            _note(experiment, folder, state, losses, progress)
-            at_end = state.step == end or _goes_on_in_vain(experiment, state)
+            _note(experiment, folder, state, losses, progress, at_end)
             if state.step % experiment.checkpoint_every == 0 or at_end:
                 _save(folder, experiment, state, sampler, data)
     wait_for_all(state.world, device)  # the first process may still be writing its best weights
@@ -143,6 +177,15 @@ def make_folder(folder: Path) -> None:
         raise TrainingError(f"The run's folder {folder} cannot be made: {e}. Choose another.") from e
 
 
+def _judged_on(experiment: Experiment, pool: Pool) -> list[Place]:
+    if experiment.validation is None:
+        return []
+    # Here, because a machine that trains from a pack has no SciPy, and a pack has nothing to validate on.
+    from minugan_training.fitting.validation import validation_places
+
+    return validation_places(experiment, pool)
+
+
 def _to_training(network: nn.Module, experiment: Experiment) -> None:
     network.train()
     for module in network.modules():
@@ -157,6 +200,8 @@ def _validate(
     wanted = experiment.validation
     if wanted is None or state.step % wanted.every_steps:
         return
+    from minugan_training.fitting.validation import validation_figure
+
     weights = weights_to_use(state)
     value = validation_figure(experiment, wanted, build_network(experiment), weights, pool, places)
     state.running["validation"] = value
@@ -251,7 +296,9 @@ def _save(folder: Path, experiment: Experiment, state: TrainingState, sampler: S
     save_weights(folder, weights_to_use(state))
 
 
-def _mine_if_due(experiment: Experiment, pool: Pool, sampler: Sampler, state: TrainingState) -> None:
+def _mine_if_due(
+    experiment: Experiment, pool: Pool, sampler: Sampler, state: TrainingState, device: torch.device
+) -> None:
     """Renew the hard negatives at steps that depend on the settings alone."""
     if experiment.mining is None:
         return
@@ -259,7 +306,8 @@ def _mine_if_due(experiment: Experiment, pool: Pool, sampler: Sampler, state: Tr
     if state.step == 0 or not sampler.hard:
         sampler.hard = [p for s in sources for p in dark_places(pool, s, experiment.mining.dark_per_image)]
     elif state.step % experiment.mining.every_steps == 0:
-        found = [p for s in sources for p in mine(experiment, pool, s, weights_to_use(state), state.step)]
+        weights = weights_to_use(state)
+        found = [p for s in sources for p in mine(experiment, pool, s, weights, state.step, device)]
         log.info("Step %d: %d places look like mitoses and are none.", state.step, len(found))
         # New ones count more; older ones stay, so that they are not unlearnt.
         sampler.hard = found * 2 + sampler.hard[: max(800, len(found))]
@@ -271,16 +319,17 @@ def _note(
     state: TrainingState,
     losses: dict[str, float],
     progress: Progress | None,
+    at_end: bool,
 ) -> None:
     for name, value in losses.items():
         before = state.running.get(name, value)
         state.running[name] = 0.98 * before + 0.02 * value
-    if state.step % experiment.log_every and state.step != experiment.steps:
+    if state.step % experiment.log_every and not at_end:
         return
     row = {
         "step": state.step,
         "seconds": round(state.seconds, 1),
-        "rate": learning_rate(experiment, state.step),
+        "rate": learning_rate(experiment, state.step, state.share_of_time),
     }
     add_row(folder, row | {k: round(v, 5) for k, v in state.running.items()})
     # By the latest steps: the first ones also read images, and may label their nuclei.

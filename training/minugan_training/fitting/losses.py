@@ -213,6 +213,24 @@ def consistency_loss(logits: Tensor, offsets_px: Tensor) -> Tensor:
     return total / n
 
 
+def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return how far softened scores are from a teacher's (Hinton et al. 2015), over all pixels, labelled or not.
+
+    It is the Kullback-Leibler divergence of each pixel's scores, times the square of the temperature, so that the size of its
+    gradient does not depend on the temperature.
+
+    Parameters
+    ----------
+    logits, teacher : Tensor, shape (n, 3, h, w)
+        Before tanh; no gradient goes into the teacher's.
+    temperature : float
+        What both are divided by.
+    """
+    weights = logits.new_tensor(CHANNEL_WEIGHTS)[:, None, None]
+    apart = _divergence(2 * logits.float() / temperature, 2 * teacher.float() / temperature)
+    return temperature**2 * (apart * weights).sum(1).mean()
+
+
 def _divergence(x: Tensor, towards: Tensor) -> Tensor:
     """Return KL(sigmoid(towards) || sigmoid(x)) with no gradient into `towards`."""
     fixed = towards.detach()

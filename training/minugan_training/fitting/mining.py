@@ -16,6 +16,7 @@ from minugan_training.fitting.state import build_network
 from minugan_training.sampling.sampler import Place, Pool
 from minugan_training.settings import Experiment, Source
 
+CPU = torch.device("cpu")
 _WINDOW_PX = 512
 _MULTIPLE_PX = 32
 _NEAR_TRUTH = np.ones((17, 17), np.uint8)
@@ -23,7 +24,12 @@ _PEAK = np.ones((21, 21), np.uint8)
 
 
 def mine(
-    experiment: Experiment, pool: Pool, source: Source, weights: dict[str, Tensor], step: int
+    experiment: Experiment,
+    pool: Pool,
+    source: Source,
+    weights: dict[str, Tensor],
+    step: int,
+    device: torch.device = CPU,
 ) -> list[Place]:
     """Return the model's false positives on a random share of a source's images.
 
@@ -39,6 +45,8 @@ def mine(
         The model.
     step : int
         Part of the seed.
+    device : torch.device
+        Where to look.
 
     Returns
     -------
@@ -50,7 +58,7 @@ def mine(
         return []
     network = build_network(experiment)
     load_weights(network, weights)
-    network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     rng = np.random.default_rng([experiment.seed, step, 99])
     images = rng.permutation(pool.of(source))
     places: list[Place] = []
@@ -80,13 +88,14 @@ def mitosis_score(network: nn.Module, sample: Sample, precision: str) -> NDArray
         The score.
     """
     h, w = sample.image.shape[:2]
+    device = next(network.parameters()).device
     out = np.zeros((h, w), np.float32)
     for rows, columns in itertools.product(_windows(h), _windows(w)):
         window = np.ascontiguousarray(sample.image[rows, columns].transpose(2, 0, 1))
-        pixels = torch.from_numpy(window)[None].float() / 127.5 - 1
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        pixels = torch.from_numpy(window)[None].to(device).float() / 127.5 - 1
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = network.logits(pixels.contiguous(memory_format=torch.channels_last))  # type: ignore[operator]
-        out[rows, columns] = torch.sigmoid(2 * logits[0, 1].float()).numpy()
+        out[rows, columns] = torch.sigmoid(2 * logits[0, 1].float()).cpu().numpy()
     return out
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from minugan_training.fitting.checkpoint import read_weights
+from minugan_training.fitting.checkpoint import load_weights, read_weights
 from minugan_training.fitting.faults import all_finite
 from minugan_training.fitting.unet import UNet
 from minugan_training.settings import Experiment
@@ -24,7 +24,10 @@ _WIDEST = 64
 
 @dataclass
 class TrainingState:
-    """What training changes, step by step; `noted` are step and seconds when the journal was last written."""
+    """What training changes, step by step; `noted` are step and seconds when the journal was last written.
+
+    `share_of_time` is how much of a training that ends by the clock has gone by: the learning rate follows it.
+    """
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
@@ -39,6 +42,8 @@ class TrainingState:
     rank: int = 0
     world: int = 1
     noted: tuple[int, float] = (0, 0.0)
+    teacher: nn.Module | None = None
+    share_of_time: float = 0.0
 
 
 def build_network(experiment: Experiment) -> nn.Module:
@@ -78,7 +83,7 @@ def start(experiment: Experiment, device: torch.device) -> TrainingState:
     Raises
     ------
     TrainingError
-        If the weights to start from are missing, cannot be read or do not fit, or there is no loss.
+        If the weights to start from, or the teacher's, are missing, cannot be read or do not fit, or there is no loss.
     """
     if not (experiment.losses.adversarial or experiment.losses.supervised or experiment.losses.spots):
         raise TrainingError(
@@ -108,7 +113,34 @@ def start(experiment: Experiment, device: torch.device) -> TrainingState:
         discriminator,
         optimizer_of(discriminator, experiment) if discriminator is not None else None,
         {k: v.detach().clone().float() for k, v in network.state_dict().items()} if experiment.ema else {},
+        teacher=_teacher(experiment, device),
     )
+
+
+def _teacher(experiment: Experiment, device: torch.device) -> nn.Module | None:
+    """Return the network that an experiment learns from, if it has one; as wide as its weights say."""
+    if experiment.distillation is None:
+        return None
+    path = experiment.distillation.teacher
+    if not path:
+        raise TrainingError(
+            f"{experiment.name} learns from a teacher (distillation): name its weights with --teacher."
+        )
+    given = read_weights(Path(path))
+    first, own = next(iter(build_network(experiment).state_dict().items()))
+    try:
+        ngf = given[first].shape[0] * experiment.ngf // own.shape[0]
+        teacher = build_network(experiment.model_copy(update={"ngf": ngf}))
+        load_weights(teacher, given)
+    except (KeyError, IndexError, RuntimeError) as e:
+        raise TrainingError(
+            f"The teacher's weights {path} are of another kind of network than that of {experiment.name} "
+            f"({experiment.network}, norm {experiment.norm}). Give weights of the same kind; only the width may differ."
+        ) from e
+    if not all_finite(given.values()):
+        raise TrainingError(f"The teacher's weights {path} are not all numbers. Give others.")
+    teacher.eval().requires_grad_(False)
+    return teacher.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _load_start(network: nn.Module, experiment: Experiment) -> None:
@@ -203,8 +235,10 @@ def average(experiment: Experiment, state: TrainingState) -> None:
     if not experiment.ema:
         return
     keep = min(experiment.ema, (1 + state.step) / (10 + state.step))
-    for name, value in state.network.state_dict().items():
-        if value.is_floating_point():
-            state.ema[name].mul_(keep).add_(value.float(), alpha=1 - keep)
-        else:
-            state.ema[name] = value.clone().float()
+    now = state.network.state_dict()
+    moving = [k for k, v in now.items() if v.is_floating_point()]
+    # Together: on a GPU, one by one would take as long as a small network's step.
+    averages = [state.ema[k] for k in moving]
+    torch._foreach_mul_(averages, keep)
+    torch._foreach_add_(averages, [now[k].float() for k in moving], alpha=1 - keep)
+    state.ema |= {k: v.clone().float() for k, v in now.items() if not v.is_floating_point()}

@@ -14,6 +14,7 @@ from minugan_training.fitting.distributed import share_buffers, share_gradients
 from minugan_training.fitting.faults import all_finite, not_finite
 from minugan_training.fitting.losses import (
     consistency_loss,
+    distillation_loss,
     feature_matching_loss,
     focal_discriminator_loss,
     focal_generator_loss,
@@ -22,7 +23,7 @@ from minugan_training.fitting.losses import (
     supervised_loss,
 )
 from minugan_training.fitting.state import TrainingState, average
-from minugan_training.sampling.sampler import Sampler
+from minugan_training.sampling.sampler import BatchSource
 from minugan_training.settings import Experiment
 
 _LEAST_RATE = 1e-3
@@ -36,7 +37,7 @@ class _Part(NamedTuple):
     offsets_px: Tensor
 
 
-def learning_rate(experiment: Experiment, step: int) -> float:
+def learning_rate(experiment: Experiment, step: int, share_of_time: float = 0.0) -> float:
     """Return the learning rate of a step: warm-up, then constant, constant and linear to zero, or cosine.
 
     Parameters
@@ -45,6 +46,9 @@ def learning_rate(experiment: Experiment, step: int) -> float:
         Settings.
     step : int
         From 0 on.
+    share_of_time : float
+        Where a training ends by the clock, how much of its time has gone by, 0 to 1. The rate falls by the clock or by
+        steps, whichever is further on.
 
     Returns
     -------
@@ -52,7 +56,7 @@ def learning_rate(experiment: Experiment, step: int) -> float:
         For the optimiser.
     """
     warm = min(1.0, (step + 1) / experiment.warmup_steps) if experiment.warmup_steps else 1.0
-    done = step / experiment.steps
+    done = max(step / experiment.steps, share_of_time)
     factor = 1.0
     if experiment.schedule == "linear":
         factor = min(1.0, 2 * (1 - done))
@@ -62,7 +66,7 @@ def learning_rate(experiment: Experiment, step: int) -> float:
 
 
 def train_step(
-    experiment: Experiment, sampler: Sampler, state: TrainingState, device: torch.device
+    experiment: Experiment, sampler: BatchSource, state: TrainingState, device: torch.device
 ) -> dict[str, float]:
     """Train the discriminators, if there are any, and then the network, each by one step of its optimiser.
 
@@ -74,7 +78,7 @@ def train_step(
     ----------
     experiment : Experiment
         Settings.
-    sampler : Sampler
+    sampler : BatchSource
         Draws the batches.
     state : TrainingState
         What is trained, in place.
@@ -111,14 +115,14 @@ def train_step(
 
 
 def _set_rates(experiment: Experiment, state: TrainingState) -> None:
-    rate = learning_rate(experiment, state.step)
+    rate = learning_rate(experiment, state.step, state.share_of_time)
     for optimizer in (state.optimizer, state.discriminator_optimizer):
         for group in optimizer.param_groups if optimizer is not None else ():
             group["lr"] = rate
 
 
 def _draw(
-    experiment: Experiment, sampler: Sampler, state: TrainingState, part: int, device: torch.device
+    experiment: Experiment, sampler: BatchSource, state: TrainingState, part: int, device: torch.device
 ) -> _Part:
     drawn = sampler.batch(state.step, state.rank * experiment.accumulate + part)
     images, labels, offsets = (torch.from_numpy(a).to(device) for a in drawn)
@@ -194,6 +198,11 @@ def _backward(
     if experiment.consistency is not None:
         out["consistency"] = consistency_loss(logits, part.offsets_px)
         total = total + experiment.consistency.weight * out["consistency"]
+    if experiment.distillation is not None and state.teacher is not None:
+        with torch.no_grad():
+            taught = _logits(experiment, state.teacher, part)
+        out["distillation"] = distillation_loss(logits, taught, experiment.distillation.temperature)
+        total = total + experiment.distillation.weight * out["distillation"]
     if state.discriminator is not None:
         out["adversarial"] = _adversarial(experiment, state.discriminator, part, logits)
         total = total + out["adversarial"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -68,9 +69,8 @@ class Pool:
         Pool
             It shares the images that are in memory.
         """
-        part = Pool(self.root, self.entries, self._complete)
-        part._hidden = frozenset(hidden)
-        part._samples, part._centres, part._only = self._samples, self._centres, tuple(places)
+        part = copy.copy(self)  # both read into one cache
+        part._hidden, part._only = frozenset(hidden), tuple(places)
         return part
 
     def sample(self, index: int) -> Sample:
@@ -87,14 +87,21 @@ class Pool:
             Kept in memory.
         """
         if index not in self._samples:
-            loaded = load_sample(self.root, self.entries[index])
-            if self._complete is not None and self.entries[index].nuclei == "unknown":
-                loaded = self._complete(loaded)
-            self._samples[index] = loaded
+            self._samples[index] = self._load(index)
             while self._cached_bytes() > CACHE_BYTES and len(self._samples) > 1:
                 self._samples.popitem(last=False)
         self._samples.move_to_end(index)
         return self._samples[index]
+
+    def _load(self, index: int) -> Sample:
+        loaded = load_sample(self.root, self.entries[index])
+        if self._complete is not None and self.entries[index].nuclei == "unknown":
+            loaded = self._complete(loaded)
+        return loaded
+
+    def _truth(self, index: int) -> NDArray[np.float64]:
+        """Return x, y of an entry's mitoses, ``(n, 2)``; the centre of pixel 0 is at 0.5."""
+        return mitosis_truth(self.root, self.entries[index], self.sample(index))
 
     def _cached_bytes(self) -> int:
         # Derived, because the pools of a cross-validation's folds share one cache.
@@ -194,8 +201,8 @@ class Pool:
             The centre of pixel 0 is at 0.
         """
         if index not in self._centres:
-            truth = mitosis_truth(self.root, self.entries[index], self.sample(index))
-            self._centres[index] = truth - 0.5  # from edges of pixels to their middles, as patches are cut
+            # From edges of pixels to their middles, as patches are cut.
+            self._centres[index] = self._truth(index) - 0.5
         return self._centres[index]
 
     def mitoses_on(self, indices: Iterable[int]) -> list[Place]:
@@ -212,6 +219,22 @@ class Pool:
             Entry, x and y.
         """
         return [(k, float(x), float(y)) for k in indices for x, y in self.mitosis_centres(k)]
+
+    def look_alikes_on(self, index: int) -> list[tuple[float, float]]:
+        """Return x, y of an entry's look-alikes in its sample's pixels.
+
+        Parameters
+        ----------
+        index : int
+            Place of the entry in the index.
+
+        Returns
+        -------
+        list of (float, float)
+            The centre of pixel 0 is at 0.
+        """
+        factor = enlargement(self.entries[index].mpp)
+        return [(x * factor - 0.5, y * factor - 0.5) for x, y in points_of(self.entries[index].look_alikes)]
 
     def look_alikes_of(self, source: Source) -> list[Place]:
         """Return the places of the look-alikes that a source draws from.
@@ -231,12 +254,7 @@ class Pool:
         DataError
             If there are none.
         """
-        places: list[Place] = []
-        for k in self.of(source):
-            factor = enlargement(self.entries[k].mpp)
-            places += [
-                (k, x * factor - 0.5, y * factor - 0.5) for x, y in points_of(self.entries[k].look_alikes)
-            ]
+        places = [(k, x, y) for k in self.of(source) for x, y in self.look_alikes_on(k)]
         if not places:
             raise DataError(f"The images of {_in_words(source)} hold no look-alikes.")
         return places
@@ -319,6 +337,26 @@ class Batch(NamedTuple):
     images: NDArray[np.float32]
     labels: NDArray[np.uint8]
     offsets_px: NDArray[np.int64]
+
+
+class BatchSource(Protocol):
+    """What hands out batches."""
+
+    def batch(self, step: int, part: int = 0) -> Batch:
+        """Return a step's patches.
+
+        Parameters
+        ----------
+        step : int
+            The step.
+        part : int
+            Which of the step's batches.
+
+        Returns
+        -------
+        Batch
+            Images, labels and offsets.
+        """
 
 
 class Sampler:

@@ -1,0 +1,76 @@
+"""`minugan-train pack`, and weights in parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("experiment", type=_PATH)
+@click.option("--index", type=_PATH, required=True, help="Index of the data.")
+@click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
+@click.option("-o", "--out", type=_PATH, required=True, help="The pack to write.")
+@click.option(
+    "--megabytes",
+    type=click.FloatRange(0, min_open=True),
+    default=28.0,
+    show_default=True,
+    help="Its greatest size.",
+)
+@click.option(
+    "--quality",
+    type=click.IntRange(1, 100),
+    default=80,
+    show_default=True,
+    help="JPEG quality of its images.",
+)
+def pack(experiment: Path, index: Path, root: Path, out: Path, megabytes: float, quality: int) -> None:
+    """Write what an EXPERIMENT trains on into one small file, for a machine that has nothing else."""
+    from minugan_training.data.index import read_index
+    from minugan_training.fitting.pseudo_labels import pool_for
+    from minugan_training.packs.pack import write_pack
+    from minugan_training.settings import load_experiment
+
+    settings = load_experiment(experiment)
+    pool = pool_for(settings, root, read_index(index))
+    told = write_pack(settings, pool, out, round(megabytes * 1e6), quality)
+    for (packed, of), what in (
+        (told.regions, "regions"),
+        (told.mitoses, "mitoses"),
+        (told.look_alikes, "look-alikes"),
+    ):
+        click.echo(f"{packed} of {of} {what}")
+    click.echo(f"{told.patients} patients, {told.mpixels:.1f} million pixels")
+    click.echo(f"Written: {out}, {told.size_bytes / 1e6:.2f} MB")
+
+
+@click.group()
+def weights() -> None:
+    """Split weights into files of at most 16 MB, and join them again."""
+
+
+@weights.command("split")
+@click.argument("file", type=_PATH)
+@click.option("-o", "--out", type=_PATH, required=True, help="Folder of the parts.")
+@click.option("--half", is_flag=True, help="Keep numbers in 16 bits: half the size.")
+def weights_split(file: Path, out: Path, half: bool) -> None:
+    """Split a FILE of weights."""
+    from minugan_training.packs.parts import split_weights
+
+    for path in split_weights(file, out, half):
+        click.echo(f"{path}: {path.stat().st_size} bytes")
+
+
+@weights.command("join")
+@click.argument("folder", type=_PATH)
+@click.option("-o", "--out", type=_PATH, required=True, help="The file of weights.")
+def weights_join(folder: Path, out: Path) -> None:
+    """Join the parts in a FOLDER."""
+    from minugan_training.packs.parts import join_weights
+
+    join_weights(folder, out)
+    click.echo(f"Written: {out}")

@@ -1,0 +1,84 @@
+"""Batches made in worker processes, ahead of the steps that need them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+from torch.utils.data import DataLoader, Dataset
+
+from minugan_training.sampling.sampler import Batch, Sampler
+
+_AHEAD = 3
+"""Batches that each process makes in advance."""
+_ENDLESS = 1 << 40
+
+
+class BatchesAhead:
+    """Hands out a sampler's batches, made by other processes in advance.
+
+    A batch depends on seed, step and hard negatives alone, so it is the same whoever makes it. When the hard negatives are
+    renewed, or another step is asked for than the next, what was made in advance is thrown away.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        Makes the batches.
+    workers : int
+        How many processes make them, at least 1. They are forked: what the sampler's pool has read, all of them share.
+    parts : int
+        Batches of a step.
+    rank : int
+        Which process of a distributed training this is.
+    """
+
+    def __init__(self, sampler: Sampler, workers: int, parts: int = 1, rank: int = 0) -> None:
+        self._sampler, self._workers, self._parts, self._rank = sampler, workers, parts, rank
+        # Before any process is forked: OpenCV's threads are not there in the other, which would wait for them for ever.
+        cv2.setNumThreads(1)
+        self._made: Iterator[Batch] | None = None
+        self._next = -1
+        self._hard = sampler.hard
+
+    def batch(self, step: int, part: int = 0) -> Batch:
+        """Return a step's patches; see `Sampler.batch`."""
+        wanted = step * self._parts + part - self._rank * self._parts
+        if self._made is None or wanted != self._next or self._hard is not self._sampler.hard:
+            self._hard = self._sampler.hard
+            self._made = None  # ends the processes before others begin
+            self._made = self._begin(wanted)
+        self._next = wanted + 1
+        return next(self._made)
+
+    def _begin(self, first: int) -> Iterator[Batch]:
+        made = _Numbered(self._sampler, self._parts, self._rank, first)
+        # Arrays travel through pipes as they are: tensors would need shared memory, of which containers have little.
+        return iter(
+            DataLoader(
+                made,
+                batch_size=None,
+                num_workers=self._workers,
+                collate_fn=_as_it_is,
+                prefetch_factor=_AHEAD,
+                multiprocessing_context="fork",
+            )
+        )
+
+
+class _Numbered(Dataset[Batch]):
+    """The batches from one on, by number."""
+
+    def __init__(self, sampler: Sampler, parts: int, rank: int, first: int) -> None:
+        self._sampler, self._parts, self._rank, self._first = sampler, parts, rank, first
+
+    def __len__(self) -> int:
+        return _ENDLESS
+
+    def __getitem__(self, index: int) -> Batch:
+        step, part = divmod(self._first + index, self._parts)
+        return self._sampler.batch(step, self._rank * self._parts + part)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

@@ -39,7 +39,11 @@ def test_held_out_sets_are_scored_and_drawn(tmp_path: Path) -> None:
     found = load_results(out)
     assert found.heldout == {"t": done}
     rows = table_3(found.heldout["t"].patches)
-    assert [(r["of"], r["name"]) for r in rows] == [("data set", "other"), ("scanner", "S")]
+    assert [(r["of"], r["name"]) for r in rows] == [
+        ("data set", "other"),
+        ("scanner", "S"),
+        ("set, scanner", "other, S"),
+    ]
     drawn = draw_charts(found, out) + draw_pictures(found, p, out, 1)
     assert [d.relative_to(out).as_posix() for d in drawn] == ["t/figure-5.png", "t/figure-10.png"]
 
@@ -101,3 +105,23 @@ def test_the_f1_of_a_table_has_an_interval_by_patient_or_by_image() -> None:
     assert (images["by"], images["f1_low"], images["f1_high"]) == ("image", 0.5, 1.0)
     one = table_3([score("p", "a", 0)])[0]
     assert (one["f1"], one["f1_low"]) == (1.0, None)
+
+
+def test_the_papers_second_set_has_a_row_for_each_scanner() -> None:
+    def score(dataset: str, scanner: str, tp: int) -> PatchScore:
+        return PatchScore(
+            fold=0, dataset=dataset, scanner=scanner, patient=f"{dataset}-1", image="a", x_px=0, y_px=0,
+            dice_mitoses=None, dice_nuclei=None, tp=tp, fp=0, fn=1,
+        )  # fmt: skip
+
+    patches = [
+        score("icpr14", "Aperio", 1),
+        score("icpr14", "Hamamatsu", 3),
+        score("mitos14", "Hamamatsu", 0),
+    ]
+    rows = {r["name"]: r["f1"] for r in table_3(patches) if r["of"] == "set, scanner"}
+    assert rows == {
+        "icpr14 (ICPR14), Aperio": 0.667,
+        "icpr14 (ICPR14), Hamamatsu": 0.857,
+        "mitos14 (ICPR14), Hamamatsu": 0.0,
+    }

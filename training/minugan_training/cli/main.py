@@ -207,14 +207,28 @@ def heldout(
     """Train EXPERIMENT files on all their patches and score sets held out, as the paper's Table 3 and Figure 5 do."""
     from minugan_training.fitting.faults import memory_errors
     from minugan_training.paper.held_out import score_held_out
+    from minugan_training.paper.tables import table_3
 
     _settle_threads(device)
     for experiment, pool in _experiments(experiments, index, root, datasets, smaller):
         click.echo(f"{experiment.name}: held out are {', '.join(test_datasets)}")
         with memory_errors():
-            score_held_out(
+            done = score_held_out(
                 experiment, pool, out / experiment.name, test_datasets, test_splits, _progress, device
             )
+        _print_table(f"Table 3: {experiment.name}", table_3(done.patches))
+
+
+def _print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows of the same columns, if there are any."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if rows:
+        table = Table(*rows[0], title=title)
+        for row in rows:
+            table.add_row(*("" if v is None else str(v) for v in row.values()))
+        Console(width=150).print(table)
 
 
 @app.command()
@@ -226,9 +240,6 @@ def heldout(
 )
 def reproduce(results: Path, index: Path, root: Path, pictures: int) -> None:
     """Print the paper's Tables 2 and 3, and draw its figures, from the folder that `crossval` and `heldout` filled."""
-    from rich.console import Console
-    from rich.table import Table
-
     from minugan_training.data.index import read_index
     from minugan_training.paper.charts import draw_charts
     from minugan_training.paper.pictures import draw_pictures
@@ -237,12 +248,8 @@ def reproduce(results: Path, index: Path, root: Path, pictures: int) -> None:
 
     found = load_results(results)
     by_set = [{"experiment": k} | r for k, h in found.heldout.items() for r in table_3(h.patches)]
-    for title, part in (("Table 2, Figures 4 and 8", summary_rows(found.crossval)), ("Table 3", by_set)):
-        if part:
-            table = Table(*part[0], title=title)
-            for row in part:
-                table.add_row(*("" if v is None else str(v) for v in row.values()))
-            Console(width=150).print(table)
+    _print_table("Table 2, Figures 4 and 8", summary_rows(found.crossval))
+    _print_table("Table 3", by_set)
     pool = Pool(root, read_index(index))
     for path in draw_charts(found, results) + draw_pictures(found, pool, results, pictures):
         click.echo(f"Drawn: {path}")

@@ -20,6 +20,8 @@ from minugan_training.paper.held_out import HELD_OUT, HeldOut
 from wsi_minugan.errors import DataError
 
 BASELINES = ("unet", "unet-focal")
+_IN_PAPER = {"tupac16": "TUPAC16", "icpr12": "ICPR12", "icpr14": "ICPR14", "mitos14": "ICPR14"}
+"""The paper's names (Table 3) of sets; MITOS-ATYPIA-14 is the contest of ICPR 2014."""
 _Result = TypeVar("_Result", bound=BaseModel)
 
 
@@ -119,9 +121,9 @@ def summary_rows(results: Mapping[str, CrossValidation]) -> list[dict[str, Any]]
 
 
 def table_3(patches: Sequence[PatchScore]) -> list[dict[str, Any]]:
-    """Return F1 by data set and by scanner (paper, Table 3): pooled, and the mean of single patches, as the paper seems to have it.
+    """Return F1 by data set, by scanner, and by scanner within a data set (paper, Table 3): pooled, and the mean of single patches.
 
-    And the Dice of mitoses, where experts outlined them (Figure 5).
+    The paper seems to have the latter. And the Dice of mitoses, where experts outlined them (Figure 5).
 
     Parameters
     ----------
@@ -135,8 +137,9 @@ def table_3(patches: Sequence[PatchScore]) -> list[dict[str, Any]]:
     """
     rows = []
     keys: tuple[tuple[str, Callable[[PatchScore], str]], ...] = (
-        ("data set", lambda p: p.dataset),
+        ("data set", lambda p: in_paper(p.dataset)),
         ("scanner", lambda p: p.scanner),
+        ("set, scanner", lambda p: f"{in_paper(p.dataset)}, {p.scanner or 'scanner not known'}"),
     )
     for kind, key in keys:
         for name in sorted({key(p) for p in patches}):
@@ -152,6 +155,23 @@ def table_3(patches: Sequence[PatchScore]) -> list[dict[str, Any]]:
                 }
             )  # fmt: skip
     return rows
+
+
+def in_paper(dataset: str) -> str:
+    """Return a data set's name with the paper's for it, where the paper has it.
+
+    Parameters
+    ----------
+    dataset : str
+        Name in the index.
+
+    Returns
+    -------
+    str
+        As `mitos14 (ICPR14)`.
+    """
+    name = _IN_PAPER.get(dataset)
+    return f"{dataset} ({name})" if name else dataset
 
 
 def dices(

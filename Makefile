@@ -34,7 +34,7 @@ quick: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m quick
 
 # Packages whose docstrings are complete: all but the two command lines, whose docstrings are the help that click shows.
-ROOMS = data sampling fitting evaluation classification importing paper
+ROOMS = data sampling fitting evaluation classification importing packs paper
 DOCUMENTED = jobs/minugan_jobs jobs/minugan_jobs/state jobs/minugan_jobs/clusters \
   training/minugan_training $(ROOMS:%=training/minugan_training/%) \
   wsi_minugan $(filter-out %/__pycache__,$(patsubst %/__init__.py,%,$(wildcard wsi_minugan/*/__init__.py wsi_minugan/*/*/__init__.py)))

@@ -85,7 +85,7 @@ def test_a_small_pack_holds_something_of_every_patient_and_source(tmp_path: Path
     assert {entry.patient for entry in q.entries} == {"a", "b", "c"}
     assert all(q.of(s) for s in e.sources)
     with pytest.raises(DataError, match="Nothing fits"):
-        write_pack(e, p, tmp_path / "b.pack", largest_bytes=5000)
+        write_pack(e, p, tmp_path / "b.pack", largest_bytes=2500)
 
 
 def test_an_experiment_with_a_validation_is_not_packed(tmp_path: Path) -> None:

@@ -30,6 +30,16 @@ _TIFF_ERRORS = (
 def tiff_size(path: Path) -> tuple[int, int]:
     """Return (width, height) of a TIFF's first image.
 
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    tuple of int
+        In pixels.
+
     Raises
     ------
     DataError
@@ -45,6 +55,16 @@ def tiff_size(path: Path) -> tuple[int, int]:
 
 def read_tiff(path: Path) -> NDArray[Any]:
     """Return the pixels of a TIFF's first image, channels last.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w, channels)
+        As they are stored.
 
     Raises
     ------

@@ -225,6 +225,11 @@ def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Te
         Before tanh; no gradient goes into the teacher's.
     temperature : float
         What both are divided by.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
     """
     weights = logits.new_tensor(CHANNEL_WEIGHTS)[:, None, None]
     apart = _divergence(2 * logits.float() / temperature, 2 * teacher.float() / temperature)

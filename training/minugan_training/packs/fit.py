@@ -50,6 +50,18 @@ class PackedRun:
 def with_weights(experiment: Experiment, start_from: Path | None, teacher: Path | None) -> Experiment:
     """Return an experiment with the weights to start from and those of the teacher, where they are given.
 
+    Parameters
+    ----------
+    experiment : Experiment
+        Settings.
+    start_from, teacher : Path, optional
+        Files of weights.
+
+    Returns
+    -------
+    Experiment
+        The settings with them.
+
     Raises
     ------
     TrainingError
@@ -85,6 +97,11 @@ def fit_from_pack(
     progress : callable, optional
         Told of every logged step.
 
+    Returns
+    -------
+    dict of str to Tensor
+        As `fit` returns them.
+
     Raises
     ------
     DataError
@@ -104,7 +121,18 @@ def fit_from_pack(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run this command; returns its exit status. A user's mistake ends in a sentence."""
+    """Run this command; a user's mistake ends in a sentence.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Those of the command line by default.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
     parser = argparse.ArgumentParser(prog="python -m minugan_training.packs.fit", description=__doc__)
     parser.add_argument("experiment", type=Path)
     parser.add_argument("--pack", type=Path, required=True, help="what `minugan-train pack` wrote")

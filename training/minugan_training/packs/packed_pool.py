@@ -68,7 +68,18 @@ class PackedPool(Pool):
         return Sample(pixels, told, entry.mpp)
 
     def sample(self, index: int) -> Sample:
-        """Return a region's image and labels."""
+        """Return a region's image and labels.
+
+        Parameters
+        ----------
+        index : int
+            Place of the region in the pack.
+
+        Returns
+        -------
+        Sample
+            In memory since the pack was opened.
+        """
         return self._samples[index]
 
     def _truth(self, index: int) -> NDArray[np.float64]:

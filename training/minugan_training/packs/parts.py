@@ -70,6 +70,13 @@ def split_weights(
 def join_weights(folder: Path, weights: Path) -> None:
     """Join the parts in a folder to a safetensors file; numbers of 16 bits become 32 again.
 
+    Parameters
+    ----------
+    folder : Path
+        What `split_weights` wrote.
+    weights : Path
+        The file.
+
     Raises
     ------
     TrainingError

@@ -28,7 +28,18 @@ class Region(NamedTuple):
     y1_px: int
 
     def holds(self, other: Region) -> bool:
-        """Return whether another region lies in this one."""
+        """Return whether another region lies in this one.
+
+        Parameters
+        ----------
+        other : Region
+            Of any entry.
+
+        Returns
+        -------
+        bool
+            Whether every pixel of it does.
+        """
         return (
             self.entry == other.entry
             and self.x0_px <= other.x0_px
@@ -39,10 +50,22 @@ class Region(NamedTuple):
 
 
 def reach_of(experiment: Experiment) -> float:
-    """Return how far from its place, in pixels, a patch may see, however it is turned and scaled."""
-    change = experiment.augmentation
+    """Return how far from its place, in pixels, a patch sees, however it is turned.
+
+    What a patch that is moved or reduced shows beyond is mirrored. Smaller regions are more of them: more mitoses in a pack.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Settings.
+
+    Returns
+    -------
+    float
+        Pixels of the sample.
+    """
     shift = experiment.consistency.shift_px if experiment.consistency else 0
-    return (experiment.patch_px + shift) / 2 * math.sqrt(2) / change.scale[0] + change.shift_px
+    return (experiment.patch_px + shift) / 2 * math.sqrt(2)
 
 
 def regions_of(experiment: Experiment, pool: Pool, source: Source) -> list[Region]:
@@ -58,6 +81,11 @@ def regions_of(experiment: Experiment, pool: Pool, source: Source) -> list[Regio
         Samples.
     source : Source
         One of the experiment's.
+
+    Returns
+    -------
+    list of Region
+        In the order in which they are to be packed.
     """
     if source.at in {"mitoses", "look_alikes"}:
         places = pool.mitoses_of(source) if source.at == "mitoses" else pool.look_alikes_of(source)

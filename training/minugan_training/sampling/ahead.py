@@ -42,7 +42,18 @@ class BatchesAhead:
         self._hard = sampler.hard
 
     def batch(self, step: int, part: int = 0) -> Batch:
-        """Return a step's patches; see `Sampler.batch`."""
+        """Return a step's patches; see `Sampler.batch`.
+
+        Parameters
+        ----------
+        step, part : int
+            Which batch. The next one is ready soonest.
+
+        Returns
+        -------
+        Batch
+            As the sampler makes it.
+        """
         wanted = step * self._parts + part - self._rank * self._parts
         if self._made is None or wanted != self._next or self._hard is not self._sampler.hard:
             self._hard = self._sampler.hard

@@ -37,7 +37,7 @@ def test_a_correction_is_counted_over_its_slides_area_and_tissue(
         assert (after["area_mm2"], after["mpp"]) == (pytest.approx(before["area_mm2"]), before["mpp"])
         assert after["hotspot"]["tissue_fraction"] is not None
         assert f"Counted, by class: {after['mitoses']} Mitosis." in told
-        assert "Not counted, by class: 1 Hot spot, 1 Mitosis: Negative, 1 Tumor." in told
+        assert "High-power field, 1 Hot spot, 1 Mitosis: Negative, 1 Tumor." in told
 
 
 @pytest.mark.parametrize("both", ["folders", "files"])

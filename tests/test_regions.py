@@ -6,13 +6,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import shapely
 import zarr
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError
 from wsi_minugan.geometry import analysis_frame
 from wsi_minugan.minugan.bundle import find_bundle, load_bundle
-from wsi_minugan.pipeline.ground import read_drawn, within
+from wsi_minugan.pipeline.areas import (
+    Drawn,
+    both_drawn,
+    read_drawn,
+    read_regions_file,
+    within,
+    write_regions_file,
+)
 from wsi_minugan.pipeline.plan import open_reader, plan_slide
 from wsi_minugan.pipeline.results import SlideWork, finish_slide
 from wsi_minugan.pipeline.stages import (
@@ -22,6 +30,7 @@ from wsi_minugan.pipeline.stages import (
     prepare_store,
     write_block,
 )
+from wsi_minugan.review.result import open_result
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 from wsi_minugan.slides.tissue import everything
@@ -101,8 +110,21 @@ def test_a_run_in_a_region_is_a_whole_run_cut_afterwards(tmp_path: Path, run_com
             (b["center_x_px"], b["center_y_px"]), abs=0.1
         )
         assert a["tissue_fraction"] == pytest.approx(b["tissue_fraction"], abs=0.01)
-    for key in ("mitoses", "area_mm2", "regions", "scores", "sensitivity", "interval"):
+    keys = ("mitoses", "area_mm2", "regions", "scores", "sensitivity", "interval")
+    for key in keys:
         assert close(inside[key], after[key]), key
+    # A count of the run in the region, and a review that changes nothing, stay in it.
+    done = run_command(
+        "count", part, "--hotspot-mm2", "0.01", "--hotspots", "2", "-o", tmp_path / "again.json"
+    )
+    assert done.returncode == 0, done.stderr
+    again, result = json.loads((tmp_path / "again.json").read_text()), open_result(part)
+    reviewed = json.loads(result.recount(result.mitoses).model_dump_json())
+    for key in ("area_mm2", "regions", "scores", "fields", "hotspot"):
+        assert close(inside[key], again[key]), key
+        assert close(inside[key], reviewed[key]), key
+    assert again["interval"] == inside["interval"]
+    assert len(reviewed["hotspots"]) == len(again["hotspots"])
     fewer, all_ = (
         np.asarray(zarr.open_array(f / "masks.zarr" / "coverage" / "0", mode="r")[:]).sum()
         for f in (part, whole)
@@ -123,6 +145,43 @@ def close(a: object, b: object) -> bool:
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(close(x, y) for x, y in zip(a, b, strict=True))
     return a == pytest.approx(b, rel=1e-6, abs=0.02) if isinstance(a, float) else a == b
+
+
+def test_what_a_run_counted_in_is_kept_to_the_last_digit(tmp_path: Path) -> None:
+    region = drawn(tmp_path / "r.geojson", [(0, 0), (20.1, 0.3), (20, 10.7)], [(50, 50), (60, 50), (60, 61)])
+    exclude = drawn(tmp_path / "x.geojson", [(10, 0), (20, 0), (20, 3.3)])
+    found = read_drawn(RunSettings(region=region, exclude=exclude), "a", 100, 100)
+    for origin in ((0, 0), (30, 40)):
+        write_regions_file(tmp_path / "regions.geojson", found, "f", origin)
+        back = read_regions_file(tmp_path / "regions.geojson")
+        assert back.regions.keys() == found.regions.keys() == {"Tumour"}
+        assert shapely.equals_exact(back.allowed, found.allowed, 1e-9)
+        assert shapely.equals_exact(back.regions["Tumour"], found.regions["Tumour"], 1e-9)
+    (tmp_path / "regions.geojson").write_text('{"type":"FeatureCollection","features":[{}]}')
+    with pytest.raises(InputError, match="as the run wrote it"):
+        read_regions_file(tmp_path / "regions.geojson")
+
+
+def test_a_count_stays_within_what_the_run_counted_in(tmp_path: Path) -> None:
+    before, now, elsewhere = (
+        read_drawn(RunSettings(region=drawn(tmp_path / f"{k}.geojson", ring)), "a", 100, 100)
+        for k, ring in enumerate(
+            (
+                [(0, 0), (20, 0), (20, 10), (0, 10)],
+                [(10, 0), (40, 0), (40, 10), (10, 10)],
+                [(60, 60), (70, 60), (70, 70)],
+            )
+        )
+    )
+    assert (
+        both_drawn(before, now, "a").allowed.area
+        == both_drawn(before, now, "a").regions["Tumour"].area
+        == 100
+    )
+    assert both_drawn(before, Drawn(), "a") is before
+    assert both_drawn(Drawn(), now, "a") is now
+    with pytest.raises(InputError, match="counted in other places"):
+        both_drawn(before, elsewhere, "a")
 
 
 def test_only_what_is_near_the_region_is_analysed(tmp_path: Path) -> None:

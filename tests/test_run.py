@@ -73,6 +73,24 @@ def test_polygons_lie_on_their_mask_and_follow_qupaths_rules(finished: Path) -> 
         assert mitoses[int(y), int(x)] > 0
 
 
+def test_the_hot_spot_and_the_fields_are_locked_annotations_where_count_json_has_them(
+    finished: Path,
+) -> None:
+    count = json.loads((finished / ID / "count.json").read_text())
+    features = json.loads((finished / ID / "mitoses.geojson").read_text())["features"]
+    windows = [f for f in features if f["properties"]["objectType"] == "annotation"]
+    assert all(f["properties"]["isLocked"] is True for f in windows)
+    names = [f["properties"]["classification"]["name"] for f in windows]
+    held = [k for k, number in enumerate(count["fields"]["counts"]) if number]
+    assert names == ["Hot spot", *["High-power field"] * len(held)]
+    for outline, k in zip(windows[1:], held, strict=True):
+        centre, number = count["fields"]["centers_px"][k], count["fields"]["counts"][k]
+        polygon = shapely.from_geojson(json.dumps(outline["geometry"]))
+        assert polygon.centroid.coords[0] == pytest.approx(centre, abs=0.02)
+        assert 2 * np.sqrt(polygon.area / np.pi) * count["mpp"] == pytest.approx(500, rel=1e-3)
+        assert f": {number} mitos" in outline["properties"]["name"]
+
+
 def test_nuclei_are_geoparquet_that_geopandas_opens(finished: Path) -> None:
     nuclei = geopandas.read_parquet(finished / ID / "nuclei.parquet")
     labels = np.asarray(zarr.open_array(finished / ID / "masks.zarr" / "labels" / "nuclei" / "0", mode="r"))
@@ -87,7 +105,9 @@ def test_nuclei_are_geoparquet_that_geopandas_opens(finished: Path) -> None:
 
 def test_an_objects_area_is_its_polygons_as_qupath_shows_it(finished: Path) -> None:
     features = json.loads((finished / ID / "mitoses.geojson").read_text())["features"]
-    for feature in features[1:]:
+    for feature in features:
+        if feature["properties"]["objectType"] == "annotation":
+            continue
         area = shapely.from_geojson(json.dumps(feature["geometry"])).area * 0.25**2
         assert feature["properties"]["measurements"]["Area um2"] == pytest.approx(area, abs=1e-4)
 
@@ -206,7 +226,9 @@ def test_drawn_mitoses_are_found_and_little_else(finished: Path, drawing: Synthe
     # The model was trained on tissue, to which drawings are strange: it need not find them all.
     features = json.loads((finished / ID / "mitoses.geojson").read_text())["features"]
     found = [
-        shapely.geometry.shape(f["geometry"]).centroid for f in features if f["geometry"]["type"] != "Point"
+        shapely.geometry.shape(f["geometry"]).centroid
+        for f in features
+        if f["properties"]["objectType"] == "detection"
     ]
     near = [any(np.hypot(x - c.x, y - c.y) < 30 for c in found) for x, y in drawing.mitoses_xy_px]
     assert sum(near) >= 6, (sum(near), len(found))

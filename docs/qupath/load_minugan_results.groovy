@@ -13,7 +13,7 @@ def outFolder = new File("/path/to/OUT")   // the folder given to "wsi-minugan r
 def loadNuclei = false                     // needs OUT/qupath/SLIDE.nuclei.geojson.gz, see docs/how-to/qupath.md
 // ------------------
 
-def OURS = ["Mitosis", "Hot spot", "Nucleus"]
+def OURS = ["Mitosis", "Hot spot", "High-power field", "Nucleus"]
 
 def server = getCurrentServer()
 def names = server.getURIs().collect { new File(it.getPath()).getName() } as Set

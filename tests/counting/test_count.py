@@ -89,8 +89,13 @@ def test_a_hot_spot_mostly_off_the_tissue_is_warned_of(share: float | None, warn
 
 @pytest.mark.parametrize("share", [0.49, 0.1])
 def test_no_score_is_given_where_the_hot_spot_is_mostly_glass(share: float) -> None:
-    found = count_mitoses(np.array([[100.0, 100.0]]), 0.25, 2.0, 0.5, 1.0, Ground(Even(share)))
+    known = Reliability("balanced", (PatientCounts(2.0, 8, 2, 2),) * 4)
+    ground = Ground(Even(share), np.array([0.9]), reliability=known)
+    found = count_mitoses(np.array([[100.0, 100.0]]), 0.25, 2.0, 0.5, 1.0, ground)
     assert (found.scores.nottingham, found.scores.tupac16) == (None, None)
+    assert found.interval is not None
+    for scored in (found.interval, *found.sensitivity):
+        assert (scored.nottingham, scored.tupac16) == (None, None)
     assert found.scores.nottingham_count > 0
     assert "no scores are given" in found.warnings[0]
 

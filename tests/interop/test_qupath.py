@@ -68,7 +68,7 @@ def test_the_script_looks_where_the_files_lie_and_for_the_classes_that_are_writt
     text = SCRIPT.read_text("utf-8")
     assert path == out / "qupath" / "SLIDE.nuclei.geojson.gz"
     assert '"qupath/${folder.getName()}.nuclei.geojson.gz"' in text
-    assert '["Mitosis", "Hot spot", "Nucleus"]' in text
+    assert '["Mitosis", "Hot spot", "High-power field", "Nucleus"]' in text
     manifest = json.loads((out / "SLIDE" / "manifest.json").read_text("utf-8"))
     for key in re.findall(r"slide\.(\w+)", re.sub(r"def slide = .*", "", text)):
         assert key in manifest["slide"], key

@@ -9,7 +9,8 @@ import shapely
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.outputs import closeups
-from wsi_minugan.outputs.geojson import circle, rectangle
+from wsi_minugan.outputs.geojson import HOTSPOT, PEAK, circle, rectangle
+from wsi_minugan.outputs.objects import read_objects
 from wsi_minugan.pipeline.closeups import draw_closeups
 from wsi_minugan.pipeline.plan import open_reader
 from wsi_minugan.slides.synthetic import SyntheticSlide
@@ -53,3 +54,23 @@ def test_a_slide_without_mitoses_has_neither_picture(tmp_path: Path, slide: Path
     draw_closeups(reader, 0.25, np.zeros(0, object), np.zeros(0), None, tmp_path)
     reader.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_gallery_gives_the_scores_that_mitoses_are_counted_by(
+    tmp_path: Path, slide: Path, finished: Path
+) -> None:
+    folder = finished / "synthetic slide"
+    found = read_objects(folder / "mitoses.geojson")
+    spot = next(o.shape for o in found if o.label == HOTSPOT)
+    mitoses = [o for o in found if o.counts]
+    reader = open_reader(slide, RunSettings())
+    for name in (PEAK, "Mean score"):
+        scores = np.array([m.measurements[name] for m in mitoses])
+        (tmp_path / name).mkdir()
+        draw_closeups(
+            reader, 0.25, np.array([m.shape for m in mitoses], object), scores, spot, tmp_path / name
+        )
+    reader.close()
+    drawn = (folder / "gallery.jpg").read_bytes()
+    assert drawn == (tmp_path / PEAK / "gallery.jpg").read_bytes()
+    assert drawn != (tmp_path / "Mean score" / "gallery.jpg").read_bytes()

@@ -27,8 +27,11 @@ from wsi_minugan.geometry import Box, Frame
 from wsi_minugan.outputs.exports.files import FORMATS
 from wsi_minugan.outputs.exports.objects import snapped
 from wsi_minugan.outputs.geojson import (
+    FIELD,
+    HOTSPOT,
     FeatureCollection,
     Mitoses,
+    Window,
     as_written,
     circle,
     read_marks,
@@ -36,6 +39,11 @@ from wsi_minugan.outputs.geojson import (
 )
 from wsi_minugan.outputs.nuclei import write_nuclei
 from wsi_minugan.segmentation import masks
+
+WINDOWS = (
+    Window(HOTSPOT, "hotspot", circle(5050, 6000, 300), "Hot spot"),
+    Window(FIELD, "field 1", circle(5050, 6000, 200), "High-power field 1: 2 mitoses"),
+)
 
 
 def hexagons(count: int, first: int = 0) -> np.ndarray:
@@ -70,7 +78,7 @@ def slide_folder(folder: Path, nuclei: int, origin: tuple[int, int] | None = Non
         "Mean score": np.ones(2),
     }
     found = Mitoses(shapes, numbers, np.array([[5000, 6000], [5100, 6000]]), "f", origin)
-    write_geojson(folder / "mitoses.geojson", found, circle(5050, 6000, 300), "Hot spot")
+    write_geojson(folder / "mitoses.geojson", found, WINDOWS)
     if nuclei:
         write_nuclei(folder / "nuclei.parquet", batches(nuclei), folder.name, 0.25)
     masks.create_store(folder / "masks.zarr", Frame(700, 600, 0.25, 1.0, 700, 600), 512, nuclei=True)
@@ -122,12 +130,13 @@ def test_qupath_gets_mitoses_and_nuclei_by_its_rules(
     kinds = [(f["properties"]["classification"]["name"], f["properties"]["objectType"]) for f in features]
     assert kinds == [
         ("Hot spot", "annotation"),
+        ("High-power field", "annotation"),
         *[("Mitosis", "detection")] * 2,
         *[("Nucleus", "detection")] * 30,
     ]
     ids = [f["id"] for f in features]
     assert len({uuid.UUID(i) for i in ids}) == len(ids)
-    assert ids[:3] == [f["id"] for f in json.loads((folder / "mitoses.geojson").read_text())["features"]]
+    assert ids[:4] == [f["id"] for f in json.loads((folder / "mitoses.geojson").read_text())["features"]]
     shapes = [shapely.from_geojson(json.dumps(f["geometry"])) for f in features]
     assert all(s.is_valid and s.geom_type == "Polygon" for s in shapes)
     assert all(
@@ -137,7 +146,7 @@ def test_qupath_gets_mitoses_and_nuclei_by_its_rules(
     marks = read_marks(path)
     assert marks.points_px.tolist() == pytest.approx(np.array([[5010, 6005], [5105.125, 6005]]))
     moved = np.array(origin or (0, 0))
-    first = shapely.get_coordinates(shapes[3].centroid)[0] + moved
+    first = shapely.get_coordinates(shapes[4].centroid)[0] + moved
     assert first == pytest.approx([20, 20], abs=0.01)
 
 
@@ -178,12 +187,12 @@ def test_an_annotation_store_has_tiatoolboxs_tables(tmp_path: Path) -> None:
             "SELECT objtype, cx, cy, geometry, properties, area, min_x, max_x FROM annotations JOIN rtree USING (id) ORDER BY id"
         ).fetchall()
     assert (told["version"], told["compression"]) == ("1.0.1", "zlib")
-    assert len(rows) == 33
-    kind, cx, cy, geometry, properties, area, min_x, max_x = rows[1]
+    assert len(rows) == 34
+    kind, cx, cy, geometry, properties, area, min_x, max_x = rows[2]
     assert shapely.from_wkb(zlib.decompress(geometry)).equals(shapely.box(5000, 6000, 5020, 6010))
     assert (kind, cx, cy, area, json.loads(properties)["type"]) == ("Polygon", 5010, 6005, 200, "Mitosis")
     assert min_x <= 5000 < 5020 <= max_x
-    assert json.loads(rows[3][4])["type"] == "Nucleus"
+    assert json.loads(rows[4][4])["type"] == "Nucleus"
 
 
 def test_masks_in_one_zip_open_as_they_are(tmp_path: Path) -> None:

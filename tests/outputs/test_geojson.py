@@ -14,14 +14,17 @@ import shapely
 
 from wsi_minugan.errors import InputError
 from wsi_minugan.outputs.geojson import (
+    HOTSPOT,
     FeatureCollection,
     Marks,
     Mitoses,
+    Window,
     as_written,
     centroids_of,
     read_marks,
     write_geojson,
 )
+from wsi_minugan.outputs.objects import read_objects, read_regions
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 4], [0, 4], [0, 0]]]}
 POINT = {"type": "Point", "coordinates": [10, 20]}
@@ -64,6 +67,7 @@ def test_mitoses_and_what_has_no_class_count(tmp_path: Path, classification: Any
     [
         "Tumor",
         "Hot spot",
+        "High-power field",
         "Non-mitosis",
         "Mitosis-like",
         "Mitotic figure look-alike",
@@ -85,9 +89,25 @@ def test_other_classes_do_not_count_and_are_told(tmp_path: Path, classification:
     assert sum(marks.left_out.values()) == 1
 
 
-def test_our_hot_spot_is_no_mitosis_even_without_its_class(tmp_path: Path) -> None:
-    spot = feature(None, SQUARE, name="Hot spot: 3 mitoses in 2.00 mm2")
-    assert len(read(tmp_path, spot, feature("Mitosis")).points_px) == 1
+@pytest.mark.parametrize("name", ["Hot spot: 3 mitoses in 2.00 mm2", "High-power field 3: 1 mitosis"])
+def test_what_we_drew_around_mitoses_is_none_even_without_its_class(tmp_path: Path, name: str) -> None:
+    window = feature(None, SQUARE, name=name)
+    assert len(read(tmp_path, window, feature("Mitosis")).points_px) == 1
+
+
+def test_a_whole_number_that_no_float_holds_is_told(tmp_path: Path) -> None:
+    ring = [[10**400, 0], [4, 0], [4, 4], [10**400, 0]]
+    (tmp_path / "m.geojson").write_text(
+        json.dumps([feature("Mitosis", {"type": "Polygon", "coordinates": [ring]})])
+    )
+    for reader in (read_marks, read_objects):
+        with pytest.raises(InputError, match="no geometry that can be read"):
+            reader(tmp_path / "m.geojson")
+    (tmp_path / "m.geojson").write_text(
+        json.dumps([feature("Region", {"type": "Polygon", "coordinates": [ring]})])
+    )
+    with pytest.raises(InputError, match="no geometry that can be read"):
+        read_regions(tmp_path / "m.geojson")
 
 
 def test_points_multipoints_and_polygons_count_by_their_centres(tmp_path: Path) -> None:
@@ -170,13 +190,13 @@ def test_what_is_no_geojson_is_told(tmp_path: Path, text: str) -> None:
         read_marks(tmp_path / "marks.json")
 
 
-SPOT = shapely.box(1000, 2000, 1100, 2100)
+WINDOW = Window(HOTSPOT, "hotspot", shapely.box(1000, 2000, 1100, 2100))
 
 
 def write(path: Path, origin: tuple[int, int] | None) -> Path:
     mitosis = np.array([shapely.box(1010, 2020, 1014, 2024)], object)
     first = np.array([[1010, 2020]])
-    write_geojson(path, Mitoses(mitosis, {"Area um2": np.array([1.0])}, first, "d", origin), SPOT)
+    write_geojson(path, Mitoses(mitosis, {"Area um2": np.array([1.0])}, first, "d", origin), [WINDOW])
     return path
 
 
@@ -225,7 +245,7 @@ def test_an_objects_id_is_that_of_the_slide_and_the_place_whatever_else_is_found
     for name, kept, origin in (("both", [0, 1], None), ("second", [1], (5, 5))):
         path = tmp_path / f"{name}.geojson"
         area = {"Area um2": np.ones(len(kept))}
-        write_geojson(path, Mitoses(squares[kept], area, first[kept], "slide", origin), None)
+        write_geojson(path, Mitoses(squares[kept], area, first[kept], "slide", origin))
         ids[name] = [f["id"] for f in json.loads(path.read_text())["features"]]
     assert ids["second"] == ids["both"][1:]
     assert len(set(ids["both"])) == 2
@@ -238,10 +258,10 @@ def test_a_files_places_are_those_that_were_counted_to_the_last_bit(tmp_path: Pa
     shapes = as_written(shapely.polygons(corners))
     first = np.arange(40).reshape(20, 2)
     path = tmp_path / "m.geojson"
-    write_geojson(path, Mitoses(shapes, {"Area um2": np.ones(20)}, first, "d", None), SPOT)
+    write_geojson(path, Mitoses(shapes, {"Area um2": np.ones(20)}, first, "d", None), [WINDOW])
     assert np.array_equal(read_marks(path).points_px, centroids_of(shapes))
     assert len(np.unique(np.round(read_marks(path).points_px % 0.01, 6))) > 10
-    write_geojson(path, Mitoses(shapes, {"Area um2": np.ones(20)}, first, "d", (1000, 2000)), SPOT)
+    write_geojson(path, Mitoses(shapes, {"Area um2": np.ones(20)}, first, "d", (1000, 2000)), [WINDOW])
     assert read_marks(path).points_px == pytest.approx(centroids_of(shapes), abs=1e-6)
     assert all(
         len(number.rpartition(".")[2]) <= 2 for number in re.findall(r"\d+\.\d+(?=[,\]])", path.read_text())

@@ -38,8 +38,11 @@ def corrected(folder: Path, tmp_path: Path) -> Callable[[Callable[[Features], Fe
 
     def write(edit: Callable[[Features], Features]) -> Path:
         content = json.loads((folder / "mitoses.geojson").read_text())
-        spot, *mitoses = content["features"]
-        content["features"] = [spot, *edit(mitoses)]
+        kinds = ("annotation", "detection")
+        windows, mitoses = (
+            [f for f in content["features"] if f["properties"]["objectType"] == k] for k in kinds
+        )
+        content["features"] = [*windows, *edit(mitoses)]
         path = tmp_path / "corrected.geojson"
         path.write_text(json.dumps(content))
         return path

@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from minugan_training.data.index import read_index
+from minugan_training.data.index import points_of, read_index
 from minugan_training.data.labels import load_sample
 
 from wsi_minugan.errors import InputError, LockedError, OutputError
@@ -102,6 +102,8 @@ def test_training_takes_the_images_of_a_review(
     x, y = where[first]
     assert 0 <= x - left < rejected.width_px
     assert 0 <= y - top < rejected.height_px
+    # Places that are none are told, so that adapting need not guess which of the crop's nuclei it was.
+    assert np.allclose(points_of(rejected.look_alikes)[0], (x - left, y - top), atol=0.11)
     for entry in (rejected, added, removed):
         sample = load_sample(place, entry)
         assert sample.image.shape == (entry.height_px, entry.width_px, 3)

@@ -129,6 +129,18 @@ def write_small_experiments(folder: Path) -> None:
         (folder / "second-stage" / path.name).write_text(yaml.safe_dump(content))
 
 
+def write_review(folder: Path) -> None:
+    """Write a review with one place that was rejected and one that was added."""
+    image = drawn(70, 384, 1)[0]
+    (x, y), *_ = SyntheticSlide(384, 384, seed=70, mitoses=1, tissue_fraction=0.8).mitoses_xy_px
+    write(folder / "crops" / "0-0.png", image)
+    columns = (
+        "dataset,image,width_px,height_px,mpp,patient,mitoses,mitoses_kind,mitoses_truth,look_alikes,nuclei"
+    )
+    row = f"review,crops/0-0.png,384,384,0.25,slide,known,points,{x:.1f} {y:.1f},40 40,unknown"
+    (folder / "index.csv").write_text(f"{columns}\n{row}\n")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_every_training_command_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +152,7 @@ def test_every_training_command_runs_as_written(tmp_path: Path, monkeypatch: pyt
     write_nuclei(data / "monuseg")
     write_nuclei_sets(data / "nuclei")
     write_sets(project / "sets")
+    write_review(project / "OUT" / "SLIDE" / "reviews" / "ann")
     write_small_experiments(project / "training" / "experiments")
     (project / "training" / "cards").symlink_to(ROOT / "training" / "cards")
     monkeypatch.chdir(project)
@@ -151,5 +164,6 @@ def test_every_training_command_runs_as_written(tmp_path: Path, monkeypatch: pyt
         done = CliRunner().invoke(app, call)
         assert done.exit_code == 0, f"{line}\n{done.output}{done.exception}"
     assert (project / "bundle" / "card.json").is_file()
+    assert (project / "adapted" / "card.json").is_file()
     assert (project / "results" / "table2-d3-g2" / "figure-10.png").is_file()
     assert (project / "repro" / "figure-7.png").is_file()

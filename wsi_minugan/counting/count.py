@@ -84,8 +84,11 @@ def count_mitoses(
     windows = find_windows(points_px, shape, options.hotspots, ground.tissue, options.min_tissue)
     spots = tuple(_hotspot(w, hotspot_mm2, shape) for w in (windows or (None,)))
     share = _analysed_share(spots[0], area_mm2)
-    scores = scores_of(spots[0].mitoses, hotspot_mm2, hpf_diameter_mm, _is_mostly_glass(share))
+    glass = _is_mostly_glass(share)
+    scores = scores_of(spots[0].mitoses, hotspot_mm2, hpf_diameter_mm, glass)
     predicted = _interval(points_px, windows, shape, hotspot_mm2, hpf_diameter_mm, mpp, ground)
+    if predicted and glass:  # as no score is given, none is probable either
+        predicted = predicted.model_copy(update={"nottingham": None, "tupac16": None})
     n = len(points_px)
     return Count(
         mpp=mpp,
@@ -98,7 +101,7 @@ def count_mitoses(
         fields=_fields(points_px, mpp, hpf_diameter_mm, options.fields, ground.tissue),
         interval=predicted,
         no_interval=None if predicted else ground.reliability.why_not,
-        sensitivity=_sensitivity(points_px, ground, shape, hotspot_mm2, hpf_diameter_mm, area_mm2),
+        sensitivity=_sensitivity(points_px, ground, shape, (hotspot_mm2, hpf_diameter_mm, glass), area_mm2),
         regions=_regions(points_px, ground, mpp),
         scores=scores,
         method=_method(hotspot_mm2, hpf_diameter_mm, options),
@@ -229,15 +232,15 @@ def _sensitivity(
     points: FloatArray,
     ground: Ground,
     shape: Shape,
-    spot_mm2: float,
-    diameter_mm: float,
+    scored: tuple[float, float, bool],
     area_mm2: float | None,
 ) -> tuple[ThresholdCount, ...]:
+    """Return the count at higher thresholds; `scored` is the hot spot's area, the fields' diameter, and whether it is mostly glass."""
     if ground.scores is None:
         return ()
     found = []
     for step in sensitivity(points, ground.scores, shape, ground.tissue):
-        scores = scores_of(step.in_hotspot, spot_mm2, diameter_mm)
+        scores = scores_of(step.in_hotspot, *scored)
         found.append(
             ThresholdCount(
                 threshold=step.threshold,

@@ -60,8 +60,10 @@ class IntervalCount(FrozenModel):
     optimism: float | None = Field(
         description="By how much the expected number is lower because the window was chosen for its count; None: not corrected."
     )
-    nottingham: dict[int, float] | None = Field(description="Probability of each score.")
-    tupac16: dict[int, float]
+    nottingham: dict[int, float] | None = Field(
+        description="Probability of each score; None where no score is given."
+    )
+    tupac16: dict[int, float] | None = Field(description="Likewise.")
     reader_low: int | None = Field(
         None, description="What one other pathologist would count, at the same level."
     )

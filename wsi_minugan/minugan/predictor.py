@@ -101,7 +101,7 @@ class Predictor:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._score = torch.compile(network) if compiled else network
         stage = bundle.card.candidate_stage
-        self.second_stage = SecondStage(_load_classifiers(bundle), stage, self.device) if stage else None
+        self.second_stage = SecondStage(load_classifiers(bundle), stage, self.device) if stage else None
 
     def predict(self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Score patches.
@@ -207,7 +207,23 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _load_classifiers(bundle: Bundle) -> list[CandidateClassifier]:
+def load_classifiers(bundle: Bundle) -> list[CandidateClassifier]:
+    """Return the members of a bundle's second stage with their weights, in eval mode; none where it has no such stage.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+
+    Returns
+    -------
+    list of CandidateClassifier
+
+    Raises
+    ------
+    ModelError
+        If the weights do not fit, or are not all numbers.
+    """
     stage = bundle.card.candidate_stage
     if stage is None:
         return []

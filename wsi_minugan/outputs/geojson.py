@@ -13,7 +13,7 @@ import uuid
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -28,9 +28,11 @@ from wsi_minugan.errors import InputError
 from wsi_minugan.geometry import GRID_PX
 from wsi_minugan.outputs.atomic import atomic_path
 
-MITOSIS, HOTSPOT = "Mitosis", "Hot spot"
+MITOSIS, HOTSPOT, FIELD = "Mitosis", "Hot spot", "High-power field"
+WINDOWS = (HOTSPOT, FIELD)
+"""Classes of what mitoses are counted in, and that is none."""
 PEAK = "Peak score"
-COLOURS = {MITOSIS: (0, 200, 60), HOTSPOT: (255, 170, 0)}
+COLOURS = {MITOSIS: (0, 200, 60), HOTSPOT: (255, 170, 0), FIELD: (0, 150, 255)}
 _NAMESPACE = uuid.UUID("6f2c1f0e-6a0e-5a57-9d4c-2f6f3f1f9a10")
 MAX_READ_BYTES = 2 * 2**30
 MAX_COORDINATE_PX = 1e8
@@ -52,7 +54,7 @@ class Properties(_Strict):
 
     objectType: Literal["annotation", "detection"]  # noqa: N815 - QuPath's name
     name: str | None = None
-    isLocked: bool | None = Field(None, description="True of the hot spot.")  # noqa: N815
+    isLocked: bool | None = Field(None, description="True of the hot spot and the fields.")  # noqa: N815
     type: str | None = Field(None, description="The class again, by which TIAToolbox colours.")
     classification: Classification
     measurements: dict[str, float] = Field(default_factory=dict)
@@ -69,7 +71,7 @@ class Geometry(_Strict):
 
 
 class Feature(_Strict):
-    """One mitosis, or the hot spot."""
+    """One mitosis, the hot spot, or a field."""
 
     type: Literal["Feature"] = "Feature"
     id: uuid.UUID
@@ -113,8 +115,30 @@ class Mitoses:
     origin_px: tuple[int, int] | None = None
 
 
-def write_geojson(path: Path, mitoses: Mitoses, hotspot: shapely.Geometry | None, name: str = "") -> None:
-    """Write mitoses as detections and the hot spot as an annotation.
+@dataclass(frozen=True)
+class Window:
+    """What mitoses are counted in: the hot spot, or a high-power field.
+
+    Attributes
+    ----------
+    label : str
+        `HOTSPOT` or `FIELD`.
+    key : str
+        With the slide's fingerprint it makes the id.
+    shape : shapely Polygon
+        Its outline, level-0 px.
+    name : str
+        Its words.
+    """
+
+    label: str
+    key: str
+    shape: shapely.Geometry
+    name: str = ""
+
+
+def write_geojson(path: Path, mitoses: Mitoses, windows: Sequence[Window] = ()) -> None:
+    """Write mitoses as detections, the hot spot and the fields as locked annotations.
 
     Parameters
     ----------
@@ -122,44 +146,41 @@ def write_geojson(path: Path, mitoses: Mitoses, hotspot: shapely.Geometry | None
         File to write.
     mitoses : Mitoses
         Polygons and their numbers.
-    hotspot : shapely Polygon, optional
-        The hot spot in level-0 px.
-    name : str
-        Words for the hot spot.
+    windows : sequence of Window
+        The hot spot and the fields; they come first.
     """
-    mitoses, hotspot = _from_origin(mitoses, hotspot)
+    mitoses, windows = _from_origin(mitoses, windows)
     with atomic_path(path, parents=False) as temporary, temporary.open("w", encoding="utf-8") as f:
         f.write('{"type":"FeatureCollection",')
         if mitoses.origin_px is not None:
             f.write(f'"origin_px":{json.dumps(mitoses.origin_px)},')
         f.write('"features":[')
-        for k, feature in enumerate(_features(mitoses, hotspot, name)):
+        for k, feature in enumerate(_features(mitoses, windows)):
             f.write((",\n" if k else "\n") + feature)
         f.write("\n]}\n")
 
 
-def _features(mitoses: Mitoses, hotspot: shapely.Geometry | None, name: str) -> Iterator[str]:
-    if hotspot is not None:
-        (hotspot,) = as_written([hotspot])
-        yield _feature(hotspot, mitoses.slide_digest, "hotspot", HOTSPOT, "annotation", {}, name)
+def _features(mitoses: Mitoses, windows: Sequence[Window]) -> Iterator[str]:
+    for window in windows:
+        (outline,) = as_written([window.shape])
+        yield _feature(outline, mitoses.slide_digest, window.key, window.label, "annotation", {}, window.name)
     for k, polygon in enumerate(mitoses.shapes):
         numbers = {m: round(float(v[k]), 4) for m, v in mitoses.measurements.items()}
         key = "mitosis {} {}".format(*mitoses.first_px[k])
         yield _feature(polygon, mitoses.slide_digest, key, MITOSIS, "detection", numbers)
 
 
-def _from_origin(
-    mitoses: Mitoses, hotspot: shapely.Geometry | None
-) -> tuple[Mitoses, shapely.Geometry | None]:
+def _from_origin(mitoses: Mitoses, windows: Sequence[Window]) -> tuple[Mitoses, Sequence[Window]]:
     """Return what is in level-0 px in coordinates that count from the file's origin."""
     if mitoses.origin_px is None:
-        return mitoses, hotspot
-    origin = np.array(mitoses.origin_px)
+        return mitoses, windows
+    origin, n = np.array(mitoses.origin_px), len(mitoses.shapes)
     # Coordinates lie on a grid of 0.01 px; the difference of two floats does so but for its last digits.
-    *shapes, spot = shapely.transform(
-        np.array([*mitoses.shapes, hotspot], object), lambda xy: np.round(xy - origin, 2)
+    moved = shapely.transform(
+        np.array([*mitoses.shapes, *(w.shape for w in windows)], object), lambda xy: np.round(xy - origin, 2)
     )
-    return replace(mitoses, shapes=np.array(shapes, object)), spot
+    shifted = [replace(w, shape=s) for w, s in zip(windows, moved[n:], strict=True)]
+    return replace(mitoses, shapes=moved[:n]), shifted
 
 
 def _feature(
@@ -511,8 +532,9 @@ def label_of(feature: Any) -> str:
     if isinstance(classification, dict):
         names = classification.get("names")
         classification = classification.get("name") or (": ".join(map(str, names)) if names else "")
-    if not classification and str(properties.get("name") or "").startswith(HOTSPOT):
-        return HOTSPOT  # ours, whose class was taken away
+    if not classification:  # ours may have lost its class
+        name = str(properties.get("name") or "")
+        classification = next((label for label in WINDOWS if name.startswith(label)), "")
     return str(classification or "")
 
 
@@ -545,7 +567,15 @@ def _centres(path: Path, index: int, geometry: Any) -> list[tuple[float, float]]
         figure = shape(geometry)
         parts = shapely.get_parts(figure) if figure.geom_type == "MultiPoint" else [figure]
         centres = [(float(p.centroid.x), float(p.centroid.y)) for p in parts]
-    except (AttributeError, TypeError, ValueError, KeyError, IndexError, shapely.errors.ShapelyError) as e:
+    except (
+        AttributeError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        KeyError,
+        IndexError,
+        shapely.errors.ShapelyError,
+    ) as e:
         raise InputError(
             f"{path}: feature {index + 1} has no geometry that can be read ({str(e).strip()}). Export it again."
         ) from e

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,15 @@ from shapely.geometry import shape
 
 from wsi_minugan.errors import InputError
 from wsi_minugan.outputs.geojson import (
-    HOTSPOT,
+    COLOURS,
     MAX_COORDINATE_PX,
-    MITOSIS,
+    WINDOWS,
+    Window,
     feature_text,
     features_of,
     is_mitosis,
     label_of,
+    object_id,
 )
 
 NOT_MITOSIS = "Not mitosis"
@@ -120,7 +122,14 @@ def _objects_of(path: Path, index: int, feature: Any, origin_px: tuple[float, fl
         figure = shape(feature["geometry"])
         parts = list(shapely.get_parts(figure)) if figure.geom_type == "MultiPoint" else [figure]
         parts = [shapely.transform(p, lambda xy: xy + origin_px) for p in parts]
-    except (AttributeError, TypeError, ValueError, LookupError, shapely.errors.ShapelyError) as e:
+    except (
+        AttributeError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        LookupError,
+        shapely.errors.ShapelyError,
+    ) as e:
         raise InputError(
             f"{path}: feature {index + 1} has no geometry that can be read ({str(e).strip()}). Export it again."
         ) from e
@@ -151,11 +160,11 @@ def _numbers(value: Any) -> dict[str, float]:
     return {k: float(v) for k, v in value.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
 
-_COLOURS = {MITOSIS: (0, 200, 60), HOTSPOT: (255, 170, 0), NOT_MITOSIS: (213, 94, 0)}
+_COLOURS = COLOURS | {NOT_MITOSIS: (213, 94, 0)}
 
 
 def collection_text(
-    objects: Iterable[Marked], origin_px: tuple[int, int], hotspot: Marked | None = None, words: str = ""
+    objects: Iterable[Marked], origin_px: tuple[int, int], windows: Sequence[Window] = (), digest: str = ""
 ) -> str:
     """Return a FeatureCollection that QuPath reads.
 
@@ -165,10 +174,10 @@ def collection_text(
         What to write, with classes `MITOSIS` or `NOT_MITOSIS`; ids must differ.
     origin_px : tuple of int
         x, y of the level-0 pixel that the file's coordinates count from.
-    hotspot : Marked, optional
-        The hot spot, written first, as an annotation.
-    words : str
-        Name of the hot spot.
+    windows : sequence of Window
+        The hot spot and the fields, written first, as locked annotations.
+    digest : str
+        The slide's fingerprint, for the windows' ids.
 
     Returns
     -------
@@ -176,21 +185,30 @@ def collection_text(
         GeoJSON, a feature on each line.
     """
     lines = []
-    for k, found in enumerate([*([hotspot] if hotspot is not None else []), *objects]):
-        spot = hotspot is not None and k == 0
-        moved = shapely.transform(found.shape, lambda xy: xy - origin_px) if any(origin_px) else found.shape
-        properties: dict[str, Any] = {
-            "objectType": "annotation" if spot else "detection",
-            "type": found.label,
-            "classification": {"name": found.label, "color": list(_COLOURS[found.label])},
-        }
-        properties |= {"isLocked": True} if spot else {}
-        properties |= {"name": words} if spot and words else {}
+    for window in windows:
+        properties = _properties(window.label, "annotation") | {"isLocked": True}
+        properties |= {"name": window.name} if window.name else {}
+        own = object_id(digest, window.key)
+        lines.append(feature_text(own, _moved(window.shape, origin_px), properties))
+    for found in objects:
+        properties = _properties(found.label, "detection")
         properties |= {"measurements": dict(found.measurements)} if found.measurements else {}
         properties |= {"metadata": dict(found.metadata)} if found.metadata else {}
-        lines.append(feature_text(found.id, moved, properties))
+        lines.append(feature_text(found.id, _moved(found.shape, origin_px), properties))
     origin = f'"origin_px":[{origin_px[0]},{origin_px[1]}],' if any(origin_px) else ""
     return f'{{"type":"FeatureCollection",{origin}"features":[\n' + ",\n".join(lines) + "\n]}\n"
+
+
+def _properties(label: str, kind: str) -> dict[str, Any]:
+    return {
+        "objectType": kind,
+        "type": label,
+        "classification": {"name": label, "color": list(_COLOURS[label])},
+    }
+
+
+def _moved(outline: shapely.Geometry, origin_px: tuple[int, int]) -> shapely.Geometry:
+    return shapely.transform(outline, lambda xy: xy - origin_px) if any(origin_px) else outline
 
 
 def read_regions(path: Path, origin_px: tuple[int, int] = (0, 0)) -> dict[str, shapely.Geometry]:
@@ -199,7 +217,7 @@ def read_regions(path: Path, origin_px: tuple[int, int] = (0, 0)) -> dict[str, s
     Parameters
     ----------
     path : Path
-        As QuPath exports annotations. Mitoses, hot spots and detections in it are passed over.
+        As QuPath exports annotations. Mitoses, hot spots, fields and detections in it are passed over.
     origin_px : tuple of int
         What the coordinates count from where the file does not say it.
 
@@ -221,7 +239,7 @@ def read_regions(path: Path, origin_px: tuple[int, int] = (0, 0)) -> dict[str, s
         properties = properties if isinstance(properties, dict) else {}
         if (
             is_mitosis(label)
-            or label == HOTSPOT
+            or label in WINDOWS
             or properties.get("objectType") in {"detection", "cell", "tile"}
         ):
             continue
@@ -243,7 +261,15 @@ def _area(path: Path, index: int, feature: Any) -> shapely.Geometry | None:
         if figure.geom_type not in {"Polygon", "MultiPolygon"}:
             return None
         area = shapely.make_valid(figure, method="structure", keep_collapsed=False)
-    except (AttributeError, TypeError, ValueError, KeyError, IndexError, shapely.errors.ShapelyError) as e:
+    except (
+        AttributeError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        KeyError,
+        IndexError,
+        shapely.errors.ShapelyError,
+    ) as e:
         raise InputError(
             f"{path}: feature {index + 1} has no geometry that can be read ({str(e).strip()}). Export it again."
         ) from e

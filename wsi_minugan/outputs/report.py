@@ -36,7 +36,10 @@ _SHARES = {"overview.png": (900, 0.35), "hotspot.jpg": (1000, 0.42), "gallery.jp
 _CAPTIONS = (
     ("overview.png", "The slide: mitoses white, their density from blue to yellow, the hot spot orange"),
     ("hotspot.jpg", "The hot spot enlarged, its mitoses outlined in yellow"),
-    ("gallery.jpg", "Mitoses, those of the hot spot first: number, and score of 100"),
+    (
+        "gallery.jpg",
+        "Mitoses, those of the hot spot first: number, and peak score of 100, which the threshold decides on",
+    ),
 )
 _COLUMNS = (
     ("Slide", "l"),

@@ -11,12 +11,13 @@ from wsi_minugan.errors import OutputError
 from wsi_minugan.hashing import sha256_of
 from wsi_minugan.outputs.atomic import SUFFIX, not_written
 from wsi_minugan.outputs.manifest import MANIFEST, SCRATCH, read_manifest
+from wsi_minugan.pipeline.areas import REGIONS
 from wsi_minugan.segmentation import masks
 from wsi_minugan.syncing import sync
 
 MITOSES = "mitoses.geojson"
 STORE = "masks.zarr"
-_FILES = ("count.json", MITOSES, "nuclei.parquet", "overview.png", "hotspot.jpg", "gallery.jpg")
+_FILES = ("count.json", MITOSES, REGIONS, "nuclei.parquet", "overview.png", "hotspot.jpg", "gallery.jpg")
 _STORE_FOLDERS = tuple(f"{STORE}/{place}" for place in masks.PLACES)
 
 

@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from wsi_minugan.config import Precision, RunSettings
+from wsi_minugan.counting.regions import centres_in
 from wsi_minugan.errors import NoTissueError, SlideUnreadableError
-from wsi_minugan.geometry import Box, Frame, analysis_frame, blocks_of
+from wsi_minugan.geometry import UM2_PER_MM2, Box, Frame, analysis_frame, blocks_of
 from wsi_minugan.outputs.atomic import write_bytes
-from wsi_minugan.pipeline.ground import Drawn, raster_of, read_drawn
-from wsi_minugan.pipeline.ground import within as drawn_within
+from wsi_minugan.pipeline.areas import Drawn, read_drawn
+from wsi_minugan.pipeline.areas import within as drawn_within
+from wsi_minugan.pipeline.ground import raster_of
 from wsi_minugan.segmentation.grid import PatchGrid
 from wsi_minugan.slides.checks.streams import refuse_broken_streams
-from wsi_minugan.slides.checks.survey import survey
+from wsi_minugan.slides.checks.survey import Artefacts, survey
 from wsi_minugan.slides.files import SEVERAL_FILES, companions_of
 from wsi_minugan.slides.guarded import STALL_S, GuardedReader, within
 from wsi_minugan.slides.inputs import SlideInput
@@ -228,7 +230,11 @@ def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, mo
         )
     return SlidePlan(
         slide=slide,
-        info=_told(seen.info, unused_mpp(info, mpp, settings.mpp, slide.mpp)),
+        info=_told(
+            seen.info,
+            unused_mpp(info, mpp, settings.mpp, slide.mpp),
+            *_artefacts(seen.artefacts, tissue, drawn, frame),
+        ),
         frame=frame,
         mpp_source=source,
         tissue=tissue,
@@ -241,8 +247,17 @@ def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, mo
     )
 
 
-def _told(info: SlideInfo, note: str | None) -> SlideInfo:
-    return info if note is None else replace(info, notes=(*info.notes, note))
+def _told(info: SlideInfo, *notes: str | None) -> SlideInfo:
+    return replace(info, notes=(*info.notes, *(n for n in notes if n is not None)))
+
+
+def _artefacts(found: Artefacts, tissue: TissueMask, drawn: Drawn, frame: Frame) -> tuple[str, ...]:
+    """Return what is told of folds and ink, where it is counted."""
+    if drawn.allowed is not None:
+        inside = centres_in(drawn.allowed, tissue.mask.shape, tissue.px_per_cell * frame.scale)
+        found = Artefacts(found.folded & inside, found.inked & inside)
+    cell_mm2 = (tissue.px_per_cell * frame.mpp) ** 2 / UM2_PER_MM2
+    return found.sentences(cell_mm2, tissue.area_mm2(frame.mpp))
 
 
 def _origin(settings: RunSettings, info: SlideInfo) -> tuple[int, int]:

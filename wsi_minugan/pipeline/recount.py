@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import shapely
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.counting.regions import TissueRaster
-from wsi_minugan.counting.settings import NO_MODEL, Reliability
+from wsi_minugan.counting.settings import NO_MODEL, Options, Reliability
 from wsi_minugan.errors import ModelError, OutputError
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.bundle import Bundle, list_bundles, load_card
 from wsi_minugan.outputs.manifest import problems_in, read_manifest
 from wsi_minugan.outputs.models import Manifest
-from wsi_minugan.pipeline.ground import raster_of, read_drawn, reliability_in, reliability_of
+from wsi_minugan.pipeline.areas import REGIONS, Drawn, both_drawn, read_drawn, read_regions_file
+from wsi_minugan.pipeline.ground import options_of, raster_of, reliability_in, reliability_of
 from wsi_minugan.segmentation import masks
 from wsi_minugan.slides.tissue import CELL_PX, TissueMask
 
 _ANY_PX = 10**8
 """A slide that is not there is taken to be so large."""
 
-_READ = ("masks.zarr/coverage/", "masks.zarr/tissue/")
+_READ = ("masks.zarr/coverage/", "masks.zarr/tissue/", REGIONS)
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,19 @@ class Finished:
         What was analysed.
     reliability : Reliability
         The errors of the model that found its mitoses.
+    drawn : Drawn
+        What the run counted in.
     """
 
     manifest: Manifest
     tissue: TissueRaster
     reliability: Reliability
+    drawn: Drawn = field(default_factory=Drawn)
+
+    @cached_property
+    def counted(self) -> DrawnOver:
+        """What the run counted in."""
+        return counted_in(self, self.drawn)
 
 
 def open_finished(folder: Path) -> Finished:
@@ -61,19 +71,21 @@ def open_finished(folder: Path) -> Finished:
     ------
     OutputError
         If it holds no finished result, or one whose masks were lost or changed.
+    InputError
+        If its regions.geojson cannot be read.
     """
     written = read_manifest(folder)
     # Where the file of a part is lost, that part reads as glass.
     lost = problems_in(folder, written, _READ)
     if lost:
-        raise OutputError(
-            f"{folder / 'masks.zarr'} cannot be read as it was written ({lost[0]}). Run the slide again."
-        )
+        raise OutputError(f"{folder} cannot be counted as it was written ({lost[0]}). Run the slide again.")
     h, w = written.analysis_height_px, written.analysis_width_px
     cells = masks.read_coarse(folder / "masks.zarr", "coverage", Box(0, 0, h, w), CELL_PX) > 0
     stained = masks.read_whole(folder / "masks.zarr", "tissue")
     mask = TissueMask(cells, CELL_PX, w, h, None if stained is None else stained > 0)
-    return Finished(written, raster_of(mask, written.analysis_mpp / written.slide.mpp), _reliability(written))
+    raster = raster_of(mask, written.analysis_mpp / written.slide.mpp)
+    drawn = read_regions_file(folder / REGIONS) if REGIONS in written.files else Drawn()
+    return Finished(written, raster, _reliability(written), drawn)
 
 
 def _reliability(written: Manifest) -> Reliability:
@@ -119,10 +131,18 @@ class DrawnOver:
     reliability: Reliability
 
 
+def options_in(written: Manifest) -> Options:
+    """Return how a run counted, from the settings in its manifest; what older ones do not say has its default."""
+    names = ("hotspot_shape", "aspect", "min_tissue", "hotspots", "fields")
+    return options_of(RunSettings(**{n: written.settings[n] for n in names if n in written.settings}))
+
+
 def drawn_over(
     finished: Finished | None, settings: RunSettings, slide_id: str, origin_px: tuple[int, int]
 ) -> DrawnOver:
     """Return what is counted of a finished slide, or of a mere list of mitoses, with the files that the settings name.
+
+    What a run counted in, as its regions.geojson has it, is never left.
 
     Parameters
     ----------
@@ -139,16 +159,26 @@ def drawn_over(
     -------
     DrawnOver
         Regions and rasters in level-0 px.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or nothing is left to count in.
     """
     if finished is None:
         drawn = read_drawn(settings, slide_id, _ANY_PX, _ANY_PX, origin_px)
         return DrawnOver(drawn.regions, drawn.allowed, None, None, NO_MODEL)
     slide = finished.manifest.slide
     drawn = read_drawn(settings, slide_id, slide.width_px, slide.height_px, origin_px)
+    return counted_in(finished, both_drawn(finished.drawn, drawn, slide_id))
+
+
+def counted_in(finished: Finished, drawn: Drawn) -> DrawnOver:
+    """Return what is counted of a finished slide within what was drawn."""
     tissue, area = finished.tissue, finished.manifest.tissue_mm2
     if drawn.own_tissue:
         tissue = replace(tissue, tissue=None)
     if drawn.allowed is not None:
-        area = round(tissue.area_mm2(slide.mpp, drawn.allowed), 6)
+        area = round(tissue.area_mm2(finished.manifest.slide.mpp, drawn.allowed), 6)
         tissue = tissue.within(drawn.allowed)
     return DrawnOver(drawn.regions, drawn.allowed, tissue, area, finished.reliability)

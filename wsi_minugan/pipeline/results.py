@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wsi_minugan.config import RunSettings
 from wsi_minugan.counting.count import count_mitoses
 from wsi_minugan.counting.density import MAP_STEP, density_map
-from wsi_minugan.counting.models import Count, HotspotCount
+from wsi_minugan.counting.models import Count
 from wsi_minugan.counting.regions import TissueRaster
 from wsi_minugan.counting.settings import Ground, Reliability
 from wsi_minugan.counting.windows import circle_of
@@ -29,6 +29,7 @@ from wsi_minugan.outputs.models import Manifest, SlideFacts, SlideState
 from wsi_minugan.outputs.nuclei import write_nuclei
 from wsi_minugan.outputs.overview import LONGEST_PX as OVERVIEW_PX
 from wsi_minugan.outputs.overview import Findings, draw_overview
+from wsi_minugan.pipeline.areas import REGIONS, outline_of, windows_of, write_regions_file
 from wsi_minugan.pipeline.closeups import draw_closeups, sampled_figures
 from wsi_minugan.pipeline.facts import model_facts, versions
 from wsi_minugan.pipeline.ground import errors_of, options_of, raster_of, reliability_of
@@ -96,16 +97,17 @@ def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: 
     _check_shards(scratch, len(plan.blocks), manifest.digests(folder, own_files(folder)))
     mitoses = scratch.load_merged("mitoses")
     shapes = _mitosis_shapes(plan, scratch, mitoses)
-    points_px = geojson.centroids_of(shapes)
-    count = _count(plan, points_px, mitoses.table["peak"] / 255, work)
+    points_px, peaks = geojson.centroids_of(shapes), mitoses.table["peak"] / 255
+    count = _count(plan, points_px, peaks, work)
     write_text(folder / "count.json", count.model_dump_json(indent=2) + "\n")
     _write_mitoses(plan, mitoses, shapes, count, work, folder)
+    if plan.drawn.allowed is not None:
+        write_regions_file(folder / REGIONS, plan.drawn, work.fingerprint, _origin(plan, work))
     if work.settings.nuclei:
         _write_nuclei(plan, scratch, folder)
     _draw(plan, reader, points_px, count, folder)
-    draw_closeups(
-        reader, plan.frame.level0_mpp, shapes, _mean_scores(mitoses), _outline(count.hotspot), folder
-    )
+    # By their peaks, which thresholds decide on.
+    draw_closeups(reader, plan.frame.level0_mpp, shapes, peaks, outline_of(count.hotspot), folder)
     coarse = masks.build_pyramid(folder / STORE, plan.frame) | _write_coarse(plan, points_px, count, folder)
     figures = sampled_figures(plan, reader)
     known = load_range(work.bundle.path)
@@ -286,27 +288,21 @@ def _write_mitoses(
     work: SlideWork,
     folder: Path,
 ) -> None:
-    table, spot = mitoses.table, count.hotspot
+    table = mitoses.table
     measurements: dict[str, NDArray[Any]] = {
         "Area um2": shapely.area(shapes) * plan.frame.level0_mpp**2,
         geojson.PEAK: table["peak"] / 255,
         "Mean score": _mean_scores(mitoses),
     }
-    window = _outline(spot)
-    words = f"Hot spot: {pluralize(spot.mitoses, 'mitosis', 'mitoses')} in {spot.area_mm2:.2f} mm2"
     origin = plan.info.bounds_px if work.settings.bounds_offset else None
     first_px = np.stack([table["first_x"], table["first_y"]], axis=1)
     found = geojson.Mitoses(shapes, measurements, first_px, work.fingerprint, origin)
-    geojson.write_geojson(folder / "mitoses.geojson", found, window, words)
+    geojson.write_geojson(folder / "mitoses.geojson", found, windows_of(count))
 
 
-def _outline(spot: HotspotCount) -> shapely.Geometry | None:
-    """Return the hot spot's outline, level-0 px."""
-    if spot.center_x_px is None or spot.center_y_px is None:
-        return None
-    if spot.shape == "rectangle" and spot.width_px and spot.height_px:
-        return geojson.rectangle(spot.center_x_px, spot.center_y_px, spot.width_px, spot.height_px)
-    return geojson.circle(spot.center_x_px, spot.center_y_px, spot.radius_px)
+def _origin(plan: SlidePlan, work: SlideWork) -> tuple[int, int]:
+    """Return x, y of the level-0 pixel that the slide's GeoJSON files count from."""
+    return plan.info.bounds_px if work.settings.bounds_offset else (0, 0)
 
 
 def _mean_scores(found: SlideObjects) -> NDArray[np.float64]:
@@ -376,7 +372,7 @@ def _joined_outlines(
 def _draw(
     plan: SlidePlan, reader: SlideReader, points_px: NDArray[np.float64], count: Count, folder: Path
 ) -> None:
-    found = Findings(points_px, _outline(count.hotspot), plan.frame.level0_mpp)
+    found = Findings(points_px, outline_of(count.hotspot), plan.frame.level0_mpp)
     picture = thumbnail(reader, OVERVIEW_PX, plan.info.levels)
     draw_overview(folder / "overview.png", picture, plan.info.width_px, found)
 
@@ -414,7 +410,7 @@ def _manifest(
         tissue_mm2=tissue_of(plan),
         patches=len(plan.patches_of(frame.box)),
         tiles_not_analysed=plan.broken_tiles,
-        geojson_origin_px=info.bounds_px if work.settings.bounds_offset else (0, 0),
+        geojson_origin_px=_origin(plan, work),
         warnings=[*plan.warnings, *warnings],
         pixel_figures=figures,
         files=digests,

@@ -28,8 +28,8 @@ DATASET = "review"
 _IGNORE_PX = 16
 _COLUMNS = (
     *("dataset", "image", "x_px", "y_px", "width_px", "height_px", "mpp", "patient", "scanner", "split"),
-    *("colours", "mitoses", "mitoses_kind", "mitoses_truth", "nuclei", "nuclei_kind", "nuclei_truth"),
-    "ignore",
+    *("colours", "mitoses", "mitoses_kind", "mitoses_truth", "look_alikes"),
+    *("nuclei", "nuclei_kind", "nuclei_truth", "ignore"),
 )
 
 
@@ -45,11 +45,14 @@ class Lesson:
         x, y of the mitoses in it, in the crop's px.
     unsure_px : ndarray of float, shape (m, 2)
         x, y of the objects in it that nobody looked at.
+    refused_px : ndarray of float, shape (k, 2)
+        x, y of the objects in it that are no mitoses.
     """
 
     box: Box
     mitoses_px: NDArray[np.float64]
     unsure_px: NDArray[np.float64]
+    refused_px: NDArray[np.float64]
 
 
 def lessons_of(result: Result, objects: Sequence[Marked], frame: Frame) -> list[Lesson]:
@@ -74,7 +77,8 @@ def lessons_of(result: Result, objects: Sequence[Marked], frame: Frame) -> list[
     taught = [o for o in objects if o.metadata.get(VERDICT) in {"rejected", "added", "moved"}]
     sure = [o for o in objects if o.counts and VERDICT in o.metadata]
     unsure = [o for o in objects if o.counts and VERDICT not in o.metadata]
-    places = _centres(sure, frame), _centres(unsure, frame)
+    refused = [*wrong, *(o for o in objects if o.metadata.get(VERDICT) == "rejected")]
+    places = _centres(sure, frame), _centres(unsure, frame), _centres(refused, frame)
     lessons = [_lesson(o, frame, *places) for o in [*taught, *wrong]]
     # At the edge of a small slide two objects can have the same crop.
     return list({lesson.box: lesson for lesson in lessons}.values())
@@ -84,13 +88,13 @@ def _centres(objects: Sequence[Marked], frame: Frame) -> NDArray[np.float64]:
     return np.array([o.centre_px for o in objects], np.float64).reshape(-1, 2) / frame.scale
 
 
-def _lesson(found: Marked, frame: Frame, sure: NDArray[np.float64], unsure: NDArray[np.float64]) -> Lesson:
+def _lesson(found: Marked, frame: Frame, *places: NDArray[np.float64]) -> Lesson:
     x, y = (int(v / frame.scale) for v in found.centre_px)
     # At the slide's edge the crop moves inwards, so that no white frame is learned.
     left = max(0, min(x - CROP_PX // 2, frame.width_px - CROP_PX))
     top = max(0, min(y - CROP_PX // 2, frame.height_px - CROP_PX))
     box = Box(top, left, CROP_PX, CROP_PX).clipped(frame.box)
-    return Lesson(box, _within(sure, box), _within(unsure, box))
+    return Lesson(box, *(_within(points, box) for points in places))
 
 
 def _within(points: NDArray[np.float64], box: Box) -> NDArray[np.float64]:
@@ -142,7 +146,9 @@ def write_lessons(result: Result, saved: Saved, reader: SlideReader, frame: Fram
 
 
 def _row(result: Result, lesson: Lesson, image: str, ignore: str, mpp: float) -> list[object]:
-    points = ";".join(f"{x:.1f} {y:.1f}" for x, y in lesson.mitoses_px)
+    points, refused = (
+        ";".join(f"{x:.1f} {y:.1f}" for x, y in p) for p in (lesson.mitoses_px, lesson.refused_px)
+    )
     known = ["known", "points", points] if points else ["absent", "", ""]
     size = [0, 0, lesson.box.width_px, lesson.box.height_px]
     return [
@@ -155,6 +161,7 @@ def _row(result: Result, lesson: Lesson, image: str, ignore: str, mpp: float) ->
         "",
         "",
         *known,
+        refused,
         "unknown",
         "",
         "",

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from wsi_minugan.counting.count import count_mitoses
 from wsi_minugan.counting.models import Count
-from wsi_minugan.counting.settings import Ground, Options, Reliability
+from wsi_minugan.counting.regions import points_in
+from wsi_minugan.counting.settings import Ground, Reliability
 from wsi_minugan.errors import OutputError
 from wsi_minugan.outputs.geojson import PEAK
 from wsi_minugan.outputs.manifest import read_manifest
 from wsi_minugan.outputs.models import Manifest
 from wsi_minugan.outputs.objects import Marked, read_objects
-from wsi_minugan.pipeline.recount import Finished, open_finished
+from wsi_minugan.pipeline.recount import Finished, open_finished, options_in
 
 MITOSES, COUNT = "mitoses.geojson", "count.json"
 REVIEWED = Reliability(
@@ -73,7 +74,7 @@ class Result:
         return self.sealed.files[MITOSES]
 
     def recount(self, mitoses: Sequence[Marked]) -> Count:
-        """Count other mitoses as this slide's were counted: the same hot spot's shape and area, fields and tissue.
+        """Count other mitoses as this slide's were counted: by the run's settings, and in what the run counted in.
 
         A person has looked at them, so the model's errors say nothing of them any more: there is no interval.
 
@@ -88,16 +89,18 @@ class Result:
             As ``count.json`` holds it.
         """
         points = np.array([m.centre_px for m in mitoses], np.float64).reshape(-1, 2)
-        spot, fields = self.count.hotspot, self.count.fields
-        aspect = spot.width_px / spot.height_px if spot.width_px and spot.height_px else 1.0
+        drawn, tissue = self.finished.drawn, self.finished.counted.tissue
+        if drawn.allowed is not None:
+            points = points[points_in(drawn.allowed, points)]
+        options = options_in(self.sealed)
         return count_mitoses(
             points,
             self.mpp,
-            spot.area_mm2,
+            self.count.hotspot.area_mm2,
             self.count.scores.nottingham_field_diameter_mm,
             self.count.area_mm2,
-            Ground(self.finished.tissue, reliability=REVIEWED),
-            Options(spot.shape, aspect, fields=fields.mode if fields else None),
+            Ground(tissue, regions=drawn.regions, reliability=REVIEWED),
+            options if self.count.fields else replace(options, fields=None),
         )
 
 

@@ -21,10 +21,10 @@ from wsi_minugan.outputs import geojson
 from wsi_minugan.outputs.atomic import not_written, write_text
 from wsi_minugan.outputs.manifest import REVIEWS
 from wsi_minugan.outputs.objects import NOT_MITOSIS, Marked, collection_text, read_objects
+from wsi_minugan.pipeline.areas import windows_of
 from wsi_minugan.review.compare import Change, Kind, compare, tally
 from wsi_minugan.review.people import clean_name, review_folder
 from wsi_minugan.review.result import COUNT, MITOSES, Result
-from wsi_minugan.words import pluralize
 
 REVIEW = "review.json"
 VERDICT, REVIEWER, WHEN = "Review", "Reviewer", "Reviewed"
@@ -287,17 +287,8 @@ def _listed(result: Result, objects: Sequence[Marked], changes: Sequence[Change]
 
 
 def _collection(result: Result, objects: Sequence[Marked], after: Count) -> str:
-    spot, window = after.hotspot, None
-    words = f"Hot spot: {pluralize(spot.mitoses, 'mitosis', 'mitoses')} in {spot.area_mm2:.2f} mm2"
-    if spot.center_x_px is not None and spot.center_y_px is not None:
-        own = geojson.object_id(result.sealed.slide.fingerprint, "hotspot")
-        place = spot.center_x_px, spot.center_y_px
-        if spot.shape == "rectangle" and spot.width_px and spot.height_px:
-            shape = geojson.rectangle(*place, spot.width_px, spot.height_px)
-        else:
-            shape = geojson.circle(*place, spot.radius_px)
-        window = Marked(own, geojson.HOTSPOT, shape)
-    return collection_text(objects, result.sealed.geojson_origin_px, window, words)
+    sealed = result.sealed
+    return collection_text(objects, sealed.geojson_origin_px, windows_of(after), sealed.slide.fingerprint)
 
 
 def _earlier(folder: Path) -> int:
@@ -342,7 +333,7 @@ def read_review(result: Result, reviewer: str) -> Saved | None:
     if file.fingerprint != result.sealed.slide.fingerprint:
         raise OutputError(f"{folder} holds the review of another slide. Move it away.")
     found = read_objects(folder / MITOSES, result.sealed.geojson_origin_px)
-    return Saved(folder, file, tuple(o for o in found if o.label != geojson.HOTSPOT))
+    return Saved(folder, file, tuple(o for o in found if o.label not in geojson.WINDOWS))
 
 
 def reviewers_of(slide_folder: Path) -> list[str]:

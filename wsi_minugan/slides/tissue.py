@@ -268,13 +268,19 @@ def tissue_of(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return _tissue_and_seen(picture)[0]
 
 
-def _tissue_and_seen(picture: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def ink_of(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return a low-resolution picture ``(h, w, 3)`` as if its glass had no tint, and where pen marks are in it, ``(h, w)``."""
     plain = balanced(picture, glass_of(picture))
     ink = ink_in(plain)
     coloured = np.ptp(plain, axis=2) >= MIN_CHROMA
     if np.count_nonzero(ink & coloured) > _MOST_INK * np.count_nonzero(coloured):
         # Nothing but ink: that is how tissue of wrong colours looks, of which a look at its pixels tells.
         ink = np.zeros_like(ink)
+    return plain, ink
+
+
+def _tissue_and_seen(picture: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    plain, ink = ink_of(picture)
     plain = np.where(ink[..., None], np.uint8(255), plain)
     smooth = cv2.GaussianBlur(plain, (0, 0), 1.0)
     chroma = smooth.max(axis=2) - smooth.min(axis=2)

@@ -80,6 +80,11 @@ def find_candidates(
     -------
     Candidates
         Of all images.
+
+    Raises
+    ------
+    DataError
+        If there are none.
     """
     network.eval()
     rows: list[tuple[NDArray[np.uint8], int, float, float, float, int, float]] = []
@@ -94,6 +99,10 @@ def find_candidates(
             near = smooth[max(0, int(y) - 12) : int(y) + 13, max(0, int(x) - 12) : int(x) + 13]
             value = float(near.max(initial=at)) if kind == MITOSIS else float(at)
             rows.append((_crop(sample.image, x, y), k, x, y, target, kind, value))
+    if not rows:
+        raise DataError(
+            "These images hold no candidates: no labelled mitosis, no look-alike, and no dark nucleus."
+        )
     crops, entry_, x_, y_, target_, kind_, score_ = zip(*rows, strict=True)
     of = [entries[k] for k in entry_]
     return Candidates(

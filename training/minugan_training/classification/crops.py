@@ -75,6 +75,8 @@ class CropSampler:
         """Measure each patient's stain."""
         rng = np.random.default_rng(self.seed)
         for p in np.unique(self.patient):
+            if str(p) in self.styles:
+                continue
             own = np.nonzero(self.patient == p)[0]
             chosen = rng.permutation(own)[:_STYLE_CROPS]
             self.styles[str(p)] = _style(self.crops[chosen])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from minugan_training.cli.adaptation import adapt
 from minugan_training.cli.comparison import training_range
 from minugan_training.cli.data import data
 from minugan_training.cli.intervals import intervals
@@ -50,7 +51,7 @@ def app() -> None:
 
 app.add_command(data)
 app.add_command(intervals)
-for command in (*COMMANDS, training_range, pack, weights):
+for command in (*COMMANDS, adapt, training_range, pack, weights):
     app.add_command(command)
 
 

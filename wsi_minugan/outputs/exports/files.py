@@ -22,7 +22,7 @@ import shapely
 from wsi_minugan.errors import OutputError
 from wsi_minugan.outputs.atomic import atomic_path
 from wsi_minugan.outputs.exports.objects import NUCLEUS, Part, Slide, parts_of
-from wsi_minugan.outputs.geojson import COLOURS, HOTSPOT
+from wsi_minugan.outputs.geojson import COLOURS, WINDOWS
 
 _BYTE_ORDER_MARK = "\ufeff"
 _NUCLEUS_COLOUR = (70, 110, 200)
@@ -96,11 +96,11 @@ def _features(slide: Slide, part: Part) -> Iterator[str]:
 def _properties(label: str) -> str:
     colour = (COLOURS | {NUCLEUS: _NUCLEUS_COLOUR}).get(label, (128, 128, 128))
     properties: dict[str, Any] = {
-        "objectType": "annotation" if label == HOTSPOT else "detection",
+        "objectType": "annotation" if label in WINDOWS else "detection",
         "type": label,
         "classification": {"name": label, "color": list(colour)},
     }
-    if label == HOTSPOT:
+    if label in WINDOWS:
         properties["isLocked"] = True
     return json.dumps(properties, separators=(",", ":"))[1:-1]
 
@@ -139,7 +139,7 @@ def write_csv(slide: Slide, path: Path) -> int:
             ]
         )
         for part in parts_of(slide):
-            if part.label == HOTSPOT:
+            if part.label in WINDOWS:
                 continue
             xy = shapely.get_coordinates(shapely.centroid(part.shapes))
             area = shapely.area(part.shapes) * slide.mpp**2
@@ -197,7 +197,7 @@ def write_parquet(slide: Slide, path: Path) -> int:
     count = 0
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for part in parts_of(slide):
-            if part.label == HOTSPOT:
+            if part.label in WINDOWS:
                 continue
             n = len(part.ids)
             xy = shapely.get_coordinates(shapely.centroid(part.shapes)).reshape(-1, 2)

@@ -15,7 +15,7 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_minugan.errors import OutputError
-from wsi_minugan.outputs.geojson import HOTSPOT, MITOSIS, features_of, object_id
+from wsi_minugan.outputs.geojson import MITOSIS, WINDOWS, features_of, object_id
 from wsi_minugan.outputs.manifest import read_manifest
 
 NUCLEUS = "Nucleus"
@@ -107,7 +107,7 @@ def open_slide_folder(folder: Path) -> Slide:
 
 
 def parts_of(slide: Slide) -> Iterator[Part]:
-    """Yield the hot spot, the mitoses, then the nuclei of a slide, at most `PART` at once.
+    """Yield the hot spot, the fields, the mitoses, then the nuclei of a slide, at most `PART` at once.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def _marked(slide: Slide) -> Iterator[Part]:
     """Yield the features of mitoses.geojson by class, the hot spot first."""
     path = slide.folder / "mitoses.geojson"
     features, origin = features_of(path, slide.origin_px)
-    by_class: dict[str, list[dict[str, Any]]] = {HOTSPOT: [], MITOSIS: []}
+    by_class: dict[str, list[dict[str, Any]]] = {label: [] for label in (*WINDOWS, MITOSIS)}
     for feature in features:
         by_class.setdefault(_class_of(feature), []).append(feature)
     for label, members in by_class.items():
@@ -150,7 +150,7 @@ def _part_of(path: Path, label: str, features: list[dict[str, Any]], origin: NDA
         names = sorted({name for row in numbers for name in row})
         measured = {n: np.array([float(row.get(n, np.nan)) for row in numbers]) for n in names}
         ids = [str(f["id"]) for f in features]
-    except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as e:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, shapely.errors.ShapelyError) as e:
         raise OutputError(
             f"{path} is not as a run wrote it ({type(e).__name__}: {e}). Run the slide again, or export it from QuPath."
         ) from e

@@ -13,6 +13,11 @@ _MODE_REACH = 6.0
 _INK_CELLS = 20
 _INK_MARGIN = 5
 _GLASS_AROUND = 0.3
+_LEAST_FOLD, _FOLD_RATIO, _DENSE = 0.54, 1.3, 0.9
+"""A fold's mean optical density is at least the first, and at least so many times that which a tenth of the tissue exceeds. Two layers have
+twice the density of one; dense glands and tumours have less (docs/decisions/0034-folds-and-ink.md)."""
+_FOLD_CELLS, _FOLD_BLUR = 100, 1.5
+_STROKE_CELLS = 61
 
 
 def glass_of(picture: NDArray[np.uint8]) -> NDArray[np.float32] | None:
@@ -99,11 +104,44 @@ def ink_in(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.asarray(cv2.dilate(found.astype(np.uint8), margin), np.bool_)
 
 
-def _large(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the pieces of a mask that are large enough for a pen's stroke."""
+def folds_in(picture: NDArray[np.uint8], tissue: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return where tissue is as dark as two layers of it are, in pieces of 0.0064 mm2 or more.
+
+    Parameters
+    ----------
+    picture : ndarray of uint8, shape (h, w, 3)
+        RGB at 8 um a pixel, its glass without tint.
+    tissue : ndarray of bool, shape (h, w)
+        Tissue, without ink.
+
+    Returns
+    -------
+    ndarray of bool, shape (h, w)
+    """
+    density = -np.log(np.maximum(picture, 1).astype(np.float32) / 255).mean(axis=2)
+    smooth = cv2.GaussianBlur(density, (0, 0), _FOLD_BLUR)
+    if not tissue.any():
+        return np.zeros_like(tissue)
+    cut = max(_LEAST_FOLD, _FOLD_RATIO * float(np.quantile(smooth[tissue], _DENSE)))
+    return _large(tissue & (smooth >= cut), _FOLD_CELLS)
+
+
+def inked_tissue(ink: NDArray[np.bool_], tissue: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which ink lies on tissue: where tissue goes on beyond a stroke of up to half a millimetre; all of shape ``(h, w)``."""
+    if not ink.any():
+        return ink
+    kernel = np.ones((_STROKE_CELLS, _STROKE_CELLS), np.uint8)
+    padded = np.pad(tissue.astype(np.uint8), _STROKE_CELLS)
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)
+    inner = slice(_STROKE_CELLS, -_STROKE_CELLS)
+    return np.asarray(ink & (closed[inner, inner] > 0) & ~tissue, np.bool_)
+
+
+def _large(mask: NDArray[np.bool_], least: int = _INK_CELLS) -> NDArray[np.bool_]:
+    """Return the pieces of a mask that have so many cells; by default enough for a pen's stroke."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     keep = np.zeros(count, bool)
-    keep[1:] = stats[1:, cv2.CC_STAT_AREA] >= _INK_CELLS
+    keep[1:] = stats[1:, cv2.CC_STAT_AREA] >= least
     return np.asarray(keep[labels], np.bool_)
 
 

@@ -15,13 +15,63 @@ from wsi_minugan.slides.analysis import level_for, reduced
 from wsi_minugan.slides.checks.blanks import black_holes, missing_in_tissue
 from wsi_minugan.slides.checks.colours import refuse_impossible_colours
 from wsi_minugan.slides.checks.levels import Looked, compared
-from wsi_minugan.slides.checks.stains import glass_of
+from wsi_minugan.slides.checks.stains import folds_in, glass_of, inked_tissue
 from wsi_minugan.slides.reader import Level, SlideInfo, SlideReader
-from wsi_minugan.slides.tissue import CELL_PX, TissueMask, cells_of_frame, everything, tissue_in, tissue_of
+from wsi_minugan.slides.tissue import (
+    CELL_PX,
+    TissueMask,
+    cells_of_frame,
+    everything,
+    ink_of,
+    tissue_in,
+    tissue_of,
+)
 from wsi_minugan.slides.tolerant import TolerantReader
 
 _BUSY_PLACES = 8
 _MOST_TINT = 20.0
+_LEAST_MM2 = 0.01
+"""Folds and ink that cover less are not told: of a hot spot of 2 mm2 it is half a percent."""
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """Cells whose tissue is not as it should be; of the shape of the tissue mask.
+
+    Attributes
+    ----------
+    folded : ndarray of bool, shape (rows, columns)
+        Tissue as dark as two layers of it.
+    inked : ndarray of bool, shape (rows, columns)
+        Pen marks on tissue.
+    """
+
+    folded: NDArray[np.bool_]
+    inked: NDArray[np.bool_]
+
+    def sentences(self, cell_mm2: float, tissue_mm2: float) -> tuple[str, ...]:
+        """Return what is to be told of them, where they cover more than a speck.
+
+        Parameters
+        ----------
+        cell_mm2 : float
+            Area of a cell.
+        tissue_mm2 : float
+            Area of the tissue.
+        """
+        folded, inked = (float(m.sum()) * cell_mm2 for m in (self.folded, self.inked))
+        found = []
+        if folded >= _LEAST_MM2:
+            found.append(
+                f"Tissue in folds: about {folded:.2g} mm2 ({folded / max(tissue_mm2, folded):.1%} of the tissue) is as dark as two layers. "
+                "Nuclei lie over each other there, so counts are less certain: look whether the hot spot lies in it."
+            )
+        if inked >= _LEAST_MM2:
+            found.append(
+                f"Tissue in ink: pen marks cover about {inked:.2g} mm2 of it. Mitoses under them are not counted. "
+                "Where the hot spot is near, count there yourself, or scan the slide without the marks."
+            )
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -36,11 +86,14 @@ class Survey:
         The slide; its levels say which of them may be used for overviews, its notes why others are not.
     missing : tuple of Box
         Level-0 tiles in tissue that hold no data, level-0 px.
+    artefacts : Artefacts
+        Folds, and ink on tissue.
     """
 
     tissue: TissueMask
     info: SlideInfo
-    missing: tuple[Box, ...] = ()
+    missing: tuple[Box, ...]
+    artefacts: Artefacts
 
 
 def survey(reader: SlideReader, frame: Frame, only_tissue: bool = True) -> Survey:
@@ -82,7 +135,12 @@ def survey(reader: SlideReader, frame: Frame, only_tissue: bool = True) -> Surve
     missing = _missing(strict, frame.scale, found, picture, stained)
     notes = (*reader.info.notes, *looked.notes, *_tint(picture))
     info = replace(reader.info, levels=_no_coarser(looked.levels, factor), notes=notes)
-    return Survey(found, info, missing)
+    return Survey(found, info, missing, _artefacts(picture, stained))
+
+
+def _artefacts(picture: NDArray[np.uint8], stained: NDArray[np.bool_]) -> Artefacts:
+    plain, ink = ink_of(picture)
+    return Artefacts(folds_in(plain, stained & ~ink), inked_tissue(ink, stained & ~ink))
 
 
 def _tissue(

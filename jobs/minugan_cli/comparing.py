@@ -24,7 +24,28 @@ def agree(
     places: bool,
     out: Path | None,
 ) -> None:
-    """Compare readers, print a table, and write the figures, the unmatched mitoses and a picture."""
+    """Compare readers, print a table, and write the figures, the unmatched mitoses and a picture.
+
+    Parameters
+    ----------
+    sources : sequence of Path
+        Two readers or more: result folders, GeoJSON files, or folders of these.
+    mpp : float, optional
+        Resolution of coordinates in GeoJSON files, um/px.
+    radius_um : float
+        Greatest distance at which two marks are one mitosis.
+    hpf_diameter_mm : float
+        Diameter of a high-power field, for Nottingham scores.
+    places : bool
+        Whether single mitoses are compared. Leave it out where each reader had another scan.
+    out : Path, optional
+        Folder for agreement.json, unmatched.csv and agreement.svg.
+
+    Raises
+    ------
+    InputError
+        If fewer than two readers are named.
+    """
     from wsi_minugan.counting.agreement import compare
     from wsi_minugan.pipeline.readers import read_readers
 

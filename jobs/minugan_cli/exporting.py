@@ -12,7 +12,17 @@ EXPORT = "export"
 
 
 def export(out: Path, kind: str, folder: Path | None) -> None:
-    """Write one file for each finished slide of a run, or for one slide, and say where it lies."""
+    """Write one file for each finished slide of a run, or for one slide, and say where it lies.
+
+    Parameters
+    ----------
+    out : Path
+        Output folder of a run, or the folder of one slide.
+    kind : str
+        A key of `wsi_minugan.outputs.exports.files.FORMATS`, such as "qupath".
+    folder : Path, optional
+        Where to write. The default is the folder ``export`` in the run's output folder.
+    """
     from wsi_minugan.outputs.exports.files import FORMATS
     from wsi_minugan.outputs.exports.objects import open_slide_folder
 

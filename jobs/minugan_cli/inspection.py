@@ -24,7 +24,21 @@ if TYPE_CHECKING:
 def inspect(
     path: Path, mpp: float | None, reader_name: str, png: Path | None, model: str = "default"
 ) -> None:
-    """Print size, levels, resolution and tissue of one slide as a model would see it, and draw its tissue on request."""
+    """Print size, levels, resolution and tissue of one slide as a model would see it, and draw its tissue on request.
+
+    Parameters
+    ----------
+    path : Path
+        The slide.
+    mpp : float, optional
+        The user's resolution of level 0, um/px; it wins over the slide's own.
+    reader_name : str
+        "auto", "openslide" or "tiatoolbox".
+    png : Path, optional
+        Picture of the tissue to write.
+    model : str
+        Name or folder of the bundle whose resolution the slide is analysed at.
+    """
     from wsi_minugan.geometry import analysis_frame
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
     from wsi_minugan.slides.checks.survey import survey
@@ -65,7 +79,13 @@ def _draw_tissue(reader: SlideReader, png: Path, mask: NDArray[np.bool_], info: 
 
 
 def doctor() -> int:
-    """Print one line for each thing that a run needs, and what to do where it is missing; 1 if any is."""
+    """Print one line for each thing that a run needs, and what to do where it is missing.
+
+    Returns
+    -------
+    int
+        Exit status: 0 where nothing is missing, else 1.
+    """
     checks = [
         _check_python(),
         _check_openslide(),
@@ -141,14 +161,26 @@ def list_models() -> None:
 
 
 def show_model(name: str) -> None:
-    """Print a model's card as JSON."""
+    """Print a model's card as JSON.
+
+    Parameters
+    ----------
+    name : str
+        Name of a bundled model, or a bundle's folder.
+    """
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 
     click.echo(load_bundle(find_bundle(name)).card.model_dump_json(indent=2))
 
 
 def verify_model(name: str) -> None:
-    """Check a bundle; a damaged one raises ModelError."""
+    """Check a bundle; a damaged one raises ModelError.
+
+    Parameters
+    ----------
+    name : str
+        Name of a bundled model, or a bundle's folder.
+    """
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 
     bundle = load_bundle(find_bundle(name))

@@ -20,7 +20,22 @@ _IDLE_SHARE = 10
 
 
 def status(out: Path, as_json: bool, watch: bool) -> int:
-    """Print a run's state, once or until it ends."""
+    """Print a run's state, once or until it ends.
+
+    Parameters
+    ----------
+    out : Path
+        Output folder of the run.
+    as_json : bool
+        Print the content of ``schemas/status.schema.json`` instead of a table.
+    watch : bool
+        Print again every 2 s, until the run ends.
+
+    Returns
+    -------
+    int
+        Exit status, always 0.
+    """
     from minugan_jobs.state.status import status_of
     from rich.console import Console
 
@@ -51,7 +66,23 @@ def _table(state: StatusFile) -> Any:
 
 
 def verify(out: Path) -> int:
-    """Check every file of every finished slide; returns the exit status."""
+    """Check every file of every finished slide.
+
+    Parameters
+    ----------
+    out : Path
+        Output folder of the run.
+
+    Returns
+    -------
+    int
+        0 where all files are as their manifests say, else 1.
+
+    Raises
+    ------
+    OutputError
+        If no slide is finished.
+    """
     from minugan_jobs.state.status import unknown_in, verify_run
 
     problems = dict(verify_run(out))
@@ -68,7 +99,33 @@ def verify(out: Path) -> int:
 def watch(
     folder: Path, out: Path, config: Path | None, flags: dict[str, Any], settle_s: float, once: bool
 ) -> int:
-    """Take slides as they arrive in a folder, once their size has stopped changing."""
+    """Take slides as they arrive in a folder, once their size has stopped changing.
+
+    Parameters
+    ----------
+    folder : Path
+        Where slides arrive.
+    out : Path
+        Output folder.
+    config : Path, optional
+        YAML file of settings.
+    flags : dict of str to any
+        Settings given as flags; None where not given. They win over the file's.
+    settle_s : float
+        Seconds for which a slide's size must not change before it is taken.
+    once : bool
+        End after the first batch.
+
+    Returns
+    -------
+    int
+        Exit status of the last batch; above 128 where a signal stopped it.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder.
+    """
     from minugan_jobs.watcher import Arrivals
 
     from minugan_cli.running import run_slides

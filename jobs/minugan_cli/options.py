@@ -22,17 +22,55 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def flag_of(name: str) -> str:
-    """Return the flag of a setting as `count` has it."""
+    """Return the flag of a setting as `count` has it.
+
+    Parameters
+    ----------
+    name : str
+        Field of `RunSettings`.
+
+    Returns
+    -------
+    str
+        With its dashes; ``--area-mm2`` for ``hotspot_mm2``.
+
+    Examples
+    --------
+    >>> flag_of("hotspot_mm2")
+    '--area-mm2'
+    """
     return _ALSO.get(name, ("--" + FLAGS.get(name, name).replace("_", "-"),))[0]
 
 
 def counting_options(command: F) -> F:
-    """Add the options that say how mitoses are counted."""
+    """Add the options that say how mitoses are counted.
+
+    Parameters
+    ----------
+    command : callable
+        Function of a click command; it gets the options as keyword arguments.
+
+    Returns
+    -------
+    callable
+        The same function, with an option for each name in `COUNTING`.
+    """
     return _add(command, COUNTING)
 
 
 def setting_options(command: F) -> F:
-    """Add one option to a click command for each field of `RunSettings`; options not given are None."""
+    """Add one option to a click command for each field of `RunSettings`; options not given are None.
+
+    Parameters
+    ----------
+    command : callable
+        Function of a click command; it gets the options as keyword arguments.
+
+    Returns
+    -------
+    callable
+        The same function. Names, types and help texts of its options are those of the fields.
+    """
     return _add(command, None)
 
 

@@ -51,11 +51,24 @@ class Progress:
             self._live.__exit__(kind, error, trace)
 
     def note(self, text: str) -> None:
-        """Print a sentence."""
+        """Print a sentence.
+
+        Parameters
+        ----------
+        text : str
+            Plain text: markup of rich has no effect.
+        """
         self._console.print(Text(text))
 
     def __call__(self, event: Event) -> None:
-        """Take note of an event."""
+        """Take note of an event.
+
+        Parameters
+        ----------
+        event : Event
+            What the scheduler tells. Slides that ended are printed at once, the rest at
+            most every 30 s.
+        """
         if event.kind == "planned":
             self._blocks_left += event.blocks
             self._planned += 1

@@ -37,7 +37,22 @@ class _Source:
 def recount(
     source: Path, corrected: Path | None, mpp: float | None, flags: dict[str, Any], out: Path | None
 ) -> None:
-    """Count the mitoses of a result folder, of a GeoJSON, or of a corrected one with its folder; write or print count.json."""
+    """Count the mitoses of a result folder, of a GeoJSON, or of a corrected one with its folder; write or print count.json.
+
+    Parameters
+    ----------
+    source : Path
+        A slide's result folder, or a GeoJSON of mitoses.
+    corrected : Path, optional
+        A GeoJSON that takes the place of the folder's own. The two may be named in either
+        order.
+    mpp : float, optional
+        Resolution of the coordinates, um/px. A GeoJSON alone needs it.
+    flags : dict of str to any
+        Settings of `COUNTING`; None where not given.
+    out : Path, optional
+        File to write; by default the count is printed as JSON.
+    """
     from wsi_minugan.outputs.atomic import write_text
     from wsi_minugan.outputs.geojson import read_marks
 

@@ -28,7 +28,13 @@ _WORDS: dict[Kind, str] = {
 
 
 def login_name() -> str:
-    """Return the name that the system knows the user by."""
+    """Return the name that the system knows the user by.
+
+    Returns
+    -------
+    str
+        "reviewer" where the system knows none.
+    """
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):
@@ -36,7 +42,24 @@ def login_name() -> str:
 
 
 def review(folder: Path, corrected: Path, reviewer: str | None, slide: Path | None) -> None:
-    """Compare a corrected GeoJSON with a slide's result, write the review beside it, and tell what changed."""
+    """Compare a corrected GeoJSON with a slide's result, write the review beside it, and tell what changed.
+
+    Parameters
+    ----------
+    folder : Path
+        The slide's result folder.
+    corrected : Path
+        The GeoJSON as the reviewer left it.
+    reviewer : str, optional
+        Who reviewed; by default the login name.
+    slide : Path, optional
+        Where the slide lies now, if it was moved since the run.
+
+    Raises
+    ------
+    InputError
+        If the folder is that of a whole batch.
+    """
     from wsi_minugan.outputs.objects import read_objects
     from wsi_minugan.review.result import open_result
     from wsi_minugan.review.store import save_review
@@ -88,6 +111,16 @@ def _teach(result: Result, saved: Saved, slide: Path | None) -> None:
 def slide_path(folder: Path) -> Path:
     """Return where the slide of a result lay when it was run.
 
+    Parameters
+    ----------
+    folder : Path
+        The slide's result folder, in the output folder of its run.
+
+    Returns
+    -------
+    Path
+        The slide's file or folder, as the ledger has it.
+
     Raises
     ------
     InputError
@@ -118,6 +151,18 @@ def _path_among(slides: dict[str, SlideInput], folder: Path) -> Path:
 def sources_of(place: Path, slide: Path | None) -> list[Source]:
     """Return the finished slides at OUT or OUT/SLIDE_ID.
 
+    Parameters
+    ----------
+    place : Path
+        Output folder of a run, or the result folder of one slide.
+    slide : Path, optional
+        Where the slide lies now; only for one slide.
+
+    Returns
+    -------
+    list of Source
+        One for each slide. Where the slide's file is not known, its `problem` says why.
+
     Raises
     ------
     InputError
@@ -145,7 +190,21 @@ def sources_of(place: Path, slide: Path | None) -> list[Source]:
 
 
 def view(place: Path, reviewer: str | None, slide: Path | None, port: int, browser: bool) -> None:
-    """Serve the viewer until Ctrl-C."""
+    """Serve the viewer until Ctrl-C.
+
+    Parameters
+    ----------
+    place : Path
+        Output folder of a run, or the result folder of one slide.
+    reviewer : str, optional
+        Who reviews; by default the login name.
+    slide : Path, optional
+        Where the slide lies now, if it was moved since the run.
+    port : int
+        Port on the loopback interface; 0 takes a free one.
+    browser : bool
+        Whether to open the browser, too.
+    """
     import asyncio
     import signal
     import webbrowser
@@ -170,7 +229,25 @@ def view(place: Path, reviewer: str | None, slide: Path | None, port: int, brows
 
 
 def export(place: Path, reviewer: str | None, slide: Path | None, page: Path) -> None:
-    """Write one offline page of a slide; with a reviewer's name, of that review."""
+    """Write one offline page of a slide; with a reviewer's name, of that review.
+
+    Parameters
+    ----------
+    place : Path
+        Result folder of one slide, or the output folder of a run with one.
+    reviewer : str, optional
+        Whose review to show; by default the run's own result.
+    slide : Path, optional
+        Where the slide lies now, if it was moved since the run.
+    page : Path
+        HTML file to write.
+
+    Raises
+    ------
+    InputError
+        If there is more than one slide, if its pixels are not found, or if the reviewer has no
+        review.
+    """
     from wsi_minugan.review.pixels import open_pixels
     from wsi_minugan.review.result import open_result
     from wsi_minugan.review.store import read_review

@@ -34,7 +34,29 @@ def run(
     dry_run: bool,
     retry: bool = False,
 ) -> int:
-    """Run a batch, or only say what it would be; returns the exit status."""
+    """Run a batch, or only say what it would be.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        Files, folders, globs, URLs or CSV tables of slides.
+    out : Path
+        Output folder.
+    config : Path, optional
+        YAML file of settings.
+    flags : dict of str to any
+        Settings given as flags; None where not given. They win over the file's.
+    dry_run : bool
+        Only print what would be done and how long it takes.
+    retry : bool
+        Take slides that failed before again.
+
+    Returns
+    -------
+    int
+        0 where all slides are done, 1 where some failed; above 128 where a signal stopped the
+        run.
+    """
     settings = load_settings(config, flags)
     slides = expand_inputs(sources, lambda text: click.echo(text, err=True), StallGuard(settings.stall_s))
     return _dry_run(slides, settings) if dry_run else run_slides(slides, out, settings, retry)
@@ -47,7 +69,27 @@ def run_slides(
     retry: bool,
     only: Collection[str] | None = None,
 ) -> int:
-    """Run a batch, or `only` some of its sources, tell how it ended, and return the exit status."""
+    """Run a batch, or `only` some of its sources, and tell how it ended.
+
+    Parameters
+    ----------
+    slides : sequence of SlideInput
+        The whole batch.
+    out : Path
+        Output folder.
+    settings : RunSettings
+        Settings of the run.
+    retry : bool
+        Take slides that failed before again.
+    only : collection of str, optional
+        Sources of the batch that are run now; by default all.
+
+    Returns
+    -------
+    int
+        0 where all slides are done, 1 where some failed; above 128 where a signal stopped the
+        run.
+    """
     from minugan_jobs.run import failures, run_batch
 
     with Progress(len(slides if only is None else only), settings.quiet) as progress:
@@ -154,7 +196,18 @@ def _duration(seconds: float) -> str:
 
 
 def retry(out: Path) -> int:
-    """Take the slides of an output folder that are not done again, each with the settings that it was last begun with."""
+    """Take the slides of an output folder that are not done again, each with the settings that it was last begun with.
+
+    Parameters
+    ----------
+    out : Path
+        Output folder of the run.
+
+    Returns
+    -------
+    int
+        The highest exit status of the parts; 0 where nothing was left to do.
+    """
     from minugan_jobs.state.output_folder import unfinished
 
     groups = unfinished(out)
@@ -170,7 +223,25 @@ def retry(out: Path) -> int:
 
 
 def demo(out: Path, seed: int) -> int:
-    """Draw a slide with known mitoses and run the whole job on it."""
+    """Draw a slide with known mitoses and run the whole job on it.
+
+    Parameters
+    ----------
+    out : Path
+        Output folder; the slide is drawn into ``slides/`` in it.
+    seed : int
+        Seed of the drawing.
+
+    Returns
+    -------
+    int
+        Exit status of the run.
+
+    Raises
+    ------
+    OutputError
+        If the slide cannot be written.
+    """
     from wsi_minugan.errors import OutputError
     from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 

@@ -100,7 +100,7 @@ class _SlideRun:
 
 
 class Engine:
-    """RunLengthMask one batch on one client.
+    """Runs one batch on one client.
 
     Parameters
     ----------

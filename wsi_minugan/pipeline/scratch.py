@@ -340,6 +340,11 @@ class Scratch:
             Row and column of the patch.
         scores : ndarray of uint8, shape (3, 256, 256)
             255 times the scores.
+
+        Raises
+        ------
+        OutputError
+            If the scratch folder does not take the file.
         """
         path = self._patch(i, j)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")

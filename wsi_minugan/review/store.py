@@ -89,7 +89,15 @@ class Saved:
 
 @dataclass(frozen=True)
 class Stamp:
-    """Who saves, and when (ISO 8601, UTC)."""
+    """Who saves, and when.
+
+    Attributes
+    ----------
+    reviewer : str
+        Cleaned name.
+    when : str
+        ISO 8601, UTC.
+    """
 
     reviewer: str
     when: str

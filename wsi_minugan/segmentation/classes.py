@@ -19,7 +19,14 @@ _DISC_7 = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Thresholds of scores of 0 to 1; see the model's card."""
+    """Thresholds of scores of 0 to 1; see the model's card.
+
+    Attributes
+    ----------
+    mitosis, nucleus, boundary : float
+        Least score at which a pixel is taken for a mitosis, a nucleus, or a boundary between
+        nuclei.
+    """
 
     mitosis: float
     nucleus: float

@@ -251,6 +251,11 @@ def write_coarse(path: Path, name: str, values: NDArray[Any], side_um: float) ->
     -------
     dict of str to str
         SHA-256 of each file, by its path in the store.
+
+    Raises
+    ------
+    OutputError
+        If the store cannot be written.
     """
     try:
         store = Store(path)

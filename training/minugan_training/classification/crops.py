@@ -43,6 +43,8 @@ class CropSampler:
         Whose it is, with the scanner.
     seed : int
         Where randomness comes from.
+    styles : dict of str to StainStatistics
+        Stain densities of each patient, which `stain_transfer` gives to another's crops.
     """
 
     crops: NDArray[np.uint8]

@@ -138,7 +138,7 @@ def _of_the_paper(command: Callable[..., None]) -> Callable[..., None]:
             "--out",
             type=_PATH,
             required=True,
-            help="Gets a folder for each experiment. RunLengthMask that are there resume.",
+            help="Gets a folder for each experiment. Runs that are there resume.",
         ),
         click.option("--root", type=_PATH, required=True, help="What the index's paths are below."),
         click.option("--index", type=_PATH, required=True, help="Index of the data."),

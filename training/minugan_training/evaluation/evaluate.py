@@ -111,6 +111,11 @@ def evaluate_model(
     -------
     Figures
         With intervals.
+
+    Raises
+    ------
+    DataError
+        If no image in these splits has known mitoses or nuclei.
     """
     predictor = Predictor(bundle, precision="fp32")  # figures that do not depend on the machine
     evaluation = _Evaluation(bundle, predictor, root, radius_um, jpeg)

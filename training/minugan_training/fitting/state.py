@@ -24,9 +24,38 @@ _WIDEST = 64
 
 @dataclass
 class TrainingState:
-    """What training changes, step by step; `noted` are step and seconds when the journal was last written.
+    """What training changes, step by step.
 
-    `share_of_time` is how much of a training that ends by the clock has gone by: the learning rate follows it.
+    Attributes
+    ----------
+    network : Module
+        What is trained: a generator or a U-Net, on the training device.
+    optimizer : Optimizer
+        Of the network.
+    discriminator : Module or None
+        None where the experiment has no adversarial loss.
+    discriminator_optimizer : Optimizer or None
+        Of the discriminators.
+    ema : dict of str to Tensor
+        Moving averages of the network's parameters and buffers, fp32, by name; empty where the experiment keeps none.
+    step : int
+        Steps done.
+    seconds : float
+        Time that these took, over all sessions of the run, in s.
+    running : dict of str to float
+        Losses, smoothed over steps, and the last validation.
+    best : float
+        Highest figure of any validation.
+    best_step : int
+        The step of that validation.
+    rank, world : int
+        This process's number among those that train together, and how many these are.
+    noted : tuple of (int, float)
+        Step and seconds when the journal was last written.
+    teacher : Module or None
+        A trained network whose scores are learnt beside the labels; None without distillation.
+    share_of_time : float
+        How much of a training that ends by the clock has gone by, 0 to 1. The learning rate follows it.
     """
 
     network: nn.Module

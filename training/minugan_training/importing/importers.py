@@ -343,6 +343,11 @@ def import_rgb(root: Path) -> list[Entry]:
     -------
     list of Entry
         Empty where there is no image.
+
+    Raises
+    ------
+    DataError
+        If an image has no label map of its name.
     """
     entries = []
     truths = {p.stem: p for p in list_images(root / "labels")}

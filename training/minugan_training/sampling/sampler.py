@@ -271,6 +271,11 @@ class Pool:
         -------
         list of Place
             Entry, x and y.
+
+        Raises
+        ------
+        DataError
+            If none of the source's images holds a labelled mitosis.
         """
         if self._only is not None:
             wanted = set(self.of(source))

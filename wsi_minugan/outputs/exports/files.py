@@ -300,6 +300,11 @@ def write_ome_zarr_zip(slide: Slide, path: Path) -> int:
     -------
     int
         Files in it.
+
+    Raises
+    ------
+    OutputError
+        If the slide's store holds no masks, or the folder does not take the file.
     """
     store = slide.folder / "masks.zarr"
     files = sorted(

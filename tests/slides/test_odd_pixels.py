@@ -17,7 +17,9 @@ from wsi_minugan.errors import (
 from wsi_minugan.geometry import Box
 from wsi_minugan.pipeline.plan import SlidePlan, open_reader, plan_slide
 from wsi_minugan.slides.analysis import AnalysisView
+from wsi_minugan.slides.checks import streams
 from wsi_minugan.slides.checks.blanks import WatchedView
+from wsi_minugan.slides.checks.codestream import j2k_hole
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.opening import open_slide
 from wsi_minugan.slides.reader import resolve_mpp
@@ -35,10 +37,10 @@ def plan_of(path, mpp=None, **settings) -> SlidePlan:
         reader.close()
 
 
-def read_all(path) -> None:
+def read_all(path, **settings) -> None:
     """Read all of a slide as its analysis does."""
-    plan = plan_of(path)
-    reader = open_reader(path, RunSettings())
+    plan = plan_of(path, **settings)
+    reader = open_reader(path, RunSettings(**settings))
     WatchedView(AnalysisView(reader, plan.frame), plan.tissue, path).read(plan.frame.box)
 
 
@@ -221,6 +223,36 @@ def test_frames_of_dicom_that_are_cut_or_holed_are_told(tmp_path, odd, kind, syn
         TileUnreadableError, match=r"tile 12 of level 0.*(end marker|hole|cut off)|does not decode"
     ):
         read_all(path)
+
+
+@pytest.mark.parametrize("kind", [JPEG, J2K, "tiff"])
+def test_a_hole_is_found_where_openslide_decodes_however_many_tiles_there_are(
+    tmp_path, odd, kind, monkeypatch
+):
+    # A plan looks at a sample of them only: here at the first.
+    monkeypatch.setattr(streams, "_SAMPLE", 1)
+    options = {"level": 0, "codecformat": "j2k", "mct": True, "reversible": True}
+    tiles = odd.tiles(odd.image)
+    frames = [odd.jpeg(t) if kind != J2K else bytes(imagecodecs.jpeg2k_encode(t, **options)) for t in tiles]
+    half, n = len(frames[12]) // 2, len(frames[12])
+    frames[12] = frames[12][:half] + bytes(n // 4) + frames[12][half + n // 4 :]
+    if kind == "tiff":
+        path = odd.stored(tmp_path / "s.tif", frames)
+    else:
+        path = odd.dicom(
+            tmp_path / "s" / "a.dcm", frames, kind, "YBR_FULL_422" if kind == JPEG else "YBR_RCT"
+        )
+    with pytest.raises(TileUnreadableError, match=r"tile \(row 2, column 2\).*hole of zeros"):
+        read_all(path, reader="openslide")
+    assert plan_of(path, reader="openslide", tolerate_tiles=1).broken_tiles == 1
+
+
+def test_flat_glass_of_many_empty_packets_is_no_hole():
+    # Twelve layers, six resolutions, three components: each packet of a white tile is one byte of zeros.
+    cod = bytes((0xFF, 0x52, 0, 12, 0, 0, 0, 12, 1, 5, 4, 4, 0, 1))
+    head = b"\xff\x4f\xff\x51\0\x02" + cod + b"\xff\x90"
+    assert not j2k_hole(head + b"\x80" + bytes(12 * 6 * 3) + b"\xff\xd9")
+    assert j2k_hole(head + b"\x80" + bytes(12 * 6 * 3 + 40) + b"\xff\xd9")
 
 
 @pytest.mark.parametrize("compression", ["deflate", "lzw", None])

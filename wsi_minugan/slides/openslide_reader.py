@@ -18,6 +18,7 @@ from wsi_minugan.slides.checks import dicom
 from wsi_minugan.slides.checks.levels import with_true_factors
 from wsi_minugan.slides.checks.pages import DAMAGED, empty_tiles
 from wsi_minugan.slides.checks.resolution import stated_by_vendor, stated_in_tiff
+from wsi_minugan.slides.checks.streams import StoredStreams
 from wsi_minugan.slides.checks.tiff import refuse_other_than_rgb8
 from wsi_minugan.slides.listing.kinds import why_not_opened
 from wsi_minugan.slides.reader import OME_TIFF, Level, SlideInfo, StatedMpp
@@ -49,6 +50,7 @@ class OpenSlideReader:
         # OpenSlide's own, by which it places what it reads; `info` has the true ones.
         self._downsamples = self._slide.level_downsamples
         self.info = _info_of(path, self._slide)
+        self._streams = StoredStreams(self.info)
 
     def read_level(self, level: int, box: Box) -> NDArray[np.uint8]:
         """Return a region of a level as RGB; see `SlideReader.read_level`.
@@ -75,6 +77,8 @@ class OpenSlideReader:
         inside = box.clipped(Box(0, 0, size.height_px, size.width_px))
         if inside.height_px == 0 or inside.width_px == 0:
             return out
+        if level == 0:
+            self._streams.refuse_broken(inside)
         out[inside.slices_within(box)] = _on_white(self._rgba(level, inside))
         return out
 

@@ -130,6 +130,35 @@ def j2k_transform(stream: bytes) -> bool | None:
     return None
 
 
+def j2k_hole(stream: bytes) -> bool:
+    """Return whether a JPEG 2000 stream holds a run of zeros that no picture is encoded as.
+
+    Parameters
+    ----------
+    stream : bytes
+        The whole stream.
+
+    Returns
+    -------
+    bool
+        False, too, where the stream is none.
+    """
+    return _ZERO_RUN + bytes(_empty_packets(stream)) in stream.rstrip(b"\0")
+
+
+def _empty_packets(stream: bytes) -> int:
+    """Return how many packets a JPEG 2000 stream may have: of flat glass each is one byte of zeros."""
+    start = stream.find(_J2K_START)
+    at = start + 2
+    while start >= 0 and at + 10 <= len(stream) and stream[at] == 0xFF and stream[at + 1] != _J2K_SOT:
+        if stream[at + 1] == _J2K_COD:
+            layers, resolutions = int.from_bytes(stream[at + 6 : at + 8], "big"), stream[at + 9] + 1
+            # Precincts of a size of their own cut each resolution of a tile into as many as 256.
+            return layers * resolutions * _COMPONENTS * (256 if stream[at + 4] & 1 else 1)
+        at += 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+    return 0
+
+
 def j2k_is_whole(stream: bytes) -> bool:
     """Return whether a JPEG 2000 stream has its tile parts at the places that they say, and its end marker.
 

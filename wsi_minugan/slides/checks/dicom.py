@@ -46,6 +46,8 @@ class DicomHead:
         Size of its whole picture.
     width_mm, height_mm : float
         Size of what it shows; 0 where it does not say.
+    in_order : bool
+        Whether all of its frames are there, row by row.
     """
 
     series: str
@@ -55,6 +57,7 @@ class DicomHead:
     height_px: int
     width_mm: float
     height_mm: float
+    in_order: bool = False
 
 
 def is_dicom(path: Path) -> bool:
@@ -165,6 +168,7 @@ def head_of(path: Path) -> DicomHead | None:
             height_px=int(found.get("TotalPixelMatrixRows", 0) or 0),
             width_mm=float(found.get("ImagedVolumeWidth", 0) or 0),
             height_mm=float(found.get("ImagedVolumeHeight", 0) or 0),
+            in_order=str(found.get("DimensionOrganizationType", "")) == "TILED_FULL",
         )
     except Exception:  # noqa: BLE001 - values are converted only now, with errors of as many kinds
         return None

@@ -5,17 +5,20 @@ import io
 import json
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fuzzing import FUZZ_S, examples, for_a_while
 from wsi_minugan.errors import InputError
 from wsi_minugan.outputs.geojson import read_marks
+from wsi_minugan.outputs.objects import read_objects, read_regions
 
 pytestmark = pytest.mark.timeout(max(900, 2 * FUZZ_S))
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 4], [0, 4], [0, 0]]]}
@@ -30,6 +33,8 @@ WHOLE = {
             "properties": {
                 "objectType": "detection",
                 "classification": {"name": "Mitosis", "color": [1, 2, 3]},
+                "measurements": {"Peak score": 0.9},
+                "metadata": {"Decision": "accepted"},
             },
         },
         {"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}, "properties": {}},
@@ -82,20 +87,34 @@ def with_change(node: Any, way: tuple[Any, ...], value: Any) -> Any:
 
 
 def survives(data: bytes) -> None:
+    """Read a file in each of the ways that there are: as mitoses, as objects of a review, as areas."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.geojson"
         path.write_bytes(data)
-        try:
+        with suppress_sentence():
+            read_regions(path)
+        with suppress_sentence():
+            for found in read_objects(path):
+                json.dumps(found.measurements, allow_nan=False)
+        with suppress_sentence():
             marks = read_marks(path)
-        except InputError as e:
-            assert "m.geojson" in str(e)
-            return
-    assert np.isfinite(marks.points_px).all()
-    assert sum(marks.by_class.values()) == len(marks.points_px)
+            assert np.isfinite(marks.points_px).all()
+            assert sum(marks.by_class.values()) == len(marks.points_px)
+
+
+@contextmanager
+def suppress_sentence() -> Iterator[None]:
+    try:
+        yield
+    except InputError as e:
+        assert "m.geojson" in str(e)
 
 
 @for_a_while
 @given(st.sampled_from(places(WHOLE)), values)
+@example(("features", 0, "geometry", "coordinates", 0, 0, 0), 10**400)
+@example(("features", 1, "geometry", "coordinates", 0), 10**400)
+@example(("features", 0, "properties", "measurements"), {"Peak score": 10**400})
 @examples(150)
 def test_any_value_at_any_place_ends_well(way: tuple[Any, ...], value: Any) -> None:
     survives(json.dumps(with_change(WHOLE, way, value)).encode())

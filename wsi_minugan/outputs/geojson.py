@@ -562,20 +562,24 @@ def is_mitosis(label: str) -> bool:
     return lowered.startswith(("mitosis", "mitoses", "mitotic figure")) and not _SAYS_NO.search(lowered)
 
 
+UNREADABLE = (
+    AttributeError,
+    TypeError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+    shapely.errors.ShapelyError,
+)
+"""What Shapely raises of a geometry that is none: of whole numbers beyond all floats, an OverflowError."""
+
+
 def _centres(path: Path, index: int, geometry: Any) -> list[tuple[float, float]]:
     try:
         figure = shape(geometry)
         parts = shapely.get_parts(figure) if figure.geom_type == "MultiPoint" else [figure]
         centres = [(float(p.centroid.x), float(p.centroid.y)) for p in parts]
-    except (
-        AttributeError,
-        TypeError,
-        ValueError,
-        OverflowError,
-        KeyError,
-        IndexError,
-        shapely.errors.ShapelyError,
-    ) as e:
+    except UNREADABLE as e:
         raise InputError(
             f"{path}: feature {index + 1} has no geometry that can be read ({str(e).strip()}). Export it again."
         ) from e

@@ -15,6 +15,7 @@ from wsi_minugan.errors import InputError
 from wsi_minugan.outputs.geojson import (
     COLOURS,
     MAX_COORDINATE_PX,
+    UNREADABLE,
     WINDOWS,
     Window,
     feature_text,
@@ -122,14 +123,7 @@ def _objects_of(path: Path, index: int, feature: Any, origin_px: tuple[float, fl
         figure = shape(feature["geometry"])
         parts = list(shapely.get_parts(figure)) if figure.geom_type == "MultiPoint" else [figure]
         parts = [shapely.transform(p, lambda xy: xy + origin_px) for p in parts]
-    except (
-        AttributeError,
-        TypeError,
-        ValueError,
-        OverflowError,
-        LookupError,
-        shapely.errors.ShapelyError,
-    ) as e:
+    except UNREADABLE as e:
         raise InputError(
             f"{path}: feature {index + 1} has no geometry that can be read ({str(e).strip()}). Export it again."
         ) from e
@@ -154,10 +148,18 @@ def _strings(value: Any) -> dict[str, str]:
     return {k: v for k, v in value.items() if isinstance(v, str)} if isinstance(value, dict) else {}
 
 
+_LARGEST_NUMBER = 3e38
+
+
 def _numbers(value: Any) -> dict[str, float]:
     if not isinstance(value, dict):
         return {}
-    return {k: float(v) for k, v in value.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    # QuPath keeps them as float32. What is beyond that, or no number, could not be written again.
+    return {
+        k: float(v)
+        for k, v in value.items()
+        if isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < _LARGEST_NUMBER
+    }
 
 
 _COLOURS = COLOURS | {NOT_MITOSIS: (213, 94, 0)}
@@ -261,15 +263,7 @@ def _area(path: Path, index: int, feature: Any) -> shapely.Geometry | None:
         if figure.geom_type not in {"Polygon", "MultiPolygon"}:
             return None
         area = shapely.make_valid(figure, method="structure", keep_collapsed=False)
-    except (
-        AttributeError,
-        TypeError,
-        ValueError,
-        OverflowError,
-        KeyError,
-        IndexError,
-        shapely.errors.ShapelyError,
-    ) as e:
+    except UNREADABLE as e:
         raise InputError(
             f"{path}: feature {index + 1} has no geometry that can be read ({str(e).strip()}). Export it again."
         ) from e

@@ -33,9 +33,9 @@ class Matches:
     Attributes
     ----------
     pairs : ndarray of int, shape (k, 2)
-        Indices of detection and truth.
-    false_positives, false_negatives : ndarray of int
-        Indices of detections and of truths left over.
+        Index of a detection and of its truth, in the arrays given to `match`; from 0.
+    false_positives, false_negatives : ndarray of int, shape (m,)
+        Indices of the detections and of the truths left over, each ascending.
     """
 
     pairs: IntArray
@@ -49,9 +49,9 @@ def match(found_px: FloatArray, truth_px: FloatArray, radius_px: float) -> Match
     Parameters
     ----------
     found_px, truth_px : ndarray of float, shapes (n, 2), (m, 2)
-        x, y.
+        x, y of detections and of truths, in one frame, px.
     radius_px : float
-        Greatest distance of a match.
+        Greatest distance of a match, itself included, in the px of the points.
 
     Returns
     -------
@@ -135,11 +135,11 @@ class Reading:
     Attributes
     ----------
     points_px : ndarray of float, shape (n, 2)
-        The mitoses.
+        x, y of the mitoses that the reader marked, level-0 px.
     mpp : float
-        um/px of these.
+        um per level-0 pixel.
     score : int or None
-        The case's score, 1 to 3.
+        The case's Nottingham mitotic score, 1 to 3; None where it was not scored.
     """
 
     points_px: FloatArray

@@ -64,11 +64,11 @@ def count_mitoses(
     mpp : float
         um per level-0 pixel.
     hotspot_mm2 : float
-        Area of the hot spot.
+        Area of the hot spot, mm2.
     hpf_diameter_mm : float
-        Diameter of a high-power field.
+        Diameter of a high-power field, mm.
     area_mm2 : float, optional
-        Tissue analysed.
+        Tissue analysed, mm2. Without it there is no density over all.
     ground : Ground, optional
         What is known of the slide under them.
     options : Options, optional
@@ -115,14 +115,14 @@ def circle_radius_px(area_mm2: float, mpp: float) -> float:
     Parameters
     ----------
     area_mm2 : float
-        Area of the circle.
+        Area of the circle, mm2.
     mpp : float
         um per pixel.
 
     Returns
     -------
     float
-        Radius, px.
+        Radius in px: ``sqrt(area / pi) / mpp``.
     """
     return math.sqrt(area_mm2 * UM2_PER_MM2 / math.pi) / mpp
 

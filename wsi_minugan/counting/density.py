@@ -23,9 +23,9 @@ def per_mm2(count: float, area_mm2: float | None) -> float | None:
     Parameters
     ----------
     count : float
-        Mitoses.
+        Number of mitoses.
     area_mm2 : float or None
-        Area that they lie in.
+        Area that they lie in, mm2; 0 counts as none.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def tiles_of(points_px: FloatArray, raster: TissueRaster, side_px: float, mpp: f
     raster : TissueRaster
         What was analysed, and what of it is tissue.
     side_px : float
-        Side of a square; squares with less than 0.3 of tissue are left out.
+        Side of a square, level-0 px; squares with less than 0.3 of tissue are left out.
     mpp : float
         um per level-0 pixel.
 
@@ -73,7 +73,7 @@ def density_map(points_px: FloatArray, raster: TissueRaster, shape: Shape, mpp: 
     raster : TissueRaster
         What was analysed.
     shape : Shape
-        The window.
+        Form and size of the window, level-0 px.
     mpp : float
         um per level-0 pixel.
 

@@ -59,9 +59,9 @@ def find_hotspot(
     Parameters
     ----------
     points_px : ndarray of float, shape (n, 2)
-        x, y of the mitoses.
+        x, y of the mitoses, level-0 px.
     radius_px : float
-        Radius.
+        Radius of the circle, level-0 px; its rim is part of it.
     tissue : callable, optional
         Share of a circle that is tissue.
 
@@ -166,20 +166,20 @@ def sweep(
     Parameters
     ----------
     rim : ndarray of float, shape (2,)
-        The place.
+        x, y of the place on the rim, px.
     others : ndarray of float, shape (n, 2)
-        The places within two radii, `rim` among them.
+        x, y of the places within two radii, `rim` among them, px.
     weights : ndarray of int, shape (n,)
-        Points at each.
+        Points at each of the other places.
     radius_px : float
-        The circle's.
+        Radius of the circle, px.
 
     Returns
     -------
     counts : ndarray of int, shape (m,)
-        Points in the circle.
+        Points in the circle at each angle.
     centers : ndarray of float, shape (m, 2)
-        Where its centre lies then.
+        x, y of the circle's centre at each angle, px.
     """
     d = others - rim
     distance = np.hypot(d[:, 0], d[:, 1])

@@ -145,18 +145,23 @@ def predict(
     Parameters
     ----------
     found : Found
-        What was found.
+        What was found in the window, and around it where that is known.
     patients : sequence of PatientCounts
         The model card's counts; three at least.
     draws : int
-        How many.
+        How many numbers to draw.
     seed : int
         Of the random numbers: the same gives the same draws.
 
     Returns
     -------
     Predicted
-        The draws.
+        Draws of the true number of mitoses in the window.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than `LEAST_PATIENTS` patients.
     """
     return Predictive(patients, draws, seed).of(found)
 
@@ -172,6 +177,11 @@ class Predictive:
         Draws of a prediction.
     seed : int
         Of the random numbers.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than `LEAST_PATIENTS` patients.
     """
 
     def __init__(self, patients: Sequence[PatientCounts], draws: int = DRAWS, seed: int = _SEED) -> None:

@@ -109,12 +109,12 @@ class TissueRaster:
         mpp : float
             um per level-0 pixel.
         within : shapely geometry, optional
-            The region; all of the slide where there is none.
+            The region, level-0 px; all of the slide where there is none.
 
         Returns
         -------
         float
-            mm2.
+            Area in mm2.
         """
         s, cells = self.side_px, self.counted
         heights = np.clip(self.height_px - np.arange(cells.shape[0]) * s, 0, s)
@@ -153,15 +153,15 @@ def covered_cells(
     Parameters
     ----------
     region : shapely geometry
-        In px.
+        In the px of `side_px`, with the raster's corner at 0, 0.
     shape : tuple of int
         Rows and columns of the raster.
     side_px : float
-        Side of a cell.
+        Side of a cell, px.
 
     Returns
     -------
-    whole, cut : ndarrays of bool
+    whole, cut : ndarray of bool, shape (rows, columns)
         Cells that lie in the region, and cells that its border crosses.
     """
     whole, cut = np.zeros(shape, bool), np.zeros(shape, bool)
@@ -194,16 +194,16 @@ def centres_in(region: shapely.Geometry, shape: tuple[int, int], side_px: float)
     Parameters
     ----------
     region : shapely geometry
-        In px.
+        In the px of `side_px`, with the raster's corner at 0, 0.
     shape : tuple of int
         Rows and columns of the raster.
     side_px : float
-        Side of a cell.
+        Side of a cell, px.
 
     Returns
     -------
-    ndarray of bool
-        One value for each cell.
+    ndarray of bool, shape (rows, columns)
+        True for cells whose centre lies in the region.
     """
     whole, cut = covered_cells(region, shape, side_px)
     rows, columns = np.nonzero(cut)
@@ -218,9 +218,9 @@ def points_in(region: shapely.Geometry, points_px: FloatArray) -> BoolArray:
     Parameters
     ----------
     region : shapely geometry
-        In px.
+        In the px of the points.
     points_px : ndarray of float, shape (n, 2)
-        x, y.
+        x, y of the points, px.
 
     Returns
     -------

@@ -20,12 +20,12 @@ def nottingham_cuts(hpf_diameter_mm: float) -> tuple[int, int]:
     Parameters
     ----------
     hpf_diameter_mm : float
-        Diameter of a high-power field.
+        Diameter of a high-power field, mm; rounded to hundredths of a millimetre.
 
     Returns
     -------
     tuple of int
-        By the table of the UK guidelines (docs/architecture.md).
+        Largest count of score 1, largest of score 2, by the table of the UK guidelines (docs/architecture.md).
 
     Raises
     ------
@@ -49,12 +49,12 @@ def nottingham_score(mitoses: float, hpf_diameter_mm: float) -> int:
     mitoses : float
         Mitoses in ten high-power fields.
     hpf_diameter_mm : float
-        Diameter of a field.
+        Diameter of a field, mm.
 
     Returns
     -------
     int
-        1, 2 or 3.
+        1, 2 or 3; see `nottingham_cuts`.
 
     Raises
     ------
@@ -76,6 +76,6 @@ def tupac16_score(mitoses: float) -> int:
     Returns
     -------
     int
-        1, 2 or 3.
+        1 for less than 6, 2 for 6 to 10, 3 above.
     """
     return 1 if mitoses < 6 else 2 if mitoses <= 10 else 3

@@ -62,13 +62,18 @@ def sensitivity(
     Parameters
     ----------
     points_px : ndarray of float, shape (n, 2)
-        x, y of the mitoses.
+        x, y of the mitoses, level-0 px.
     scores : ndarray of float, shape (n,)
         Their scores, 0 to 1. Objects below the threshold of the run are not known, so the curve begins there.
     shape : Shape
-        The hot spot's.
+        Form and size of the hot spot, level-0 px.
     tissue : TissueRaster, optional
         What was analysed.
+
+    Yields
+    ------
+    Step
+        Threshold, mitoses and mitoses in the hot spot; thresholds ascend.
     """
     for threshold in thresholds_of(scores):
         kept = points_px[np.round(scores, 4) >= threshold]

@@ -27,9 +27,9 @@ class Stability:
     places : int
         Parts that do not hang together, of the area where the window's centre could lie.
     area_mm2 : float
-        That area.
+        Area where the window's centre could lie, mm2.
     farthest_mm : float
-        How far such a centre can lie from the window's.
+        How far such a centre can lie from the window's, mm.
     """
 
     least: int
@@ -46,11 +46,11 @@ def stability_of(points_px: FloatArray, shape: Shape, window: Window, least: int
     points_px : ndarray of float, shape (n, 2)
         x, y of the mitoses, level-0 px.
     shape : Shape
-        The window.
+        Form and size of the window, level-0 px.
     window : Window
         The one that was found.
     least : int
-        So many mitoses are as good.
+        Mitoses that a place must hold to count as good as the window.
     mpp : float
         um per level-0 pixel.
 

@@ -342,9 +342,9 @@ def shares_of(part: NDArray[np.bool_], shape: Shape, side_px: float) -> NDArray[
     part : ndarray of bool, shape (rows, columns)
         Which cells are set.
     shape : Shape
-        The window.
+        Form and size of the window, in the px of `side_px`.
     side_px : float
-        Side of a cell.
+        Side of a cell, px.
 
     Returns
     -------
@@ -372,9 +372,9 @@ def counts_at(points: FloatArray, shape: Shape, x_px: FloatArray, y_px: FloatArr
     points : ndarray of float, shape (n, 2)
         x, y of points, px.
     shape : Shape
-        The window.
+        Form and size of the window, in the px of the points.
     x_px, y_px : ndarray of float, shapes (columns,), (rows,)
-        Where the windows' centres lie.
+        Coordinates of the windows' centres, ascending, in the px of the points.
 
     Returns
     -------

@@ -31,9 +31,9 @@ class Bundle:
     Attributes
     ----------
     path : Path
-        The folder.
+        Folder that holds the card and the weights.
     card : ModelCard
-        Its card.
+        Content of ``card.json``.
     """
 
     path: Path

@@ -170,7 +170,7 @@ class ModelCard(FrozenModel):
         Parameters
         ----------
         point : {"balanced", "sensitive", "specific"}
-            Its name.
+            Name of the operating point.
 
         Returns
         -------

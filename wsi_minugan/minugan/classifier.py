@@ -73,8 +73,8 @@ class CandidateClassifier(nn.Module):
 
         Parameters
         ----------
-        x : Tensor, shape (n, 3, 64, 64)
-            Crops, float.
+        x : Tensor of float, shape (n, 3, 64, 64)
+            RGB crops in [-1, 1] at 0.3125 um/px, a candidate in the middle of each.
 
         Returns
         -------

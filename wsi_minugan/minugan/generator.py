@@ -45,8 +45,8 @@ class BlurredConv2d(nn.Conv2d):
 
         Parameters
         ----------
-        input : Tensor, shape (n, cin, h, w)
-            Features.
+        input : Tensor of float, shape (n, cin, h, w)
+            Features of the layer before.
 
         Returns
         -------
@@ -97,8 +97,8 @@ class ResidualBlock(nn.Module):
 
         Parameters
         ----------
-        x : Tensor, shape (n, channels, h, w)
-            Features.
+        x : Tensor of float, shape (n, channels, h, w)
+            Features of the layer before.
 
         Returns
         -------

@@ -20,7 +20,7 @@ def ink_in(patch: NDArray[np.uint8]) -> NDArray[np.bool_]:
     Parameters
     ----------
     patch : ndarray of uint8, shape (h, w, 3)
-        RGB.
+        RGB at the model's resolution.
 
     Returns
     -------

@@ -45,7 +45,7 @@ class Predictor:
     Parameters
     ----------
     bundle : Bundle
-        The model.
+        Card and folder of the model; its weights are loaded from there.
     device : {"auto", "cpu", "cuda"}
         Where to run; "auto" takes CUDA if there is one.
     precision : {"auto", "fp32", "bf16", "fp16"}
@@ -64,7 +64,7 @@ class Predictor:
     device : torch.device
         Where it runs.
     precision : {"fp32", "bf16", "fp16"}
-        Arithmetic, settled.
+        Arithmetic that "auto" came to, or that was asked for.
     forwards : int
         Patches that went through the network so far, test-time augmentation included.
     second_stage : SecondStage or None
@@ -240,7 +240,7 @@ def load_network(bundle: Bundle) -> Generator:
     Parameters
     ----------
     bundle : Bundle
-        The model.
+        Card and folder of the model.
 
     Returns
     -------

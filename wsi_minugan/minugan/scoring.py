@@ -51,7 +51,7 @@ class ScoringNetwork(nn.Module):
         Parameters
         ----------
         pixels : Tensor of uint8, shape (n, h, w, 3)
-            RGB.
+            RGB at the model's resolution; h and w are even.
 
         Returns
         -------

@@ -33,11 +33,11 @@ class Candidate:
     ----------
     patch : int
         Index of the patch in its batch.
-    inside : tuple of ndarray of int
-        Rows and columns of its pixels.
+    inside : tuple of ndarray of int64, each of shape (k,)
+        Rows and columns of its pixels in the patch.
     centre_px : tuple of float
-        x, y; the centre of pixel 0 is at 0.5.
-    smooth : ndarray of uint8
+        x, y in px of the patch; the centre of pixel 0 is at 0.5.
+    smooth : ndarray of uint8, shape (k,)
         255 times the first stage's smoothed scores of its pixels.
     """
 

@@ -149,14 +149,14 @@ def strangeness(figures: Mapping[str, float], known: TrainingRange) -> dict[Kind
     Parameters
     ----------
     figures : mapping of str to float
-        Of `slide_figures`.
+        The slide's, as `slide_figures` returns them.
     known : TrainingRange
-        The model's.
+        Range of the training data, from the model's folder.
 
     Returns
     -------
     dict of str to float
-        For each kind the figure that is furthest out counts.
+        Focus and compression: half ranges from the middle of the range. Stain: distance over its limit. A kind's furthest counts.
     """
     out: dict[Kind, float] = {}
     for name, side in _ONE_SIDED.items():
@@ -201,9 +201,9 @@ def warnings_of(figures: Mapping[str, float], known: TrainingRange) -> tuple[str
     Parameters
     ----------
     figures : mapping of str to float
-        Of `slide_figures`.
+        The slide's, as `slide_figures` returns them.
     known : TrainingRange
-        The model's.
+        Range of the training data, from the model's folder.
 
     Returns
     -------
@@ -259,7 +259,7 @@ def load_range(bundle: Path) -> TrainingRange | None:
     Returns
     -------
     TrainingRange or None
-        What training saw.
+        Content of ``range.json``.
 
     Raises
     ------

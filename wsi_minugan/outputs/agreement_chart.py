@@ -23,9 +23,9 @@ class Panel:
     title : str
         Who they are, and how far they agree.
     counts : sequence of (int, int)
-        Mitoses of each case by both.
+        Mitoses that the first and the second reader counted, case by case.
     lines : sequence of (str, float)
-        Name and height of bias and limits of agreement.
+        Name and height, in mitoses, of bias and limits of agreement.
     """
 
     title: str
@@ -41,7 +41,12 @@ def write_chart(path: Path, panels: Sequence[Panel]) -> None:
     path : Path
         SVG to write.
     panels : sequence of Panel
-        What to draw.
+        Bland-Altman plots: the differences of two counts over their means.
+
+    Raises
+    ------
+    OutputError
+        If the chart cannot be written.
     """
     columns = min(3, max(1, len(panels)))
     rows = -(-len(panels) // columns)

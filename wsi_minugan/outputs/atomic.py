@@ -21,9 +21,14 @@ def atomic_path(path: Path, parents: bool = True) -> Iterator[Path]:
     Parameters
     ----------
     path : Path
-        The file.
+        Where the file is to be at the end.
     parents : bool
         Whether to make the folders it lies in. Results must not: a user who removes a run's folder while it runs does not want it back.
+
+    Yields
+    ------
+    Path
+        The temporary name, in the same folder; write there.
 
     Raises
     ------
@@ -53,9 +58,9 @@ def not_written(path: Path, error: OSError) -> OutputError:
     Parameters
     ----------
     path : Path
-        The file.
+        The file that was to be written.
     error : OSError
-        What happened.
+        What the system said; its errno tells a full disk.
 
     Returns
     -------
@@ -79,7 +84,7 @@ def write_bytes(path: Path, data: bytes, parents: bool = False) -> None:
     path : Path
         File to write.
     data : bytes
-        Its content.
+        Content of the file.
     parents : bool
         Whether missing folders are made.
 
@@ -100,7 +105,7 @@ def write_text(path: Path, text: str, parents: bool = False) -> None:
     path : Path
         File to write.
     text : str
-        Its content.
+        Content of the file.
     parents : bool
         Whether missing folders are made.
 

@@ -31,7 +31,7 @@ class Outlined:
     Attributes
     ----------
     pixels : ndarray of uint8, shape (h, w, 3)
-        RGB.
+        RGB of the region.
     outlines : sequence of ndarray of float, each of shape (n, 2)
         Corners x, y of each mitosis, in px of the picture; numbered from 1 in this order.
     window : ndarray of float, shape (m, 2)
@@ -52,6 +52,11 @@ def draw_hotspot(path: Path, found: Outlined) -> None:
         JPEG to write.
     found : Outlined
         The hot spot's pixels, and outlines in their frame.
+
+    Raises
+    ------
+    OutputError
+        If the picture cannot be written.
     """
     picture = np.ascontiguousarray(found.pixels)
     window = [np.rint(found.window * 2**_FINE).astype(np.int32)]
@@ -75,11 +80,16 @@ def draw_gallery(path: Path, tiles: Sequence[NDArray[np.uint8]], labels: Sequenc
     Parameters
     ----------
     path : Path
-        The file.
+        JPEG to write.
     tiles : sequence of ndarray of uint8, each of shape (TILE_PX, TILE_PX, 3)
-        RGB, a mitosis in the middle of each.
+        RGB, a mitosis in the middle of each; one at least.
     labels : sequence of str
         What stands in each tile's corner.
+
+    Raises
+    ------
+    OutputError
+        If the picture cannot be written.
     """
     columns = min(COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
@@ -106,7 +116,12 @@ def write_jpeg(path: Path, rgb: NDArray[np.uint8]) -> None:
     path : Path
         File to write.
     rgb : ndarray of uint8, shape (h, w, 3)
-        The picture.
+        The picture, channels in the order red, green, blue.
+
+    Raises
+    ------
+    OutputError
+        If the picture cannot be written.
     """
     _, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     write_bytes(path, data.tobytes())

@@ -170,7 +170,7 @@ def problems_in(folder: Path, manifest: Manifest, places: tuple[str, ...]) -> li
     folder : Path
         The slide's folder.
     manifest : Manifest
-        Its manifest.
+        What the folder should hold: files and their SHA-256.
     places : tuple of str
         What the paths of the files begin with.
 

@@ -41,6 +41,11 @@ def write_nuclei(path: Path, batches: Iterable[dict[str, Any]], slide_id: str, m
     -------
     int
         How many were written.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
     """
     geo = {
         "version": "1.1.0",

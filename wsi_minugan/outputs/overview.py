@@ -28,7 +28,7 @@ class Findings:
     points_px : ndarray of float, shape (n, 2)
         x, y of the mitoses.
     hotspot : shapely Polygon or None
-        Its outline.
+        Outline of the hot spot; None where there is none.
     mpp : float
         um/px of level 0.
     """
@@ -46,11 +46,16 @@ def draw_overview(path: Path, thumb: NDArray[np.uint8], width_px: int, found: Fi
     path : Path
         PNG to write.
     thumb : ndarray of uint8, shape (h, w, 3)
-        The whole slide, reduced.
+        RGB of the whole slide, reduced.
     width_px : int
-        Level-0 width.
+        Width of the slide, level-0 px; with the picture's it gives the reduction.
     found : Findings
-        What to draw.
+        Mitoses and hot spot, level-0 px.
+
+    Raises
+    ------
+    OutputError
+        If the picture cannot be written.
     """
     factor = thumb.shape[1] / width_px
     picture = _with_heat(thumb, found.points_px * factor, _HEAT_UM / found.mpp * factor)
@@ -90,9 +95,14 @@ def draw_tissue(path: Path, thumb: NDArray[np.uint8], mask: NDArray[np.bool_]) -
     path : Path
         PNG to write.
     thumb : ndarray of uint8, shape (h, w, 3)
-        The whole slide, reduced.
-    mask : ndarray of bool
-        Tissue, at any resolution.
+        RGB of the whole slide, reduced.
+    mask : ndarray of bool, shape (rows, columns)
+        Where the tissue is, over the whole slide, at any resolution.
+
+    Raises
+    ------
+    OutputError
+        If the picture cannot be written.
     """
     size = (thumb.shape[1], thumb.shape[0])
     large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)

@@ -124,9 +124,9 @@ def write_report(path: Path, run: RunFile, slides: Sequence[SlideState]) -> None
     path : Path
         OUT/report.html; all else is taken from ``OUT/SLIDE_ID/``.
     run : RunFile
-        The run.
+        Content of ``run.json``: settings, model, times.
     slides : sequence of SlideState
-        Its slides.
+        State of each slide of the run.
     """
     rows = sorted((_row(path.parent, s) for s in slides), key=_look_first)
     done = sum(s.status == "done" for s in slides)

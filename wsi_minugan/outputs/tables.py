@@ -19,7 +19,7 @@ def write_slides(path: Path, slides: Sequence[SlideState]) -> None:
     Parameters
     ----------
     path : Path
-        ``slides.csv``.
+        File to write, ``OUT/slides.csv``.
     slides : sequence of SlideState
         A line for each.
 

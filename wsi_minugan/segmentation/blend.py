@@ -40,9 +40,9 @@ class Blender:
         Parameters
         ----------
         i, j : int
-            The patch's place in the grid.
+            Row and column of the patch in the grid.
         scores : ndarray of uint8, shape (3, 256, 256)
-            Its scores.
+            255 times the patch's scores of nucleus, mitosis, boundary.
         """
         patch = self.grid.box(i, j)
         part = patch.clipped(self.box)

@@ -37,7 +37,7 @@ class PatchGrid:
         Returns
         -------
         int
-            Analysis px.
+            Width of the overlap, analysis px.
         """
         return PATCH_PX - self.stride_px
 
@@ -90,7 +90,7 @@ class PatchGrid:
         Parameters
         ----------
         box : Box
-            Analysis px.
+            Part of the frame, analysis px.
 
         Returns
         -------

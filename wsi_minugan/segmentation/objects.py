@@ -75,9 +75,9 @@ def object_cut(min_area_um2: float, min_peak: float, mpp: float) -> ObjectCut:
     Parameters
     ----------
     min_area_um2 : float
-        Least area.
+        Least area of an object, um2.
     min_peak : float
-        Least peak, 0 to 1; 0 for classes whose peak does not matter.
+        Least peak score, 0 to 1; 0 for classes whose peak does not matter.
     mpp : float
         um per pixel of the mask.
 
@@ -100,8 +100,8 @@ class BlockObjects:
     table : dict of str to ndarray of int64, shape (n,)
         area_px; sum_y, sum_x (of pixel indices in the slide); top, left, bottom, right (half-open box);
         first_y, first_x (first pixel in raster order); peak and sum_score (of the score, 0 to 255).
-    borders : dict of str to ndarray of int32
-        Labels along the block's "top", "bottom", "left" and "right" pixels.
+    borders : dict of str to ndarray of int32, shapes (w,) and (h,)
+        Labels along the block's "top" and "bottom", "left" and "right" pixels; 0 is background.
     """
 
     box: Box
@@ -142,7 +142,7 @@ class SlideObjects:
     ----------
     table : dict of str to ndarray of int64, shape (n,)
         As in `BlockObjects`; row k is number k + 1.
-    numbers : tuple of ndarray of uint32
+    numbers : tuple of ndarray of uint32, each of shape (labels + 1,)
         For each block, the number of each of its labels: ``numbers[b][label]``; 0 where the object was dropped.
     """
 
@@ -176,8 +176,8 @@ def centroids_of(table: dict[str, NDArray[np.int64]]) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    table : dict of str to ndarray
-        Columns area_px, sum_x, sum_y.
+    table : dict of str to ndarray of int64, each of shape (n,)
+        As in `BlockObjects`; the columns area_px, sum_x, sum_y are used.
 
     Returns
     -------
@@ -303,7 +303,7 @@ def merge_objects(
     blocks : sequence of BlockObjects
         Any order; blocks without tissue may be missing.
     min_area_px : float
-        Least area.
+        Least area of an object, analysis px.
     min_peak : int
         Least peak, 0 to 255.
     wanted : callable, optional

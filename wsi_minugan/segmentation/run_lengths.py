@@ -107,12 +107,12 @@ class RunLengthMask:
         Parameters
         ----------
         chosen : ndarray of bool, shape (runs,)
-            Which runs.
+            True for each run to keep.
 
         Returns
         -------
         RunLengthMask
-            With the labels that they have.
+            Of the same shape; labels are not numbered anew.
         """
         return RunLengthMask(
             self.shape, self.rows[chosen], self.starts[chosen], self.ends[chosen], self.labels[chosen]
@@ -123,10 +123,10 @@ class RunLengthMask:
 
         Parameters
         ----------
-        image : ndarray, shape (h, w)
-            It is changed; it must be contiguous.
-        values : scalar or ndarray, shape (runs,)
-            What to set.
+        image : ndarray of any dtype, shape (h, w)
+            Of the mask's shape. It is changed in place, so it must be contiguous.
+        values : scalar or ndarray of a dtype that the image holds, shape (runs,)
+            What to set: one for all runs, or one for each.
         """
         image.reshape(-1)[self.pixels] = np.repeat(values, self.lengths) if np.ndim(values) else values
 
@@ -137,14 +137,14 @@ def spread(starts: NDArray[Any], lengths: NDArray[np.int64]) -> NDArray[np.int64
     Parameters
     ----------
     starts : ndarray of int, shape (n,)
-        First numbers.
+        First number of each stretch.
     lengths : ndarray of int64, shape (n,)
-        How many from each.
+        How many numbers each stretch has.
 
     Returns
     -------
-    ndarray of int64
-        As many as all lengths together.
+    ndarray of int64, shape (sum of lengths,)
+        The stretches, one after the other.
     """
     ends = np.cumsum(lengths)
     return np.repeat(starts - (ends - lengths), lengths) + np.arange(ends[-1] if len(ends) else 0)

@@ -24,8 +24,8 @@ def trace(found: RunLengthMask) -> tuple[list[NDArray[np.int32]], NDArray[np.int
     -------
     list of ndarray of int32, shape (n, 1, 2)
         x, y in half pixels of the mask; the outer contour first, then the holes, the last in raster order first.
-    ndarray of int32
-        For each hole the contour around it, which is 0; -1 for the outer one.
+    ndarray of int32, shape (contours,)
+        For each hole the index of the contour around it, which is 0; -1 for the outer one.
     """
     begins, ends, heading = _edges(found)
     following = _following(begins, ends, heading)

@@ -22,11 +22,11 @@ class Sets:
     Attributes
     ----------
     members : ndarray of bool, shape (m, n)
-        Which points.
+        Which of the n places each of the m sets holds.
     weights : ndarray of float, shape (m,)
-        How many, where several share a place.
+        How many points each set holds; several may share a place.
     starts : ndarray of float, shape (m, 2)
-        A place of the disc's centre at which, or near to which, it holds them.
+        x, y of the disc's centre, in radii, at which, or near to which, it holds them.
     """
 
     members: BoolArray

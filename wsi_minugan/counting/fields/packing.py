@@ -50,13 +50,13 @@ def pack(places: FloatArray, weights: NDArray[np.int64], discs: int, limit_s: fl
     Parameters
     ----------
     places : ndarray of float, shape (n, 2)
-        Distinct places, in radii.
+        x, y of distinct places, in radii of a disc.
     weights : ndarray of int, shape (n,)
-        Points at each.
+        Points at each place.
     discs : int
-        Most discs.
+        How many discs may be placed at most.
     limit_s : float
-        Processor time after which no further choice is looked for.
+        Processor time in seconds after which no further choice is looked for.
 
     Returns
     -------
@@ -97,14 +97,14 @@ def placed(
     members : ndarray of bool, shape (m, n)
         Which points each disc must hold.
     starts : ndarray of float, shape (m, 2)
-        Where the discs lie at first.
+        x, y of the discs' centres at first, in radii.
 
     Returns
     -------
     centers : ndarray of float, shape (m, 2)
-        Their places.
-    clashes : list of list of ndarray of int
-        Groups of discs, each by a few of its points, that found no place side by side; empty where all is right.
+        x, y of the discs' centres, in radii; places of the best try where there are clashes.
+    clashes : list of list of ndarray of int, shape (k,)
+        Groups of discs that found no place side by side; each disc by indices of some of its points. Empty where all is right.
     """
     centers, missed = _relax(places, members, starts, 0.0)
     if missed > SLACK:

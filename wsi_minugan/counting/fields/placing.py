@@ -31,11 +31,11 @@ class Fields:
     Attributes
     ----------
     centers_px : ndarray of float, shape (fields, 2)
-        x, y of their centres, those with the most mitoses first; empty where there are no mitoses.
+        x, y of their centres, in the px of the points; those with the most mitoses first. Empty where there are no mitoses.
     counts : tuple of int
-        Mitoses in each.
+        Mitoses in each field, in the order of the centres.
     total : int
-        Their sum.
+        Mitoses in all fields together.
     upper_bound : int
         No placement of the fields holds more.
     """
@@ -70,17 +70,17 @@ def find_fields(
     Parameters
     ----------
     points_px : ndarray of float, shape (n, 2)
-        x, y of the mitoses.
+        x, y of the mitoses, level-0 px.
     diameter_px : float
-        Diameter of a field.
+        Diameter of a field, level-0 px.
     mode : {"free", "adjacent"}
         Anywhere, or so that each touches another and all hang together.
     fields : int
-        How many.
+        How many fields to place.
     tissue : TissueRaster, optional
         What was analysed; fields that hold nothing are laid where most of it is.
     limit_s : float
-        Processor time after which no better placement is looked for.
+        Processor time in seconds after which no better placement is looked for.
 
     Returns
     -------

@@ -62,8 +62,8 @@ class Program:
 
         Parameters
         ----------
-        clash : list of ndarray of int
-            Points of each of the sets that found no place side by side.
+        clash : list of ndarray of int, shape (k,)
+            Indices of points of each of the sets that found no place side by side.
         """
         self._cuts.rows.append(clash)
 
@@ -72,10 +72,10 @@ class Program:
 
         Returns
         -------
-        chosen : ndarray of int or None
-            Indices of the sets.
+        chosen : ndarray of int, shape (k,), or None
+            Indices of the sets; None where no time was left.
         bound : int
-            Points that no choice exceeds.
+            Number of points that no choice exceeds.
         """
         relaxed = self._relaxed()
         if relaxed is None:

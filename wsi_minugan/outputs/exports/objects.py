@@ -32,7 +32,7 @@ class Part:
     Attributes
     ----------
     label : str
-        Their class.
+        Name of their class.
     ids : list of str
         UUIDs; the same in every export of the same results.
     shapes : ndarray of shapely geometries, shape (n,)
@@ -54,13 +54,13 @@ class Slide:
     Attributes
     ----------
     folder : Path
-        ``OUT/SLIDE_ID``.
+        Folder of its results, ``OUT/SLIDE_ID``.
     slide_id : str
         The slide's name.
     mpp : float
         um per level-0 pixel.
     fingerprint : str
-        Of the slide; ids of nuclei are made from it.
+        SHA-256 of the slide file's size and of samples of its content; ids of nuclei are made from it.
     origin_px : tuple of int
         x, y of the level-0 pixel that the slide's mitoses.geojson counts from.
     """
@@ -89,12 +89,12 @@ def open_slide_folder(folder: Path) -> Slide:
     Parameters
     ----------
     folder : Path
-        ``OUT/SLIDE_ID``.
+        Folder of a slide's results, ``OUT/SLIDE_ID``.
 
     Returns
     -------
     Slide
-        What exports read.
+        Name, resolution and origin, as the manifest says them.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def snapped(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
     Parameters
     ----------
     shapes : ndarray of object, shape (n,)
-        Polygons, px.
+        Polygons or multipolygons, px; they may be invalid.
 
     Returns
     -------

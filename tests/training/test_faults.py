@@ -110,7 +110,7 @@ def test_memory_that_runs_out_on_a_cpu_ends_in_a_sentence(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("error", [NO_ROOM, MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
-@pytest.mark.parametrize("place", ["train_step", "mine", "validation_figure"])
+@pytest.mark.parametrize("place", ["fit.train_step", "fit.mine", "validation.validation_figure"])
 def test_memory_that_runs_out_anywhere_ends_in_the_same_sentence(
     error: Exception, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,7 +122,7 @@ def test_memory_that_runs_out_anywhere_ends_in_the_same_sentence(
     s = settings(
         "supervised", mining={"every_steps": 1}, validation={"every_steps": 1, "patches": 1}, steps=2
     )
-    monkeypatch.setattr(minugan_training.fitting.fit, place, fail)
+    monkeypatch.setattr(f"minugan_training.fitting.{place}", fail)
     with pytest.raises(TrainingError, match="Memory ran out"):
         fit(s, both, tmp_path / "a")
 

@@ -123,6 +123,11 @@ PIECES = st.sampled_from(
 @example('stage_dir: "a\\0b"')
 @example("- " * 5000)
 @example("model: \ud800")
+@example("!!timestamp ")
+@example("workers: !!int ''")
+@example("mpp: !!float ''")
+@example("tissue: !!bool x")
+@example("? !!timestamp x\n: 1")
 @BOUNDS
 def test_a_yaml_file_is_taken_or_refused_in_a_sentence(text: str) -> None:
     check_yaml(text)

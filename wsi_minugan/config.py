@@ -296,6 +296,9 @@ def load_yaml(text: str) -> Any:
         if _values_in(node, {}) > _MOST_VALUES:
             raise yaml.YAMLError(f"it stands for more than {_MOST_VALUES} values")
         return loader.construct_document(node)
+    except (AttributeError, LookupError, TypeError, ArithmeticError) as e:
+        # What PyYAML raises of a value that is not what its tag says, as of "!!timestamp" without a time.
+        raise yaml.YAMLError("a value is not what its tag says") from e
     finally:
         loader.dispose()
 

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from minugan_training.evaluation.interval_chart import draw_intervals
 from minugan_training.evaluation.intervals import LEAST_COVERED, leave_one_out
 
 from wsi_minugan.errors import DataError
@@ -44,6 +46,14 @@ def test_a_patient_unlike_all_others_is_outside() -> None:
         patient="odd", area_mm2=4.0, true_positives=0, false_positives=1, false_negatives=300
     )
     assert not leave_one_out([*usual, odd])[-1].covered
+
+
+def test_the_chart_has_a_row_for_each_patient(tmp_path: Path) -> None:
+    heights = []
+    for n in (5, 12):
+        draw_intervals(tmp_path / f"{n}.png", leave_one_out(drawn(n, 0)))
+        heights.append(cv2.imread(str(tmp_path / f"{n}.png")).shape[0])
+    assert heights[1] - heights[0] == pytest.approx(7 * 0.32 * 110, abs=2)
 
 
 def test_three_patients_are_too_few_to_leave_one_out() -> None:

@@ -28,6 +28,9 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--reader-f1", type=click.FloatRange(0, 1, min_open=True), help="F1 of two readers, for the card."
 )
+@click.option(
+    "--chart", type=_PATH, help="Draw each patient's interval and the experts' number here, as PNG."
+)
 @click.option("-o", "--out", type=_PATH, help="Write the card's `reliability` here, as JSON.")
 def intervals(
     model: str,
@@ -38,10 +41,12 @@ def intervals(
     fields: int | None,
     radius_um: float,
     reader_f1: float | None,
+    chart: Path | None,
     out: Path | None,
 ) -> None:
     """Measure a model's errors by patient, and check intervals: each patient's from all others. Exit status 1 below 90 %."""
     from minugan_training.data.index import read_index
+    from minugan_training.evaluation.interval_chart import draw_intervals
     from minugan_training.evaluation.intervals import LEAST_COVERED, leave_one_out, measure_errors
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
     from wsi_minugan.outputs.atomic import write_text
@@ -57,6 +62,8 @@ def intervals(
         write_text(out, measured.model_dump_json(indent=2) + "\n", parents=True)
     found = leave_one_out(measured.operating_points["balanced"].patients)
     _print(found)
+    if chart is not None:
+        draw_intervals(chart, found)
     covered = sum(f.covered for f in found) / len(found)
     click.echo(f"The interval holds the experts' number in {covered:.0%} of {len(found)} patients.")
     sys.exit(0 if covered >= LEAST_COVERED else 1)

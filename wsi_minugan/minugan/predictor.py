@@ -213,11 +213,12 @@ def load_classifiers(bundle: Bundle) -> list[CandidateClassifier]:
     Parameters
     ----------
     bundle : Bundle
-        The model.
+        Card and folder of the model.
 
     Returns
     -------
     list of CandidateClassifier
+        On the CPU, in fp32, in the order of the file.
 
     Raises
     ------

@@ -28,14 +28,14 @@ _SEED = 20_261_126
 
 @dataclass(frozen=True)
 class Matches:
-    """One image's matching.
+    """Which detections of one image are matched to which truths.
 
     Attributes
     ----------
-    pairs : ndarray of int, shape (k, 2)
-        Index of a detection and of its truth, in the arrays given to `match`; from 0.
-    false_positives, false_negatives : ndarray of int, shape (m,)
-        Indices of the detections and of the truths left over, each ascending.
+    pairs : ndarray of int64, shape (k, 2)
+        Index of the detection and of the truth of each pair.
+    false_positives, false_negatives : ndarray of int64, shapes (i,), (j,)
+        Indices of detections and of truths left over, ascending.
     """
 
     pairs: IntArray
@@ -49,14 +49,20 @@ def match(found_px: FloatArray, truth_px: FloatArray, radius_px: float) -> Match
     Parameters
     ----------
     found_px, truth_px : ndarray of float, shapes (n, 2), (m, 2)
-        x, y of detections and of truths, in one frame, px.
+        x, y of detections and of truths, in one frame.
     radius_px : float
-        Greatest distance of a match, itself included, in the px of the points.
+        Greatest distance of a match, in the unit of that frame.
 
     Returns
     -------
     Matches
-        Pairs of indices, and what is left over on either side.
+        Pairs of indices, and what is left over on either side. Each detection and each truth has one partner at most.
+
+    Examples
+    --------
+    >>> found = match(np.array([[0.0, 0.0], [50.0, 0.0]]), np.array([[3.0, 4.0]]), radius_px=5)
+    >>> found.pairs.tolist(), found.false_positives.tolist()
+    ([[0, 0]], [1])
     """
     n, m = len(found_px), len(truth_px)
     pairs = np.zeros((0, 2), np.int64)
@@ -135,9 +141,9 @@ class Reading:
     Attributes
     ----------
     points_px : ndarray of float, shape (n, 2)
-        x, y of the mitoses that the reader marked, level-0 px.
+        x, y of the mitoses, level-0 px of the reader's scan.
     mpp : float
-        um per level-0 pixel.
+        um per pixel of these.
     score : int or None
         The case's Nottingham mitotic score, 1 to 3; None where it was not scored.
     """
@@ -153,18 +159,18 @@ def compare(
     places: bool = True,
     left_out: Sequence[str] = (),
 ) -> Agreement:
-    """Compare readers.
+    """Compare every two readers, and the counts of all readers.
 
     Parameters
     ----------
     readings : dict of str to dict of str to Reading
         By reader, then by case; all readers have the same cases.
     radius_um : float
-        Greatest distance of a match.
+        Greatest distance at which two marks are the same mitosis.
     places : bool
-        Whether readers' places can be compared; not where each used another scan.
+        Whether single mitoses are compared. They cannot be where each reader had another scan of the slide.
     left_out : sequence of str
-        Cases that some reader did not read.
+        Cases that some reader did not read, to be told in the result.
 
     Returns
     -------
@@ -242,19 +248,19 @@ def _f1(table: IntArray) -> float:
 
 
 def resampled(table: IntArray, figure: Callable[[IntArray], float]) -> Figure:
-    """Return a figure of a table with a row for each case, and the percentile interval over resampled cases.
+    """Return a figure with its percentile bootstrap interval over cases (Efron 1979).
 
     Parameters
     ----------
     table : ndarray of int, shape (cases, k)
-        What the figure is made from.
+        What the figure is made from, a row for each case.
     figure : callable
-        From such a table to a number.
+        Takes such a table, of any number of rows, and returns a number.
 
     Returns
     -------
     Figure
-        The value, and the limits of its 95 % interval; no limits for fewer than three cases.
+        The value, and the limits of its 95 % interval; no limits for fewer than three cases. The random numbers have a fixed seed.
     """
     value = float(figure(table))
     if len(table) < 3:
@@ -266,7 +272,7 @@ def resampled(table: IntArray, figure: Callable[[IntArray], float]) -> Figure:
 
 
 def limits_of_agreement(counts: IntArray) -> Limits | None:
-    """Return bias and limits of agreement of two readers' counts ``(cases, 2)``; None for fewer than three cases.
+    """Return bias and limits of agreement of two readers' counts.
 
     Parameters
     ----------
@@ -276,7 +282,18 @@ def limits_of_agreement(counts: IntArray) -> Limits | None:
     Returns
     -------
     Limits or None
-        Bland and Altman (1986), with the limits' own intervals.
+        The mean difference, first reader less second, and the limits between which 95 % of differences lie, each with its own
+        interval. None for fewer than three cases.
+
+    Notes
+    -----
+    Bland and Altman, Lancet 327, 1986. Differences are taken as normally distributed.
+
+    Examples
+    --------
+    >>> found = limits_of_agreement(np.array([[10, 8], [20, 18], [5, 3]]))
+    >>> found.bias.value, found.lower.value
+    (2.0, 2.0)
     """
     n = len(counts)
     if n < 3:
@@ -298,7 +315,7 @@ def limits_of_agreement(counts: IntArray) -> Limits | None:
 
 
 def icc(counts: FloatArray) -> Figure | None:
-    """Return ICC(2,1), absolute agreement of single readers, of counts ``(cases, readers)``; None where it is not defined.
+    """Return the intraclass correlation for absolute agreement of single readers, ICC(2,1).
 
     Parameters
     ----------
@@ -308,7 +325,17 @@ def icc(counts: FloatArray) -> Figure | None:
     Returns
     -------
     Figure or None
-        Shrout and Fleiss (1979), with the interval of McGraw and Wong (1996).
+        1 where all readers count the same. None for fewer than three cases or two readers, and where all counts are one number.
+
+    Notes
+    -----
+    The value is that of Shrout and Fleiss, Psychological Bulletin 86, 1979. Its interval is that of McGraw and Wong, Psychological
+    Methods 1, 1996.
+
+    Examples
+    --------
+    >>> icc(np.array([[10.0, 10.0], [20.0, 20.0], [5.0, 5.0]])).value
+    1.0
     """
     n, k = counts.shape
     if n < 3 or k < 2:
@@ -333,17 +360,26 @@ def icc(counts: FloatArray) -> Figure | None:
 
 
 def weighted_kappa(scores: IntArray) -> float:
-    """Return Cohen's kappa with quadratic weights of two readers' scores ``(cases, 2)``, 1 to 3; NaN where all scores are one.
+    """Return Cohen's kappa with quadratic weights of two readers' mitotic scores.
 
     Parameters
     ----------
     scores : ndarray of int, shape (cases, 2)
-        Mitotic scores of two readers, 1 to 3.
+        Score that each reader gives, 1 to 3.
 
     Returns
     -------
     float
-        1 is full agreement, 0 what chance gives.
+        1 is full agreement, 0 what chance gives, below 0 less than that. NaN where all scores are one number.
+
+    Notes
+    -----
+    Cohen, Psychological Bulletin 70, 1968.
+
+    Examples
+    --------
+    >>> weighted_kappa(np.array([[1, 1], [2, 2], [3, 3]]))
+    1.0
     """
     levels = np.arange(1, 4)
     table = (scores[:, 0, None, None] == levels[:, None]) & (scores[:, 1, None, None] == levels[None])

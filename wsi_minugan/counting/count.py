@@ -122,7 +122,12 @@ def circle_radius_px(area_mm2: float, mpp: float) -> float:
     Returns
     -------
     float
-        Radius in px: ``sqrt(area / pi) / mpp``.
+        Radius, px.
+
+    Examples
+    --------
+    >>> round(circle_radius_px(2.0, mpp=0.25))
+    3192
     """
     return math.sqrt(area_mm2 * UM2_PER_MM2 / math.pi) / mpp
 
@@ -320,7 +325,7 @@ def _ten_fields_mm2(diameter_mm: float) -> float:
 
 
 def scores_of(mitoses: int, area_mm2: float, diameter_mm: float, mostly_glass: bool = False) -> Scores:
-    """Return the scores of a hot spot of an area, with fields of a diameter; none where it is mostly glass.
+    """Return the mitotic scores of a hot spot, from its density brought to the areas that the scores' tables are made for.
 
     Parameters
     ----------
@@ -331,12 +336,21 @@ def scores_of(mitoses: int, area_mm2: float, diameter_mm: float, mostly_glass: b
     diameter_mm : float
         Diameter of a high-power field.
     mostly_glass : bool
-        Whether too little of the hot spot is tissue for a score.
+        Whether too little of the hot spot is tissue for a score. Both scores are None then.
 
     Returns
     -------
     Scores
-        Nottingham's and TUPAC16's score, with the counts that they rest on.
+        Nottingham's and TUPAC16's score, with the counts that they rest on. Nottingham's is None also for a diameter that its table
+        does not have.
+
+    Examples
+    --------
+    >>> scores = scores_of(mitoses=12, area_mm2=2.0, diameter_mm=0.5)
+    >>> scores.nottingham_count, scores.nottingham
+    (11.781, 2)
+    >>> scores.tupac16_count, scores.tupac16
+    (12.0, 3)
     """
     in_fields = round(mitoses * _ten_fields_mm2(diameter_mm) / area_mm2, 3)
     in_two_mm2 = round(mitoses * TUPAC16_AREA_MM2 / area_mm2, 3)

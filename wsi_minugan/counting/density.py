@@ -25,18 +25,25 @@ def per_mm2(count: float, area_mm2: float | None) -> float | None:
     count : float
         Number of mitoses.
     area_mm2 : float or None
-        Area that they lie in, mm2; 0 counts as none.
+        Area that they lie in. None where it is not known.
 
     Returns
     -------
     float or None
-        Mitoses per mm2.
+        Mitoses per mm2. None also for an area of 0.
+
+    Examples
+    --------
+    >>> per_mm2(7, 2.0)
+    3.5
+    >>> per_mm2(7, None) is None
+    True
     """
     return count / area_mm2 if area_mm2 else None
 
 
 def tiles_of(points_px: FloatArray, raster: TissueRaster, side_px: float, mpp: float) -> FloatArray:
-    """Return mitoses and mm2 of tissue in squares over the slide, shape ``(m, 2)``.
+    """Cut the slide into squares, and return the mitoses and the tissue of each.
 
     Parameters
     ----------
@@ -45,14 +52,14 @@ def tiles_of(points_px: FloatArray, raster: TissueRaster, side_px: float, mpp: f
     raster : TissueRaster
         What was analysed, and what of it is tissue.
     side_px : float
-        Side of a square, level-0 px; squares with less than 0.3 of tissue are left out.
+        Side of a square, level-0 px. Squares that are less than 30 % tissue are left out.
     mpp : float
         um per level-0 pixel.
 
     Returns
     -------
     ndarray of float, shape (m, 2)
-        Mitoses, and mm2 of tissue.
+        For each square the number of mitoses, and its tissue in mm2.
     """
     rows, columns = np.nonzero(raster.counted & raster.analysed)
     edges = [np.arange(0, size + side_px, side_px) for size in (raster.height_px, raster.width_px)]
@@ -73,14 +80,15 @@ def density_map(points_px: FloatArray, raster: TissueRaster, shape: Shape, mpp: 
     raster : TissueRaster
         What was analysed.
     shape : Shape
-        Form and size of the window, level-0 px.
+        Window over which a density is taken, level-0 px.
     mpp : float
         um per level-0 pixel.
 
     Returns
     -------
     ndarray of float32, shape (rows, columns)
-        One value for each square of `MAP_STEP` cells, of the window at its centre; 0 where it holds less than a tenth of tissue.
+        Mitoses per mm2, one value for each square of `MAP_STEP` by `MAP_STEP` cells of the raster. It is the density in the window
+        at the square's centre, and 0 where less than 10 % of that window was analysed.
     """
     rows, columns = (-(-n // MAP_STEP) for n in raster.analysed.shape)
     side = raster.side_px * MAP_STEP

@@ -37,11 +37,11 @@ class Hotspot:
     Attributes
     ----------
     center_x_px, center_y_px, radius_px : float
-        The circle, in the frame of the points.
+        Centre and radius, in the frame of the points.
     mitoses : int
-        Points inside or on it.
+        Points inside the circle or on its rim.
     tissue_fraction : float or None
-        Share of the circle that is tissue, where known.
+        Share of the circle that is tissue, 0 to 1. None where tissue is not known.
     """
 
     center_x_px: float
@@ -54,22 +54,33 @@ class Hotspot:
 def find_hotspot(
     points_px: FloatArray, radius_px: float, tissue: TissueFraction | None = None
 ) -> Hotspot | None:
-    """Return the circle that holds the most points.
+    """Return the circle that holds the most points: no other place of the circle holds more.
 
     Parameters
     ----------
     points_px : ndarray of float, shape (n, 2)
-        x, y of the mitoses, level-0 px.
+        x, y of the mitoses, in px of any frame.
     radius_px : float
-        Radius of the circle, level-0 px; its rim is part of it.
+        Radius of the circle, in the same px.
     tissue : callable, optional
-        Share of a circle that is tissue.
+        Takes x, y and radius of a circle, and returns the share of it that is tissue, 0 to 1.
 
     Returns
     -------
     Hotspot or None
         None where there are no points. The circle is centred on the smallest circle around its points. Of equal
         counts the one with more tissue wins, then the smallest (y, x).
+
+    Notes
+    -----
+    The optimum lies where points meet the rim. These places are swept by angle (Chazelle and Lee, "On a circle placement problem",
+    Computing 36, 1986).
+
+    Examples
+    --------
+    >>> spot = find_hotspot(np.array([[0.0, 0.0], [6.0, 0.0], [90.0, 0.0]]), radius_px=5)
+    >>> spot.mitoses, spot.center_x_px
+    (2, 3.0)
     """
     points = np.asarray(points_px, np.float64).reshape(-1, 2)
     if len(points) == 0:
@@ -166,18 +177,18 @@ def sweep(
     Parameters
     ----------
     rim : ndarray of float, shape (2,)
-        x, y of the place on the rim, px.
+        x, y of the place that stays on the rim, px.
     others : ndarray of float, shape (n, 2)
         x, y of the places within two radii, `rim` among them, px.
     weights : ndarray of int, shape (n,)
-        Points at each of the other places.
+        Number of points at each of these places.
     radius_px : float
-        Radius of the circle, px.
+        Radius of the circle.
 
     Returns
     -------
     counts : ndarray of int, shape (m,)
-        Points in the circle at each angle.
+        Number of points in the circle at each angle.
     centers : ndarray of float, shape (m, 2)
         x, y of the circle's centre at each angle, px.
     """

@@ -94,17 +94,22 @@ class Predicted:
     optimism: float | None = None
 
     def interval(self, level: float = LEVEL) -> tuple[int, int]:
-        """Return the smallest and the largest number of the middle `level` of all draws.
+        """Return the central interval of the number of mitoses.
 
         Parameters
         ----------
         level : float
-            Share of the draws between the two, 0 to 1.
+            Share of the draws in the interval, 0 to 1.
 
         Returns
         -------
         tuple of int
-            The smallest and the largest number.
+            The smallest and the largest number, both in the interval.
+
+        Examples
+        --------
+        >>> Predicted(np.arange(101)).interval(0.9)
+        (5, 95)
         """
         tail = (1 - level) / 2
         low, high = np.quantile(self.numbers, [tail, 1 - tail], method="inverted_cdf")
@@ -112,7 +117,7 @@ class Predicted:
 
     @property
     def expected(self) -> float:
-        """The mean.
+        """The expected number of mitoses.
 
         Returns
         -------
@@ -122,12 +127,12 @@ class Predicted:
         return float(self.numbers.mean())
 
     def probabilities(self, scores: NDArray[np.int64]) -> dict[int, float]:
-        """Return the share of draws with each score 1 to 3, from the draws' scores.
+        """Return the probability of each mitotic score.
 
         Parameters
         ----------
         scores : ndarray of int, shape (draws,)
-            Score of each draw.
+            Score that each draw's number gets, 1 to 3.
 
         Returns
         -------
@@ -147,21 +152,21 @@ def predict(
     found : Found
         What was found in the window, and around it where that is known.
     patients : sequence of PatientCounts
-        The model card's counts; three at least.
+        The model's errors on patients that it was tested on, from its card; three at least.
     draws : int
-        How many numbers to draw.
+        Number of draws.
     seed : int
-        Of the random numbers: the same gives the same draws.
+        Seed of the random numbers. The same seed gives the same draws.
 
     Returns
     -------
     Predicted
-        Draws of the true number of mitoses in the window.
+        Draws of the true number; see `Predictive.of`.
 
     Raises
     ------
     ValueError
-        If there are fewer than `LEAST_PATIENTS` patients.
+        If there are fewer than three patients.
     """
     return Predictive(patients, draws, seed).of(found)
 
@@ -172,16 +177,16 @@ class Predictive:
     Parameters
     ----------
     patients : sequence of PatientCounts
-        The card's counts; three at least.
+        The model's errors on patients that it was tested on, from its card; three at least.
     draws : int
-        Draws of a prediction.
+        Number of draws of each prediction.
     seed : int
-        Of the random numbers.
+        Seed of the random numbers. The same seed gives the same draws.
 
     Raises
     ------
     ValueError
-        If there are fewer than `LEAST_PATIENTS` patients.
+        If there are fewer than three patients.
     """
 
     def __init__(self, patients: Sequence[PatientCounts], draws: int = DRAWS, seed: int = _SEED) -> None:
@@ -331,7 +336,7 @@ def of_another_reader(predicted: Predicted, agreement_f1: float, seed: int = _SE
     agreement_f1 : float
         F1 of single mitoses between two readers, 0 to 1.
     seed : int
-        Of the random numbers.
+        Seed of the random numbers.
 
     Returns
     -------

@@ -63,7 +63,7 @@ class TissueRaster:
         Returns
         -------
         float
-            0 to 1.
+            0 to 1. What lies outside of the slide was not analysed.
         """
         s = self.side_px
         rows, columns = (
@@ -115,6 +115,12 @@ class TissueRaster:
         -------
         float
             Area in mm2.
+
+        Examples
+        --------
+        >>> raster = TissueRaster(np.ones((2, 2), bool), side_px=1000, width_px=2000, height_px=1500)
+        >>> raster.area_mm2(mpp=0.5)
+        0.75
         """
         s, cells = self.side_px, self.counted
         heights = np.clip(self.height_px - np.arange(cells.shape[0]) * s, 0, s)
@@ -148,12 +154,12 @@ class TissueRaster:
 def covered_cells(
     region: shapely.Geometry, shape: tuple[int, int], side_px: float
 ) -> tuple[BoolArray, BoolArray]:
-    """Return which cells of a raster lie in a region whole, and which in part; two arrays of `shape`.
+    """Return which cells of a raster lie in a region whole, and which in part.
 
     Parameters
     ----------
     region : shapely geometry
-        In the px of `side_px`, with the raster's corner at 0, 0.
+        Polygons in the px that `side_px` is given in. The raster's first cell begins at (0, 0).
     shape : tuple of int
         Rows and columns of the raster.
     side_px : float
@@ -161,7 +167,7 @@ def covered_cells(
 
     Returns
     -------
-    whole, cut : ndarray of bool, shape (rows, columns)
+    whole, cut : ndarrays of bool, shape (rows, columns)
         Cells that lie in the region, and cells that its border crosses.
     """
     whole, cut = np.zeros(shape, bool), np.zeros(shape, bool)
@@ -194,7 +200,7 @@ def centres_in(region: shapely.Geometry, shape: tuple[int, int], side_px: float)
     Parameters
     ----------
     region : shapely geometry
-        In the px of `side_px`, with the raster's corner at 0, 0.
+        Polygons in the px that `side_px` is given in. The raster's first cell begins at (0, 0).
     shape : tuple of int
         Rows and columns of the raster.
     side_px : float
@@ -203,7 +209,7 @@ def centres_in(region: shapely.Geometry, shape: tuple[int, int], side_px: float)
     Returns
     -------
     ndarray of bool, shape (rows, columns)
-        True for cells whose centre lies in the region.
+        True where a cell's centre lies in the region.
     """
     whole, cut = covered_cells(region, shape, side_px)
     rows, columns = np.nonzero(cut)
@@ -213,19 +219,19 @@ def centres_in(region: shapely.Geometry, shape: tuple[int, int], side_px: float)
 
 
 def points_in(region: shapely.Geometry, points_px: FloatArray) -> BoolArray:
-    """Return which points lie in a region or on its border, shape ``(n,)``.
+    """Return which points lie in a region or on its border.
 
     Parameters
     ----------
     region : shapely geometry
-        In the px of the points.
+        Polygons, in the frame of the points.
     points_px : ndarray of float, shape (n, 2)
-        x, y of the points, px.
+        x, y of the points.
 
     Returns
     -------
     ndarray of bool, shape (n,)
-        Whether each lies in it.
+        True for each point in the region.
     """
     points = np.reshape(points_px, (-1, 2))
     shapely.prepare(region)
@@ -247,7 +253,7 @@ def allowed_region(
     Returns
     -------
     shapely geometry or None
-        In level-0 px.
+        What is counted, in level-0 px. None for the whole slide.
     """
     if region is None and exclude is None:
         return None

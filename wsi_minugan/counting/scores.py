@@ -20,17 +20,26 @@ def nottingham_cuts(hpf_diameter_mm: float) -> tuple[int, int]:
     Parameters
     ----------
     hpf_diameter_mm : float
-        Diameter of a high-power field, mm; rounded to hundredths of a millimetre.
+        Diameter of a high-power field, 0.40 to 0.69 mm. It is rounded to 0.01 mm.
 
     Returns
     -------
     tuple of int
-        Largest count of score 1, largest of score 2, by the table of the UK guidelines (docs/architecture.md).
+        Largest count of score 1, and of score 2. A higher count scores 3.
 
     Raises
     ------
     SettingsError
-        If the table has no such diameter (0.40 to 0.69 mm).
+        If the table has no such diameter.
+
+    Notes
+    -----
+    The score is Nottingham's (Elston and Ellis, Histopathology 19, 1991). The table by field diameter is that of the UK guidelines.
+
+    Examples
+    --------
+    >>> nottingham_cuts(0.5)
+    (7, 14)
     """
     cuts = _NOTTINGHAM.get(round(hpf_diameter_mm * 100))
     if cuts is None:
@@ -42,14 +51,14 @@ def nottingham_cuts(hpf_diameter_mm: float) -> tuple[int, int]:
 
 
 def nottingham_score(mitoses: float, hpf_diameter_mm: float) -> int:
-    """Return the Nottingham mitotic score (1 to 3) of a count over ten fields.
+    """Return the Nottingham mitotic score of a count over ten fields; see `nottingham_cuts`.
 
     Parameters
     ----------
     mitoses : float
-        Mitoses in ten high-power fields.
+        Mitoses in ten high-power fields together.
     hpf_diameter_mm : float
-        Diameter of a field, mm.
+        Diameter of a high-power field, 0.40 to 0.69 mm.
 
     Returns
     -------
@@ -60,13 +69,18 @@ def nottingham_score(mitoses: float, hpf_diameter_mm: float) -> int:
     ------
     SettingsError
         If the table has no such diameter.
+
+    Examples
+    --------
+    >>> nottingham_score(8, hpf_diameter_mm=0.5)
+    2
     """
     low, high = nottingham_cuts(hpf_diameter_mm)
     return 1 if mitoses <= low else 2 if mitoses <= high else 3
 
 
 def tupac16_score(mitoses: float) -> int:
-    """Return TUPAC16's mitotic score (1 to 3) of a count in a hot spot of about 2 mm2 (Veta et al. 2019).
+    """Return the mitotic score of the TUPAC16 challenge for a count in a hot spot of about 2 mm2.
 
     Parameters
     ----------
@@ -76,6 +90,15 @@ def tupac16_score(mitoses: float) -> int:
     Returns
     -------
     int
-        1 for less than 6, 2 for 6 to 10, 3 above.
+        1 below 6 mitoses, 2 from 6 to 10, 3 above 10.
+
+    Notes
+    -----
+    The cut-offs are those of Veta et al., Medical Image Analysis 54, 2019.
+
+    Examples
+    --------
+    >>> tupac16_score(5), tupac16_score(6), tupac16_score(11)
+    (1, 2, 3)
     """
     return 1 if mitoses < 6 else 2 if mitoses <= 10 else 3

@@ -17,7 +17,7 @@ _STEPS = 8
 
 @dataclass(frozen=True)
 class Step:
-    """One threshold.
+    """The count at one threshold.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Step:
 
 
 def thresholds_of(scores: FloatArray) -> FloatArray:
-    """Return the thresholds at which a curve is worth a point: the least score, and those that leave out ever more, to half of all.
+    """Return thresholds that leave out ever more mitoses, from none of them to half of them.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def thresholds_of(scores: FloatArray) -> FloatArray:
     Returns
     -------
     ndarray of float, shape (m,)
-        Ascending and distinct.
+        Thresholds, ascending and distinct, rounded to 4 digits. The first is the lowest score. Empty where there are no scores.
     """
     if len(scores) == 0:
         return np.zeros(0)
@@ -57,7 +57,7 @@ def thresholds_of(scores: FloatArray) -> FloatArray:
 def sensitivity(
     points_px: FloatArray, scores: FloatArray, shape: Shape, tissue: TissueRaster | None = None
 ) -> Iterator[Step]:
-    """Count again at each threshold.
+    """Count again at each of the thresholds of `thresholds_of`.
 
     Parameters
     ----------
@@ -66,14 +66,14 @@ def sensitivity(
     scores : ndarray of float, shape (n,)
         Their scores, 0 to 1. Objects below the threshold of the run are not known, so the curve begins there.
     shape : Shape
-        Form and size of the hot spot, level-0 px.
+        Shape of the hot spot, level-0 px. Its place is found anew at each threshold.
     tissue : TissueRaster, optional
-        What was analysed.
+        What was analysed. Of hot spots with equal counts, the one with more of it wins.
 
     Yields
     ------
     Step
-        Threshold, mitoses and mitoses in the hot spot; thresholds ascend.
+        The counts at one threshold, lowest threshold first.
     """
     for threshold in thresholds_of(scores):
         kept = points_px[np.round(scores, 4) >= threshold]

@@ -23,15 +23,15 @@ class Options:
     Attributes
     ----------
     shape : {"circle", "rectangle"}
-        Of the hot spot.
+        Shape of the hot spot. Its area is given where it is used.
     aspect : float
         Width of the rectangle over its height.
     min_tissue : float
-        Least share of the hot spot that must have been analysed.
+        Least share of the hot spot that must have been analysed, 0 to 1.
     hotspots : int
-        How many hot spots that do not overlap.
+        How many hot spots to look for at most. They do not overlap.
     fields : {"free", "adjacent"} or None
-        How the ten fields lie; None places none.
+        How the ten high-power fields lie: anywhere, or each touching another. None places none.
     """
 
     shape: Literal["circle", "rectangle"] = "circle"
@@ -48,15 +48,15 @@ class Reliability:
     Attributes
     ----------
     operating_point : str
-        Which of the model's.
+        Name of the operating point that the errors were measured at.
     patients : tuple of PatientCounts
-        Counts by patient; empty where there are none.
+        The model's errors on each patient that it was tested on. Empty where they are not known.
     reader_f1 : float or None
-        F1 of single mitoses between two readers.
+        F1 of single mitoses between two pathologists, 0 to 1. None where not measured.
     calibrated : bool
         Whether the mitoses' scores are probabilities.
     why_not : str
-        Why there are none.
+        Sentence that says why no errors are known. It goes into ``count.json``.
     """
 
     operating_point: str = ""

@@ -23,13 +23,13 @@ class Stability:
     Attributes
     ----------
     least : int
-        So many points a place must hold to count.
+        A window must hold so many points to be as good.
     places : int
-        Parts that do not hang together, of the area where the window's centre could lie.
+        Number of separate parts of the area where the centre of such a window can lie.
     area_mm2 : float
-        Area where the window's centre could lie, mm2.
+        Size of that area.
     farthest_mm : float
-        How far such a centre can lie from the window's, mm.
+        Greatest distance of such a centre from that of the window that was found.
     """
 
     least: int
@@ -39,18 +39,20 @@ class Stability:
 
 
 def stability_of(points_px: FloatArray, shape: Shape, window: Window, least: int, mpp: float) -> Stability:
-    """Return where else a window with at least so many points could lie, seen on a raster of 1/32 of its width.
+    """Return where else a window with at least so many points could lie.
+
+    All places on a raster are tried. Its step is 1/32 of the window's shorter side.
 
     Parameters
     ----------
     points_px : ndarray of float, shape (n, 2)
         x, y of the mitoses, level-0 px.
     shape : Shape
-        Form and size of the window, level-0 px.
+        Shape of the window, level-0 px.
     window : Window
-        The one that was found.
+        The window that was found, which distances are measured from.
     least : int
-        Mitoses that a place must hold to count as good as the window.
+        Number of mitoses from which on a window is as good.
     mpp : float
         um per level-0 pixel.
 

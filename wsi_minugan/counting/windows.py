@@ -61,7 +61,7 @@ class Shape:
         Returns
         -------
         ndarray of bool, shape (n,)
-            One value for each point.
+            True for points in the window.
         """
         d = np.abs(points_px - (x_px, y_px))
         if self.circle:
@@ -82,7 +82,7 @@ class Shape:
         Returns
         -------
         ndarray of bool, shape (m,)
-            One value for each other window.
+            True for windows that do not overlap this one.
         """
         d = np.abs(np.reshape(centers_px, (-1, 2)) - (x_px, y_px))
         if self.circle:
@@ -103,7 +103,12 @@ def circle_of(area_mm2: float, mpp: float) -> Shape:
     Returns
     -------
     Shape
-        The circle.
+        A circle whose diameter is in these pixels.
+
+    Examples
+    --------
+    >>> round(circle_of(2.0, mpp=0.25).radius_px)
+    3192
     """
     diameter = 2 * math.sqrt(area_mm2 * UM2_PER_MM2 / math.pi) / mpp
     return Shape(diameter, diameter)
@@ -124,7 +129,13 @@ def rectangle_of(area_mm2: float, mpp: float, aspect: float) -> Shape:
     Returns
     -------
     Shape
-        The rectangle.
+        A rectangle along the axes, its sides in these pixels.
+
+    Examples
+    --------
+    >>> shape = rectangle_of(3.0, mpp=0.5, aspect=4 / 3)
+    >>> round(shape.width_px), round(shape.height_px)
+    (4000, 3000)
     """
     height = math.sqrt(area_mm2 * UM2_PER_MM2 / aspect) / mpp
     return Shape(aspect * height, height, circle=False)
@@ -165,7 +176,7 @@ def find_windows(
     points_px : ndarray of float, shape (n, 2)
         x, y of the mitoses.
     shape : Shape
-        Of all windows.
+        Shape of every window, in the px of the points.
     most : int
         How many windows at most; those that would hold nothing are left out.
     tissue : TissueRaster, optional
@@ -344,12 +355,12 @@ def shares_of(part: NDArray[np.bool_], shape: Shape, side_px: float) -> NDArray[
     shape : Shape
         Form and size of the window, in the px of `side_px`.
     side_px : float
-        Side of a cell, px.
+        Side of a cell, in the px of the window.
 
     Returns
     -------
     ndarray of float32, shape (rows, columns)
-        0 to 1; cells beyond the raster are not set.
+        Shares, 0 to 1. Cells beyond the raster count as not set.
     """
     kernel = _kernel(shape, side_px)
     summed = cv2.filter2D(part.astype(np.float32), cv2.CV_32F, kernel, borderType=cv2.BORDER_CONSTANT)
@@ -365,21 +376,21 @@ def _kernel(shape: Shape, side_px: float) -> NDArray[np.float32]:
 
 
 def counts_at(points: FloatArray, shape: Shape, x_px: FloatArray, y_px: FloatArray) -> NDArray[np.int32]:
-    """Return how many points windows centred at a raster of places hold, shape ``(len(y), len(x))``; x and y ascend.
+    """Return how many points each window holds, for windows centred on a raster of places.
 
     Parameters
     ----------
     points : ndarray of float, shape (n, 2)
         x, y of points, px.
     shape : Shape
-        Form and size of the window, in the px of the points.
+        Shape of all windows, in the same px.
     x_px, y_px : ndarray of float, shapes (columns,), (rows,)
-        Coordinates of the windows' centres, ascending, in the px of the points.
+        x of the columns and y of the rows of centres, ascending.
 
     Returns
     -------
     ndarray of int32, shape (rows, columns)
-        Points in each window.
+        Number of points in each window.
     """
     counts = np.zeros((len(y_px), len(x_px)), np.int32)
     for px, py in points:

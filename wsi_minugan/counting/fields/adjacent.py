@@ -38,18 +38,18 @@ def grow_adjacent(
     Parameters
     ----------
     places : ndarray of float, shape (n, 2)
-        Distinct places of points, in radii.
+        x, y of distinct places of points, in radii of a disc.
     weights : ndarray of int, shape (n,)
-        Points at each.
+        Number of points at each place.
     fields : int
-        How many discs.
+        Number of discs to place.
     seeds : ndarray of float, shape (s, 2)
-        Centres to begin with, the best first.
+        x, y of first discs to try, the best first, in radii.
 
     Returns
     -------
     ndarray of float, shape (fields, 2)
-        The discs' centres, in the order in which they were added.
+        x, y of the discs' centres, in the order in which they were added, in radii.
     """
     tree = cKDTree(places)
     states = [_added(places, weights, tree, None, seed) for seed in seeds[:_SEEDS]]

@@ -17,16 +17,16 @@ _MOST_CELLS = 100_000_000
 
 @dataclass(frozen=True)
 class Sets:
-    """What one disc can hold.
+    """The sets of points that one disc can hold.
 
     Attributes
     ----------
     members : ndarray of bool, shape (m, n)
-        Which of the n places each of the m sets holds.
+        For each set, which of the n places it holds.
     weights : ndarray of float, shape (m,)
-        How many points each set holds; several may share a place.
+        Number of points in each set; several points may share a place.
     starts : ndarray of float, shape (m, 2)
-        x, y of the disc's centre, in radii, at which, or near to which, it holds them.
+        x, y of a disc's centre at which, or near to which, it holds the set, in radii.
     """
 
     members: BoolArray
@@ -42,12 +42,12 @@ def coverable_sets(places: FloatArray, weights: NDArray[np.int64]) -> Sets | Non
     places : ndarray of float, shape (n, 2)
         x, y of distinct places, in radii of a disc.
     weights : ndarray of int, shape (n,)
-        Points at each place.
+        Number of points at each place.
 
     Returns
     -------
     Sets or None
-        Those that no other set holds are among them.
+        Each set once. Every set that no other one contains is among them. None where the table would be too large for the memory.
     """
     n = len(places)
     pairs = cKDTree(places).query_pairs(2 * (1 + SLACK), output_type="ndarray")

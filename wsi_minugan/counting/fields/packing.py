@@ -30,14 +30,14 @@ _ROUNDS = 40
 
 @dataclass(frozen=True)
 class Packing:
-    """Discs that do not overlap.
+    """Discs that do not overlap, and the most that any discs could hold.
 
     Attributes
     ----------
     centers : ndarray of float, shape (m, 2)
-        Centres of the discs that hold something, in the points' frame.
+        x, y of the discs that hold something, in the frame of the points. Empty where no placement was found.
     upper_bound : int
-        No placement holds more points.
+        No placement holds more points than this.
     """
 
     centers: FloatArray
@@ -50,18 +50,18 @@ def pack(places: FloatArray, weights: NDArray[np.int64], discs: int, limit_s: fl
     Parameters
     ----------
     places : ndarray of float, shape (n, 2)
-        x, y of distinct places, in radii of a disc.
+        x, y of distinct places of points, in radii of a disc.
     weights : ndarray of int, shape (n,)
-        Points at each place.
+        Number of points at each place.
     discs : int
-        How many discs may be placed at most.
+        Greatest number of discs.
     limit_s : float
-        Processor time in seconds after which no further choice is looked for.
+        Seconds of the thread's processor time after which no further choice is looked for.
 
     Returns
     -------
     Packing or None
-        None where there are too many sets, or no time was left to place any; the caller has a simpler way then.
+        Where no time was left to place any disc, it holds none, and a bound. None where there are too many sets to try.
     """
     end = time.thread_time() + limit_s
     sets = coverable_sets(places, weights)
@@ -244,7 +244,7 @@ def overlapping(centers: FloatArray, diameter: float) -> bool:
     Returns
     -------
     bool
-        Touching is no overlap.
+        False also where discs only touch.
     """
     if len(centers) < 2:
         return False

@@ -45,11 +45,11 @@ class Program:
     Parameters
     ----------
     sets : Sets
-        What may be chosen.
+        The sets of points to choose from.
     discs : int
-        How many sets at most.
+        Greatest number of sets to choose.
     end_s : float
-        When to stop, on the clock of the thread's processor time.
+        Time at which to stop, on the clock of `time.thread_time`, in seconds.
     """
 
     def __init__(self, sets: Sets, discs: int, end_s: float) -> None:

@@ -31,9 +31,9 @@ class Bundle:
     Attributes
     ----------
     path : Path
-        Folder that holds the card and the weights.
+        Folder that holds ``card.json`` and the weights.
     card : ModelCard
-        Content of ``card.json``.
+        What the card says; it fits the schema.
     """
 
     path: Path

@@ -82,17 +82,22 @@ class CandidateStage(FrozenModel):
 
 
 def logit_of(score: float) -> float:
-    """Return the logit of a score of 0 to 1, kept within what a byte can tell apart.
+    """Return the logit of a score, kept finite for 0 and 1.
 
     Parameters
     ----------
     score : float
-        0 to 1.
+        A score of 0 to 1. It is first brought within what a byte can tell from 0 and from 1.
 
     Returns
     -------
     float
         Natural logarithm of the odds.
+
+    Examples
+    --------
+    >>> logit_of(0.5)
+    0.0
     """
     kept = min(max(score, _LEAST_BYTE), 1 - _LEAST_BYTE)
     return math.log(kept / (1 - kept))

@@ -11,7 +11,7 @@ _MAX_WIDTH = 512
 
 
 class PatchDiscriminator(nn.Module):
-    """One PatchGAN: convolutions of 4x4, three of stride 2, that judge overlapping patches of about 70 px.
+    """One PatchGAN (Isola et al. 2017): convolutions of 4x4, three of stride 2, that judge overlapping patches of about 70 px.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class PatchDiscriminator(nn.Module):
 
 
 class MultiscaleDiscriminator(nn.Module):
-    """Two or three PatchGANs on ever smaller copies of the pair.
+    """Two or three PatchGANs on ever smaller copies of the pair, as in pix2pixHD (Wang et al. 2018).
 
     Parameters
     ----------

@@ -123,7 +123,7 @@ def _global_network(ngf: int, norm: Callable[[int], nn.Module], antialias: bool)
 
 
 class Generator(nn.Module):
-    """H&E patches in, label channels out.
+    """Network from H&E patches to label channels: pix2pixHD's generator (Wang et al. 2018), as MiNuGAN has it (Razavi et al. 2022).
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ _REACH = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
 
 
 def ink_in(patch: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return where a patch is inked, with 4 px around it; shapes ``(h, w, 3)`` RGB in, ``(h, w)`` out.
+    """Return where a patch shows marker ink, with a margin of 4 px.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def ink_in(patch: NDArray[np.uint8]) -> NDArray[np.bool_]:
     Returns
     -------
     ndarray of bool, shape (h, w)
-        True in green and blue ink.
+        True in green and blue ink. Ink of other colours is not found.
     """
     excess = cv2.subtract(patch[..., 1], patch[..., 0])
     inked = (cv2.GaussianBlur(excess, (5, 5), 1.0) > _LEAST_EXCESS).astype(np.uint8)

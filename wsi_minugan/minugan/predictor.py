@@ -104,7 +104,9 @@ class Predictor:
         self.second_stage = SecondStage(load_classifiers(bundle), stage, self.device) if stage else None
 
     def predict(self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Score patches.
+        """Score patches by the whole model: generator, test-time augmentation and second stage, as its card has them.
+
+        Mitosis scores are 0 where `ink_in` finds marker ink.
 
         Parameters
         ----------
@@ -125,7 +127,7 @@ class Predictor:
         return out
 
     def first_stage(self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Score patches by the generator alone; see `predict`.
+        """Score patches by the generator, without the second stage; with test-time augmentation where the card asks for it.
 
         Parameters
         ----------

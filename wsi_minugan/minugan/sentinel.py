@@ -49,7 +49,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class Limits(BaseModel):
-    """What a figure was in the training data."""
+    """The range of one figure in the training data."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -151,12 +151,12 @@ def strangeness(figures: Mapping[str, float], known: TrainingRange) -> dict[Kind
     figures : mapping of str to float
         The slide's, as `slide_figures` returns them.
     known : TrainingRange
-        Range of the training data, from the model's folder.
+        Range of the figures in the model's training data; see `load_range`.
 
     Returns
     -------
     dict of str to float
-        Focus and compression: half ranges from the middle of the range. Stain: distance over its limit. A kind's furthest counts.
+        Distance by kind, 1 at the limit of the range. Of several figures of a kind the one furthest out counts.
     """
     out: dict[Kind, float] = {}
     for name, side in _ONE_SIDED.items():
@@ -203,7 +203,7 @@ def warnings_of(figures: Mapping[str, float], known: TrainingRange) -> tuple[str
     figures : mapping of str to float
         The slide's, as `slide_figures` returns them.
     known : TrainingRange
-        Range of the training data, from the model's folder.
+        Range of the figures in the model's training data; see `load_range`.
 
     Returns
     -------

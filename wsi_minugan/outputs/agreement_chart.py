@@ -16,16 +16,16 @@ _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#555555"
 
 @dataclass(frozen=True)
 class Panel:
-    """Two readers' counts.
+    """One panel of the chart: two readers' counts.
 
     Attributes
     ----------
     title : str
-        Who they are, and how far they agree.
+        Who the readers are, and how far they agree.
     counts : sequence of (int, int)
-        Mitoses that the first and the second reader counted, case by case.
+        Mitoses of each case, by the first and by the second reader.
     lines : sequence of (str, float)
-        Name and height, in mitoses, of bias and limits of agreement.
+        Horizontal lines: name, and difference in mitoses, of the bias and the limits of agreement.
     """
 
     title: str
@@ -34,7 +34,7 @@ class Panel:
 
 
 def write_chart(path: Path, panels: Sequence[Panel]) -> None:
-    """Write panels, three in a row.
+    """Write plots of difference against mean, three in a row (Bland and Altman 1986).
 
     Parameters
     ----------

@@ -16,24 +16,31 @@ SUFFIX = ".partial"
 
 @contextmanager
 def atomic_path(path: Path, parents: bool = True) -> Iterator[Path]:
-    """Give a temporary name beside `path`; when the block ends well, that file is synced to disk and takes its place, synced too.
+    """Write a file whole or not at all: under a temporary name first, which takes the place of `path` when the block ends well.
+
+    Both the file and its name are synced to disk. When the block fails, `path` is as it was, and the temporary file is gone.
 
     Parameters
     ----------
     path : Path
-        Where the file is to be at the end.
+        File to write.
     parents : bool
         Whether to make the folders it lies in. Results must not: a user who removes a run's folder while it runs does not want it back.
 
     Yields
     ------
     Path
-        The temporary name, in the same folder; write there.
+        The temporary file to write, in the same folder.
 
     Raises
     ------
     OutputError
-        If the folder does not take the file.
+        If the folder does not take the file; a `DiskFullError` where the disk is full.
+
+    Examples
+    --------
+    >>> with atomic_path(Path("OUT/count.json")) as temporary:  # doctest: +SKIP
+    ...     temporary.write_text("{}")
     """
     # The process is in the name, so that two writers of one file cannot spoil each other's.
     temporary = path.with_name(f".{path.name}.{os.getpid()}{SUFFIX}")
@@ -58,9 +65,9 @@ def not_written(path: Path, error: OSError) -> OutputError:
     Parameters
     ----------
     path : Path
-        The file that was to be written.
+        File that was to be written, for the message.
     error : OSError
-        What the system said; its errno tells a full disk.
+        What the system said.
 
     Returns
     -------

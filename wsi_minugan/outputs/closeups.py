@@ -84,12 +84,7 @@ def draw_gallery(path: Path, tiles: Sequence[NDArray[np.uint8]], labels: Sequenc
     tiles : sequence of ndarray of uint8, each of shape (TILE_PX, TILE_PX, 3)
         RGB, a mitosis in the middle of each; one at least.
     labels : sequence of str
-        What stands in each tile's corner.
-
-    Raises
-    ------
-    OutputError
-        If the picture cannot be written.
+        Words in each tile's corner, one for each tile.
     """
     columns = min(COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
@@ -109,19 +104,14 @@ def _write_number(picture: NDArray[np.uint8], text: object, at: tuple[int, int])
 
 
 def write_jpeg(path: Path, rgb: NDArray[np.uint8]) -> None:
-    """Write a picture ``(h, w, 3)`` as a JPEG.
+    """Write a picture as a JPEG.
 
     Parameters
     ----------
     path : Path
-        File to write.
+        JPEG to write.
     rgb : ndarray of uint8, shape (h, w, 3)
-        The picture, channels in the order red, green, blue.
-
-    Raises
-    ------
-    OutputError
-        If the picture cannot be written.
+        RGB.
     """
     _, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     write_bytes(path, data.tobytes())

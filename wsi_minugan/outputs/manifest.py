@@ -22,7 +22,7 @@ _MASKS = "masks.zarr/"
 
 
 def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Return SHA-256 of files below a slide's folder, by their paths in it.
+    """Return the SHA-256 of files below a slide's folder.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        64 hexadecimal digits for each path.
+        64 hexadecimal digits for each of these paths.
     """
     return {name: sha256_of(folder / name) for name in names}
 

@@ -23,15 +23,16 @@ _FIELDS = [
 
 
 def write_nuclei(path: Path, batches: Iterable[dict[str, Any]], slide_id: str, mpp: float) -> int:
-    """Write nuclei and return their number.
+    """Write nuclei as GeoParquet 1.1, and return their number.
 
     Parameters
     ----------
     path : Path
-        File to write.
+        ``nuclei.parquet`` to write.
     batches : iterable of dict
-        Columns nucleus (number in labels/nuclei), centroid_x_px, centroid_y_px (level-0), area_um2, geometry (WKB, level-0 px).
-        However the batches are cut, the file is the same. All geometries must be polygons.
+        Columns by name: nucleus (uint32, its number in ``labels/nuclei`` of the masks), centroid_x_px and centroid_y_px (float64,
+        level-0 px), area_um2 (float64) and geometry (WKB of a polygon, level-0 px). However the batches are cut, the file is the
+        same.
     slide_id : str
         The slide's name, for the file's metadata.
     mpp : float
@@ -40,12 +41,12 @@ def write_nuclei(path: Path, batches: Iterable[dict[str, Any]], slide_id: str, m
     Returns
     -------
     int
-        How many were written.
+        Number of nuclei written.
 
     Raises
     ------
     OutputError
-        If the file cannot be written.
+        If the folder does not take the file.
     """
     geo = {
         "version": "1.1.0",

@@ -28,9 +28,9 @@ class Findings:
     points_px : ndarray of float, shape (n, 2)
         x, y of the mitoses.
     hotspot : shapely Polygon or None
-        Outline of the hot spot; None where there is none.
+        Outline of the hot spot. None where there are no mitoses.
     mpp : float
-        um/px of level 0.
+        um per level-0 pixel; the heat map's spread is a length in um.
     """
 
     points_px: NDArray[np.float64]
@@ -48,7 +48,7 @@ def draw_overview(path: Path, thumb: NDArray[np.uint8], width_px: int, found: Fi
     thumb : ndarray of uint8, shape (h, w, 3)
         RGB of the whole slide, reduced.
     width_px : int
-        Width of the slide, level-0 px; with the picture's it gives the reduction.
+        Width of the slide, level-0 px. It tells by how much `thumb` is reduced.
     found : Findings
         Mitoses and hot spot, level-0 px.
 

@@ -117,16 +117,16 @@ class Row:
 
 
 def write_report(path: Path, run: RunFile, slides: Sequence[SlideState]) -> None:
-    """Write the report.
+    """Write the report of a run as one page that needs no network.
 
     Parameters
     ----------
     path : Path
-        OUT/report.html; all else is taken from ``OUT/SLIDE_ID/``.
+        ``OUT/report.html``. Counts, warnings and pictures are taken from ``OUT/SLIDE_ID/`` beside it.
     run : RunFile
-        Content of ``run.json``: settings, model, times.
+        Settings, versions and times of the run.
     slides : sequence of SlideState
-        State of each slide of the run.
+        State and figures of each slide of the run.
     """
     rows = sorted((_row(path.parent, s) for s in slides), key=_look_first)
     done = sum(s.status == "done" for s in slides)

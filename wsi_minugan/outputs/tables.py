@@ -19,9 +19,9 @@ def write_slides(path: Path, slides: Sequence[SlideState]) -> None:
     Parameters
     ----------
     path : Path
-        File to write, ``OUT/slides.csv``.
+        ``slides.csv`` to write.
     slides : sequence of SlideState
-        A line for each.
+        Slides of the run, one for each line.
 
     Raises
     ------

@@ -15,12 +15,14 @@ _STRIP_PX = 32
 
 
 class Blender:
-    """Sums patches' scores over one box.
+    """Blends the scores of overlapping patches over one box, by their weighted mean.
+
+    Sums are of integers. So the order in which patches are added does not change the result by a bit.
 
     Parameters
     ----------
     box : Box
-        What is filled, analysis px.
+        Region to fill, analysis px.
     grid : PatchGrid
         Where patches lie and what they weigh.
     """
@@ -35,7 +37,7 @@ class Blender:
         return PatchGrid(3 * self.grid.stride_px, 3 * self.grid.stride_px, self.grid.stride_px).weights(1, 1)
 
     def add(self, i: int, j: int, scores: NDArray[np.uint8]) -> None:
-        """Add patch (i, j).
+        """Add the scores of one patch; what lies outside of the box is left out.
 
         Parameters
         ----------
@@ -54,7 +56,7 @@ class Blender:
         self._sum[:, rows_in, columns_in] += scores[:, rows, columns] * weights[rows, columns]
 
     def scores(self) -> NDArray[np.uint8]:
-        """Return the blended scores, uint8 ``(3, h, w)``; patches left out count as zero.
+        """Return the blended scores of the box; patches that were not added count as zero.
 
         Returns
         -------

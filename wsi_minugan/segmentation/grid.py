@@ -108,7 +108,7 @@ class PatchGrid:
         return range(max(0, first), min(count - 1, last) + 1)
 
     def weights(self, i: int, j: int) -> NDArray[np.uint16]:
-        """Return the integer weights of patch (i, j), shape ``(256, 256)``; over all patches they sum to `total`.
+        """Return the integer weights of patch (i, j); over all patches they sum to `total` at each pixel.
 
         Parameters
         ----------

@@ -70,14 +70,14 @@ class ObjectCut(NamedTuple):
 
 
 def object_cut(min_area_um2: float, min_peak: float, mpp: float) -> ObjectCut:
-    """Return a model card's cuts in what objects are measured in.
+    """Convert a model card's thresholds of objects from um2 and scores of 0 to 1 to pixels and bytes.
 
     Parameters
     ----------
     min_area_um2 : float
-        Least area of an object, um2.
+        Least area of an object.
     min_peak : float
-        Least peak score, 0 to 1; 0 for classes whose peak does not matter.
+        Least peak score of an object, 0 to 1; 0 for classes whose peak does not matter.
     mpp : float
         um per pixel of the mask.
 
@@ -172,17 +172,22 @@ class SlideObjects:
 
 
 def centroids_of(table: dict[str, NDArray[np.int64]]) -> NDArray[np.float64]:
-    """Return the centroids of a table's objects as ``(n, 2)`` x, y; the centre of pixel 0 is at 0.5.
+    """Return the centroids of a table's objects.
 
     Parameters
     ----------
     table : dict of str to ndarray of int64, each of shape (n,)
-        As in `BlockObjects`; the columns area_px, sum_x, sum_y are used.
+        Columns area_px, sum_x and sum_y; the sums are those of pixel indices.
 
     Returns
     -------
     ndarray of float, shape (n, 2)
-        In the px of the sums.
+        x, y in the px of the sums; the centre of pixel 0 is at 0.5.
+
+    Examples
+    --------
+    >>> centroids_of({"area_px": np.array([2]), "sum_x": np.array([1]), "sum_y": np.array([0])}).tolist()
+    [[1.0, 0.5]]
     """
     area = np.maximum(1, table["area_px"]).astype(np.float64)
     return np.stack([table["sum_x"] / area + 0.5, table["sum_y"] / area + 0.5], axis=1)
@@ -303,11 +308,11 @@ def merge_objects(
     blocks : sequence of BlockObjects
         Any order; blocks without tissue may be missing.
     min_area_px : float
-        Least area of an object, analysis px.
+        Least area of an object that is kept, analysis px.
     min_peak : int
-        Least peak, 0 to 255.
+        Least peak score of an object that is kept, 0 to 255.
     wanted : callable, optional
-        Which objects are wanted, by their centroids ``(n, 2)`` x, y in analysis px.
+        Takes centroids, shape (n, 2), x, y in analysis px, and returns which objects are wanted, bool of shape (n,).
 
     Returns
     -------

@@ -152,7 +152,7 @@ def _polygons(contours: Sequence[Any], parents: NDArray[np.int32]) -> NDArray[np
 
 
 def to_level0(shapes: NDArray[np.object_], scale: float) -> NDArray[np.object_]:
-    """Bring polygons to level-0 pixels, on the 0.01 px grid, valid.
+    """Bring polygons to level-0 pixels, snapped to a grid of 0.01 px, and make them valid again.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def to_level0(shapes: NDArray[np.object_], scale: float) -> NDArray[np.object_]:
 
 
 def scaled(shapes: NDArray[np.object_], scale: float) -> NDArray[np.object_]:
-    """Bring polygons to level-0 pixels as they are; for files that need no grid.
+    """Bring polygons to level-0 pixels without snapping them; for files that need no grid.
 
     Parameters
     ----------

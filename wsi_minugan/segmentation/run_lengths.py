@@ -137,31 +137,42 @@ def spread(starts: NDArray[Any], lengths: NDArray[np.int64]) -> NDArray[np.int64
     Parameters
     ----------
     starts : ndarray of int, shape (n,)
-        First number of each stretch.
+        First number of each part.
     lengths : ndarray of int64, shape (n,)
-        How many numbers each stretch has.
+        How many numbers each part has.
 
     Returns
     -------
     ndarray of int64, shape (sum of lengths,)
-        The stretches, one after the other.
+        The parts, one after the other.
+
+    Examples
+    --------
+    >>> spread(np.array([3, 10]), np.array([2, 3])).tolist()
+    [3, 4, 10, 11, 12]
     """
     ends = np.cumsum(lengths)
     return np.repeat(starts - (ends - lengths), lengths) + np.arange(ends[-1] if len(ends) else 0)
 
 
 def run_length_mask(mask: NDArray[np.bool_]) -> RunLengthMask:
-    """Return the objects of a mask of shape ``(h, w)``.
+    """Return the objects of a mask as runs of pixels.
 
     Parameters
     ----------
     mask : ndarray of bool, shape (h, w)
-        What belongs to an object.
+        True where a pixel belongs to an object.
 
     Returns
     -------
     RunLengthMask
         8-connected objects, numbered from 1.
+
+    Examples
+    --------
+    >>> found = run_length_mask(np.array([[True, False, False], [False, True, False], [False, False, False]]))
+    >>> found.count, found.lengths.tolist()
+    (1, [1, 1])
     """
     height, width = mask.shape
     pitch = width + 1

@@ -13,7 +13,7 @@ _STEPS = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], np.int64)
 
 
 def trace(found: RunLengthMask) -> tuple[list[NDArray[np.int32]], NDArray[np.int32]]:
-    """Return the contours of one object, point for point those that OpenCV finds in the mask of its corners.
+    """Return the contours of one object, point for point those that OpenCV's ``findContours`` finds in the mask of its corners.
 
     Parameters
     ----------

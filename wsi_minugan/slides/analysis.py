@@ -32,7 +32,7 @@ class AnalysisView:
         self._frame = frame
 
     def read(self, box: Box) -> NDArray[np.uint8]:
-        """Return a region.
+        """Return a region of level 0, resampled with a triangular kernel where the frame has another resolution.
 
         Parameters
         ----------
@@ -147,11 +147,11 @@ def reduced(
     reader : SlideReader
         The open slide.
     factor : float
-        Level-0 px per px.
+        Level-0 pixels per pixel of the picture.
     width_px, height_px : int
         Size of the picture.
     corner_px : tuple of int, optional
-        x, y of a part's corner in the reduced slide.
+        x, y of the picture's top left corner, in px of the reduced slide. The default is the slide's own corner.
     levels : sequence of Level, optional
         Its pyramid, as far as it is known which levels can be used.
 

@@ -29,7 +29,7 @@ def files_of(path: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        Empty where the slide is not there.
+        Files that exist. Empty where the slide is not there.
     """
     suffix, files = path.suffix.lower(), [path] if path.is_file() else []
     if suffix in {".mrxs", ".zarr"}:
@@ -54,12 +54,14 @@ def signature_of(path: Path) -> FileSignature:
     Returns
     -------
     FileSignature
-        Of all of its files.
+        Number of files, their size together in bytes, and the time of the latest change in ns.
 
     Raises
     ------
+    FileNotFoundError
+        If the slide has no files.
     OSError
-        If there is none, or one cannot be looked at.
+        If one of them cannot be looked at.
     """
     stats = [p.stat() for p in files_of(path)]
     if not stats:
@@ -77,12 +79,12 @@ def signatures_of(paths: Iterable[Path], guard: StallGuard) -> dict[Path, FileSi
     paths : iterable of Path
         The slides.
     guard : StallGuard
-        Asks what may hang.
+        Asks the file system, and gives up where it does not answer.
 
     Returns
     -------
     dict of Path to FileSignature
-        Without those that are not there.
+        Signatures by slide, without slides that are not there.
     """
     folders: dict[Path, list[Path]] = {}
     for path in paths:

@@ -32,16 +32,16 @@ def within(stall_s: float, path: Path, work: Callable[[], T]) -> T:
     Parameters
     ----------
     stall_s : float
-        Longest time it may take.
+        Longest time it may take, in seconds.
     path : Path
         The file, for the message.
     work : callable
-        What to do.
+        Takes nothing, reads the file, and returns what was read.
 
     Returns
     -------
     whatever `work` returns
-        Its errors pass.
+        What was read. Errors that `work` raises are raised here.
 
     Raises
     ------
@@ -132,14 +132,14 @@ class StallGuard:
 
 
 class GuardedReader:
-    """Gives up a read that hangs; see `within`.
+    """A reader that gives up a read that hangs; see `within`.
 
     Parameters
     ----------
     reader : SlideReader
-        The reader.
+        The reader that does the reading.
     stall_s : float
-        Longest time for one read.
+        Longest time for one read, in seconds.
     """
 
     def __init__(self, reader: SlideReader, stall_s: float) -> None:

@@ -75,7 +75,7 @@ class SlideInput:
 
 
 def slide_of(slide_id: str, source: str, mpp: float | None) -> SlideInput:
-    """Return the slide of a `SlideInput.source`.
+    """Return the slide that a `SlideInput.source` names; the ledger keeps sources as text.
 
     Parameters
     ----------
@@ -296,7 +296,7 @@ def _in_utf8(path: Path) -> Path:
 
 
 def safe_name(text: str) -> str:
-    """Return a name that is one folder inside OUT: no separators, no leading dot, not empty, not a file of the run.
+    """Turn any text into a name for one folder inside OUT: no separators, no leading dot, not empty, not a file of the run.
 
     Parameters
     ----------

@@ -146,7 +146,13 @@ class SlideReader(Protocol):
 
     @property
     def info(self) -> SlideInfo:
-        """What is known of the slide."""
+        """What is known of the slide, read when it was opened.
+
+        Returns
+        -------
+        SlideInfo
+            Size, levels, resolution, and where these come from.
+        """
 
     def read_level(self, level: int, box: Box) -> NDArray[np.uint8]:
         """Return a region.
@@ -154,7 +160,7 @@ class SlideReader(Protocol):
         Parameters
         ----------
         level : int
-            Pyramid level.
+            Level of the pyramid; 0 is the finest.
         box : Box
             Region in that level's own pixels; may reach outside the slide.
 
@@ -170,23 +176,33 @@ class SlideReader(Protocol):
         """
 
     def holds(self, level: int, box: Box) -> bool:
-        """Return whether all of a region (a box in that level's pixels) is stored; what is not reads as white.
+        """Return whether all of a region is stored; what is not stored reads as white.
 
         Parameters
         ----------
         level : int
-            Level of the pyramid.
+            Level of the pyramid; 0 is the finest.
         box : Box
             Region, in the level's px.
+
+        Returns
+        -------
+        bool
+            False where a part is known to have no data. True where the file does not tell.
         """
 
     def missing(self, level: int) -> list[Box]:
-        """Return the tiles of a level (boxes in its pixels) that are known to hold no data; empty where this is not known.
+        """Return the tiles of a level that are known to hold no data.
 
         Parameters
         ----------
         level : int
-            Level of the pyramid.
+            Level of the pyramid; 0 is the finest.
+
+        Returns
+        -------
+        list of Box
+            Tiles, in the level's px. Empty where nothing is missing, and where this is not known.
         """
 
     def close(self) -> None:

@@ -266,9 +266,9 @@ def write_slide(path: Path, drawing: SyntheticSlide) -> None:
     Parameters
     ----------
     path : Path
-        File to write.
+        TIFF to write.
     drawing : SyntheticSlide
-        The slide.
+        What is drawn.
     """
     h, w = drawing.height_px, drawing.width_px
     small = np.full((-(-h // REDUCTION), -(-w // REDUCTION), 3), _GLASS, np.uint8)

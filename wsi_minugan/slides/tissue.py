@@ -250,10 +250,11 @@ def is_dark_field(picture: NDArray[np.uint8]) -> bool:
 
 
 def tissue_of(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return the tissue of a low-resolution picture; shapes ``(h, w, 3)`` uint8 in, ``(h, w)`` bool out.
+    """Return the tissue of a low-resolution picture, by its colour.
 
-    Once the picture is balanced on its glass, this is grey whatever the lamp; eosin and haematoxylin are not. The cut is Otsu's on the
-    chroma of the smoothed picture, held above the noise of glass and below what pale tissue has. Pen marks are taken for glass.
+    The picture is balanced first, so that its glass is grey whatever the lamp. Eosin and haematoxylin are not grey. The threshold is half
+    of Otsu's (1979) on the chroma of the smoothed picture, held above the noise of glass and below what pale tissue has. Pen marks are
+    taken for glass, and small islands are dropped.
 
     Parameters
     ----------

@@ -15,12 +15,12 @@ from wsi_minugan.slides.tissue import TissueMask
 
 
 class TolerantReader:
-    """Reads white where a tile does not decode; which pixels these are does not depend on the region read.
+    """A reader that reads white where a tile does not decode; which pixels these are does not depend on the region read.
 
     Parameters
     ----------
     reader : SlideReader
-        The reader.
+        The reader that does the reading, and that raises where a tile does not decode.
     """
 
     def __init__(self, reader: SlideReader) -> None:

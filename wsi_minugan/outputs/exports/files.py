@@ -30,9 +30,9 @@ _GZIP_LEVEL, _ZLIB_LEVEL = 5, 3
 
 
 def write_geojson(slide: Slide, path: Path) -> int:
-    """Write all objects as one FeatureCollection that QuPath imports, and return their number; with gzip where the name says so.
+    """Write all objects as one GeoJSON FeatureCollection (RFC 7946) that QuPath imports, and return their number.
 
-    Coordinates count from where the slide's mitoses.geojson counts.
+    Coordinates are level-0 px, and count from where the slide's mitoses.geojson counts.
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ class Slide:
     mpp : float
         um per level-0 pixel.
     fingerprint : str
-        SHA-256 of the slide file's size and of samples of its content; ids of nuclei are made from it.
+        SHA-256 of the slide's size and of samples of its content. Ids of nuclei are made from it.
     origin_px : tuple of int
         x, y of the level-0 pixel that the slide's mitoses.geojson counts from.
     """

@@ -28,7 +28,7 @@ _TIFF = (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")
 
 
 def why_not_opened(path: Path) -> str | None:
-    """Return in sentences what a whole file is and what to do; None where it is of no known kind, or damaged.
+    """Say what a file is that no reader here opens, and what to do with it.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def why_not_opened(path: Path) -> str | None:
     Returns
     -------
     str or None
-        For the user.
+        Sentences for the user. None where the file is of no known kind, or damaged.
     """
     try:
         with path.open("rb") as f:

@@ -51,7 +51,7 @@ def match(found_px: FloatArray, truth_px: FloatArray, radius_px: float) -> Match
     found_px, truth_px : ndarray of float, shapes (n, 2), (m, 2)
         x, y of detections and of truths, in one frame.
     radius_px : float
-        Greatest distance of a match, in the unit of that frame.
+        Greatest distance of a match, itself included, in the unit of that frame.
 
     Returns
     -------

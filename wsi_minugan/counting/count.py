@@ -122,7 +122,7 @@ def circle_radius_px(area_mm2: float, mpp: float) -> float:
     Returns
     -------
     float
-        Radius, px.
+        Radius in px: ``sqrt(area / pi) / mpp``.
 
     Examples
     --------

@@ -25,7 +25,7 @@ def per_mm2(count: float, area_mm2: float | None) -> float | None:
     count : float
         Number of mitoses.
     area_mm2 : float or None
-        Area that they lie in. None where it is not known.
+        Area that they lie in, mm2. None where it is not known.
 
     Returns
     -------

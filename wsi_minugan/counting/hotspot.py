@@ -61,7 +61,7 @@ def find_hotspot(
     points_px : ndarray of float, shape (n, 2)
         x, y of the mitoses, in px of any frame.
     radius_px : float
-        Radius of the circle, in the same px.
+        Radius of the circle, in the same px; its rim is part of it.
     tissue : callable, optional
         Takes x, y and radius of a circle, and returns the share of it that is tissue, 0 to 1.
 

@@ -27,9 +27,9 @@ class Stability:
     places : int
         Number of separate parts of the area where the centre of such a window can lie.
     area_mm2 : float
-        Size of that area.
+        Size of that area, mm2.
     farthest_mm : float
-        Greatest distance of such a centre from that of the window that was found.
+        Greatest distance of such a centre from that of the window that was found, mm.
     """
 
     least: int

@@ -156,7 +156,8 @@ def strangeness(figures: Mapping[str, float], known: TrainingRange) -> dict[Kind
     Returns
     -------
     dict of str to float
-        Distance by kind, 1 at the limit of the range. Of several figures of a kind the one furthest out counts.
+        By kind. Focus and compression: distance from the middle of the range, in half ranges. Stain: distance to the training images,
+        over its limit. Of several figures of a kind the one furthest out counts.
     """
     out: dict[Kind, float] = {}
     for name, side in _ONE_SIDED.items():

@@ -85,6 +85,11 @@ def draw_gallery(path: Path, tiles: Sequence[NDArray[np.uint8]], labels: Sequenc
         RGB, a mitosis in the middle of each; one at least.
     labels : sequence of str
         Words in each tile's corner, one for each tile.
+
+    Raises
+    ------
+    OutputError
+        If the picture cannot be written.
     """
     columns = min(COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
@@ -112,6 +117,11 @@ def write_jpeg(path: Path, rgb: NDArray[np.uint8]) -> None:
         JPEG to write.
     rgb : ndarray of uint8, shape (h, w, 3)
         RGB.
+
+    Raises
+    ------
+    OutputError
+        If the picture cannot be written.
     """
     _, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     write_bytes(path, data.tobytes())

@@ -124,7 +124,7 @@ def write_report(path: Path, run: RunFile, slides: Sequence[SlideState]) -> None
     path : Path
         ``OUT/report.html``. Counts, warnings and pictures are taken from ``OUT/SLIDE_ID/`` beside it.
     run : RunFile
-        Settings, versions and times of the run.
+        Content of ``run.json``: settings, model, times.
     slides : sequence of SlideState
         State and figures of each slide of the run.
     """

@@ -184,6 +184,18 @@ def within(tissue: TissueMask, allowed: shapely.Geometry, frame: Frame) -> Tissu
 def both_drawn(before: Drawn, now: Drawn, slide_id: str) -> Drawn:
     """Return what was drawn for a run and for a count of it together: what lies in both.
 
+    Parameters
+    ----------
+    before, now : Drawn
+        For the run, and for the count; level-0 px.
+    slide_id : str
+        The slide, for the message.
+
+    Returns
+    -------
+    Drawn
+        With the count's regions, where it has any.
+
     Raises
     ------
     InputError
@@ -238,6 +250,16 @@ def write_regions_file(path: Path, drawn: Drawn, digest: str, origin_px: tuple[i
 def read_regions_file(path: Path) -> Drawn:
     """Return what `write_regions_file` was given.
 
+    Parameters
+    ----------
+    path : Path
+        OUT/SLIDE_ID/regions.geojson.
+
+    Returns
+    -------
+    Drawn
+        In level-0 px.
+
     Raises
     ------
     InputError
@@ -259,7 +281,18 @@ def read_regions_file(path: Path) -> Drawn:
 
 
 def outline_of(spot: HotspotCount) -> shapely.Geometry | None:
-    """Return the hot spot's outline, level-0 px; None where it has no place."""
+    """Return the hot spot's outline.
+
+    Parameters
+    ----------
+    spot : HotspotCount
+        Of a count.
+
+    Returns
+    -------
+    shapely Polygon or None
+        In level-0 px; None where it has no place.
+    """
     if spot.center_x_px is None or spot.center_y_px is None:
         return None
     if spot.shape == "rectangle" and spot.width_px and spot.height_px:
@@ -268,7 +301,18 @@ def outline_of(spot: HotspotCount) -> shapely.Geometry | None:
 
 
 def windows_of(count: Count) -> tuple[Window, ...]:
-    """Return the hot spot, then the fields, as mitoses.geojson holds them; none where there are no mitoses."""
+    """Return the hot spot, then the fields, as mitoses.geojson holds them.
+
+    Parameters
+    ----------
+    count : Count
+        A slide's.
+
+    Returns
+    -------
+    tuple of Window
+        In level-0 px; empty where there are no mitoses.
+    """
     spot = count.hotspot
     outline = outline_of(spot)
     if outline is None or not count.mitoses:

@@ -50,7 +50,13 @@ class Finished:
 
     @cached_property
     def counted(self) -> DrawnOver:
-        """What the run counted in."""
+        """What the run counted in.
+
+        Returns
+        -------
+        DrawnOver
+            Regions and rasters in level-0 px.
+        """
         return counted_in(self, self.drawn)
 
 
@@ -132,7 +138,18 @@ class DrawnOver:
 
 
 def options_in(written: Manifest) -> Options:
-    """Return how a run counted, from the settings in its manifest; what older ones do not say has its default."""
+    """Return how a run counted.
+
+    Parameters
+    ----------
+    written : Manifest
+        Its settings; what older ones do not say has its default.
+
+    Returns
+    -------
+    Options
+        Shape and number of hot spots, least tissue, fields.
+    """
     names = ("hotspot_shape", "aspect", "min_tissue", "hotspots", "fields")
     return options_of(RunSettings(**{n: written.settings[n] for n in names if n in written.settings}))
 
@@ -174,7 +191,20 @@ def drawn_over(
 
 
 def counted_in(finished: Finished, drawn: Drawn) -> DrawnOver:
-    """Return what is counted of a finished slide within what was drawn."""
+    """Return what is counted of a finished slide within what was drawn.
+
+    Parameters
+    ----------
+    finished : Finished
+        The slide.
+    drawn : Drawn
+        In level-0 px.
+
+    Returns
+    -------
+    DrawnOver
+        Regions and rasters in level-0 px.
+    """
     tissue, area = finished.tissue, finished.manifest.tissue_mm2
     if drawn.own_tissue:
         tissue = replace(tissue, tissue=None)

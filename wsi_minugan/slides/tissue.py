@@ -270,7 +270,20 @@ def tissue_of(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def ink_of(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return a low-resolution picture ``(h, w, 3)`` as if its glass had no tint, and where pen marks are in it, ``(h, w)``."""
+    """Return a low-resolution picture as if its glass had no tint, and where pen marks are in it.
+
+    Parameters
+    ----------
+    picture : ndarray of uint8, shape (h, w, 3)
+        RGB.
+
+    Returns
+    -------
+    plain : ndarray of uint8, shape (h, w, 3)
+        Without tint.
+    ink : ndarray of bool, shape (h, w)
+        True in pen marks.
+    """
     plain = balanced(picture, glass_of(picture))
     ink = ink_in(plain)
     coloured = np.ptp(plain, axis=2) >= MIN_CHROMA

@@ -77,7 +77,13 @@ class Judged:
 
     @property
     def recall(self) -> float:
-        """Share of the mitoses that are kept; 1 where there are none."""
+        """Share of the mitoses that are kept; 1 where there are none.
+
+        Returns
+        -------
+        float
+            0 to 1.
+        """
         return self.found / self.mitoses if self.mitoses else 1.0
 
 
@@ -110,6 +116,11 @@ def reviewed_candidates(places: Sequence[Path], bundle: Bundle) -> Candidates:
         Folders of reviews (``OUT/SLIDE_ID/reviews/NAME``), or their indexes.
     bundle : Bundle
         The model; its first stage finds the peaks.
+
+    Returns
+    -------
+    Candidates
+        Mitoses, places that are none, and peaks.
 
     Raises
     ------
@@ -150,6 +161,11 @@ def adapt(
         Of patients that are in neither.
     settings : Adaptation
         How.
+
+    Returns
+    -------
+    Adapted
+        New weights, and what they cost and bring.
 
     Raises
     ------
@@ -196,6 +212,11 @@ def write_adapted(bundle: Bundle, adapted: Adapted, told: str, out: Path) -> Bun
         What it was adapted to, for the card.
     out : Path
         Folder of the new bundle.
+
+    Returns
+    -------
+    Bundle
+        As it was written.
 
     Raises
     ------

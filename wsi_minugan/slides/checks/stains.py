@@ -117,6 +117,7 @@ def folds_in(picture: NDArray[np.uint8], tissue: NDArray[np.bool_]) -> NDArray[n
     Returns
     -------
     ndarray of bool, shape (h, w)
+        True in folds.
     """
     density = -np.log(np.maximum(picture, 1).astype(np.float32) / 255).mean(axis=2)
     smooth = cv2.GaussianBlur(density, (0, 0), _FOLD_BLUR)
@@ -127,7 +128,18 @@ def folds_in(picture: NDArray[np.uint8], tissue: NDArray[np.bool_]) -> NDArray[n
 
 
 def inked_tissue(ink: NDArray[np.bool_], tissue: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which ink lies on tissue: where tissue goes on beyond a stroke of up to half a millimetre; all of shape ``(h, w)``."""
+    """Return which ink lies on tissue: where tissue goes on beyond a stroke of up to half a millimetre.
+
+    Parameters
+    ----------
+    ink, tissue : ndarray of bool, shape (h, w)
+        At 8 um a pixel.
+
+    Returns
+    -------
+    ndarray of bool, shape (h, w)
+        True where ink covers tissue.
+    """
     if not ink.any():
         return ink
     kernel = np.ones((_STROKE_CELLS, _STROKE_CELLS), np.uint8)

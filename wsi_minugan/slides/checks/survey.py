@@ -58,6 +58,11 @@ class Artefacts:
             Area of a cell.
         tissue_mm2 : float
             Area of the tissue.
+
+        Returns
+        -------
+        tuple of str
+            A sentence for folds, and one for ink.
         """
         folded, inked = (float(m.sum()) * cell_mm2 for m in (self.folded, self.inked))
         found = []

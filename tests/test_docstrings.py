@@ -1,8 +1,13 @@
-"""What numpydoc's linter does not see: errors that a function raises, and fields of a dataclass."""
+"""What numpydoc's linter does not see: errors that a function raises, fields of a dataclass, and whether examples are true."""
 
 import ast
+import doctest
+import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 TREES = {
@@ -37,6 +42,11 @@ def raised(node: ast.AST) -> set[str]:
     return {c.id for c in calls if isinstance(c, ast.Name)} & ERRORS
 
 
+def docstrings(tree: ast.AST) -> list[str]:
+    """Return the docstrings in a module."""
+    return [ast.get_docstring(n) or "" for n in ast.walk(tree) if isinstance(n, Documented)]
+
+
 def section(node: ast.AST | None, title: str) -> str:
     """Return the part of a docstring from a section on."""
     assert isinstance(node, Documented)
@@ -66,3 +76,22 @@ def test_fields_of_a_public_dataclass_stand_under_attributes() -> None:
                 text = section(node, "Attributes")
                 missing += [f"{name}:{node.lineno} {node.name}.{f}" for f in fields if f not in text]
     assert not missing
+
+
+EXAMPLES = sorted(
+    {
+        name
+        for name, tree in TREES.items()
+        for text in docstrings(tree)
+        if re.search(r"^>>> (?!.*doctest: \+SKIP)", text, re.MULTILINE)
+    }
+)
+"""Modules with an example that needs no slide."""
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_are_true(name: str) -> None:
+    dotted = ".".join(Path(name.removeprefix("jobs/").removeprefix("training/")).with_suffix("").parts)
+    found = doctest.testmod(importlib.import_module(dotted))
+    assert found.attempted
+    assert not found.failed

@@ -85,6 +85,11 @@ class Box:
         -------
         Box
             In the same frame.
+
+        Examples
+        --------
+        >>> Box(0, 0, 10, 10).clipped(Box(5, 8, 10, 10))
+        Box(y_px=5, x_px=8, height_px=5, width_px=2)
         """
         y, x = max(self.y_px, other.y_px), max(self.x_px, other.x_px)
         h = max(0, min(self.y_end_px, other.y_end_px) - y)
@@ -174,6 +179,11 @@ def analysis_frame(
     -------
     Frame
         Its size is that of the slide over the scale, rounded, and 1 px at least.
+
+    Examples
+    --------
+    >>> analysis_frame(1000, 800, mpp=0.5, target_mpp=0.25).width_px
+    2000
     """
     scale = target_mpp / mpp
     if abs(scale - 1.0) <= tolerance:
@@ -202,6 +212,12 @@ def blocks_of(frame: Frame, block_px: int) -> Iterator[Box]:
     ------
     Box
         Analysis px.
+
+    Examples
+    --------
+    >>> frame = analysis_frame(5000, 4096, mpp=0.25, target_mpp=0.25)
+    >>> [box.width_px for box in blocks_of(frame, 4096)]
+    [4096, 904]
     """
     for y in range(0, frame.height_px, block_px):
         for x in range(0, frame.width_px, block_px):

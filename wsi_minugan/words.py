@@ -19,5 +19,10 @@ def pluralize(number: int, one: str, many: str | None = None) -> str:
     -------
     str
         Number and noun.
+
+    Examples
+    --------
+    >>> pluralize(2, "mitosis", "mitoses")
+    '2 mitoses'
     """
     return f"{number} {one if number == 1 else many or one + 's'}"

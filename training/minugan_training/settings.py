@@ -14,7 +14,24 @@ from wsi_minugan.frozen import FrozenModel
 
 
 class Source(FrozenModel):
-    """Where some of a batch's patches come from."""
+    """Where some of a batch's patches come from.
+
+    Attributes
+    ----------
+    datasets : tuple of str
+        Names of data sets in the index.
+    splits : tuple of str
+        Splits of the index; "" is that of images that belong to none.
+    at : {"mitoses", "look_alikes", "hard", "anywhere"}
+        What the patches lie around. "hard" are dark nuclei, and later the model's own false
+        positives.
+    per_batch : int
+        Patches of this source in each batch.
+    even : bool
+        Draw a patient first, and then one of its places.
+    mosaic : float
+        Share of patches put together from four of half the side.
+    """
 
     datasets: tuple[str, ...]
     splits: tuple[str, ...] = Field(
@@ -35,7 +52,26 @@ class Source(FrozenModel):
 
 
 class Augmentation(FrozenModel):
-    """Ranges of random changes; the defaults change nothing but orientation."""
+    """Ranges of random changes; the defaults change nothing but orientation.
+
+    Attributes
+    ----------
+    rotate : bool
+        Turn and mirror.
+    scale : tuple of float
+        Smallest and largest enlargement.
+    shift_px : float
+        Greatest shift, in x and in y.
+    stain, ground, stain_transfer : float
+        Strength of stain changes, and shares of patches partly on bare ground or stained as
+        another slide; 0 to 1.
+    blur, jpeg, sharpen, reduce : float
+        Shares of patches that are blurred, compressed, sharpened, or reduced and enlarged.
+        Together at most 1, since a patch gets one of them at most.
+    compressed, crop : float
+        Shares of patches from images compressed before they are turned, and of patches mirrored
+        beyond a crop.
+    """
 
     former_names: ClassVar[Mapping[str, str]] = {"style": "stain_transfer"}
 
@@ -71,7 +107,19 @@ class Augmentation(FrozenModel):
 
 
 class Mining(FrozenModel):
-    """Hard negatives: dark nuclei first, then what the model itself takes for mitoses."""
+    """Hard negatives: dark nuclei first, then what the model itself takes for mitoses.
+
+    Attributes
+    ----------
+    every_steps : int
+        Steps from one search for false positives to the next.
+    dark_per_image : int
+        Most dark nuclei of an image, before the first search.
+    least_score : float
+        Mitosis score, 0 to 1, from which a peak away from mitoses is a hard negative.
+    share_of_images : float
+        Share of the source's images that each search looks at, drawn at random.
+    """
 
     every_steps: int = Field(ge=1)
     dark_per_image: int = 60
@@ -83,6 +131,17 @@ class Validation(FrozenModel):
     """Early stop: when a figure on patches has not grown for a while.
 
     The patches lie around mitoses of the split "val", on images that no source draws from; also in the folds of a cross-validation.
+
+    Attributes
+    ----------
+    every_steps : int
+        Steps from one validation to the next.
+    patience : int
+        How many validations without a new best end the training.
+    figure : {"dice", "f1"}
+        What is compared: overlap of outlines, or detection.
+    patches : int
+        Most patches.
     """
 
     every_steps: int = Field(ge=1)
@@ -92,7 +151,15 @@ class Validation(FrozenModel):
 
 
 class Consistency(FrozenModel):
-    """Every patch is shown twice, shifted and in other colours; where the two overlap, the scores shall agree."""
+    """Every patch is shown twice, shifted and in other colours; where the two overlap, the scores shall agree.
+
+    Attributes
+    ----------
+    weight : float
+        Weight of the loss; see `fitting.losses.consistency_loss`.
+    shift_px : int
+        Greatest shift of the second view, in x and in y.
+    """
 
     weight: float = Field(gt=0)
     shift_px: int = Field(
@@ -101,7 +168,17 @@ class Consistency(FrozenModel):
 
 
 class Distillation(FrozenModel):
-    """A wider network of the same kind, the teacher, says what it sees; its scores, softened, are learnt beside the labels."""
+    """A wider network of the same kind, the teacher, says what it sees; its scores, softened, are learnt beside the labels.
+
+    Attributes
+    ----------
+    teacher : str
+        Path of the teacher's weights.
+    weight : float
+        Weight of the loss; see `fitting.losses.distillation_loss`.
+    temperature : float
+        What the logits of both are divided by.
+    """
 
     teacher: str = Field("", description="Its weights (safetensors); their width is read from them.")
     weight: float = Field(1.0, gt=0)
@@ -113,7 +190,22 @@ class Distillation(FrozenModel):
 
 
 class Losses(FrozenModel):
-    """Weights and exponents of the losses."""
+    """Weights and exponents of the losses.
+
+    Attributes
+    ----------
+    adversarial, feature_matching, supervised, spots : float
+        Weights of the terms.
+    gamma, focal : float
+        Focal exponents of the adversarial and of the supervised term; 0 is the plain
+        cross-entropy.
+    discriminators : int
+        Number of PatchGANs, at 1, 1/2 and 1/4 of the resolution.
+    dice : bool
+        Whether the supervised term has soft Dice beside the cross-entropy.
+    positive_weight, boundary_weight : float
+        Weights of mitosis pixels, and of pixels between touching nuclei, over others.
+    """
 
     adversarial: float = Field(0.0, ge=0, description="0: no discriminators.")
     discriminators: int = Field(2, ge=1, le=3)
@@ -132,7 +224,51 @@ class Losses(FrozenModel):
 
 
 class Experiment(FrozenModel):
-    """All that decides a training run."""
+    """All that decides a training run.
+
+    Attributes
+    ----------
+    name : str
+        Also the name of its folder among results.
+    network : {"minugan", "unet"}
+        The generator, or the baseline.
+    ngf : int
+        Channels of the first layer; a U-Net has twice as many.
+    norm : {"instance", "batch"}
+        Normalisation. Batch norms have fixed statistics after training, so that patches do not
+        depend on each other.
+    antialias, fixed_norms : bool
+        Blur before convolutions with a stride; train with fixed statistics.
+    patch_px : int
+        Side of a patch, px of 0.25 um.
+    sources : tuple of Source
+        What a batch is made of.
+    augmentation, losses : Augmentation, Losses
+        Changes of patches, and terms of the loss.
+    mining, validation, consistency, distillation : optional
+        Parts that are left out where they are None.
+    steps : int
+        Steps of the optimiser.
+    learning_rate, betas, weight_decay : float, tuple of float, float
+        Of the optimiser.
+    warmup_steps : int
+        Steps over which the learning rate rises from 0.
+    schedule : {"constant", "linear", "cosine"}
+        How it falls afterwards.
+    ema, clip_norm : float
+        Share that a moving average of the weights keeps each step, and longest gradient; 0
+        switches either off.
+    accumulate : int
+        Batches whose gradients make one step.
+    precision : {"fp32", "bf16"}
+        Arithmetic of the forward pass.
+    seed : int
+        Of weights, batches and changes.
+    checkpoint_every, log_every : int
+        Steps between checkpoints, and between rows of metrics.jsonl.
+    pseudo_nuclei, start_from : str
+        Bundle that labels nuclei, and weights to start from; empty for none.
+    """
 
     name: str = Field(pattern=r"^[\w.-]+$")
     network: Literal["minugan", "unet"] = "minugan"

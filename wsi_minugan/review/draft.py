@@ -26,7 +26,15 @@ class _Strict(BaseModel):
 
 
 class AddedMark(_Strict):
-    """A mitosis that the reviewer marked, level-0 px."""
+    """A mitosis that the reviewer marked, level-0 px.
+
+    Attributes
+    ----------
+    id : UUID
+        Made by the page.
+    x, y : float
+        Centre, level-0 px.
+    """
 
     id: uuid.UUID
     x: _Finite
@@ -34,7 +42,15 @@ class AddedMark(_Strict):
 
 
 class Draft(_Strict):
-    """All decisions of a reviewer on a slide."""
+    """All decisions of a reviewer on a slide.
+
+    Attributes
+    ----------
+    verdicts : dict of UUID to {"accepted", "rejected"}
+        By object; undecided ones are not in it.
+    added : list of AddedMark
+        Mitoses that the model did not find.
+    """
 
     verdicts: dict[uuid.UUID, Verdict] = Field(default_factory=dict, max_length=MOST_OBJECTS)
     added: list[AddedMark] = Field(default_factory=list, max_length=MOST_OBJECTS)
@@ -52,7 +68,13 @@ class Draft(_Strict):
 
 
 class DraftToSave(Draft):
-    """What is saved: decisions, and the revision that they go on from."""
+    """What is saved: decisions, and the revision that they go on from.
+
+    Attributes
+    ----------
+    revision : int
+        The revision that the page had loaded; 0 where there was none.
+    """
 
     revision: int = Field(ge=0)
 

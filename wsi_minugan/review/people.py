@@ -32,6 +32,11 @@ def clean_name(name: str) -> str:
     ------
     InputError
         If it is empty, too long, or not one line of text.
+
+    Examples
+    --------
+    >>> clean_name("  Dr. Ada  ")
+    'Dr. Ada'
     """
     cleaned = unicodedata.normalize("NFKC", name).strip()
     if not cleaned or len(cleaned) > LONGEST_NAME or not cleaned.isprintable():

@@ -12,11 +12,12 @@ from typing import Literal
 
 import shapely
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from wsi_minugan import __version__
 from wsi_minugan.counting.models import Count
 from wsi_minugan.errors import LockedError, OutputError
+from wsi_minugan.frozen import FrozenModel
 from wsi_minugan.outputs import geojson
 from wsi_minugan.outputs.atomic import not_written, write_text
 from wsi_minugan.outputs.manifest import REVIEWS
@@ -35,11 +36,7 @@ MARK_RADIUS_UM = 5.0
 _LOCK_S = 10.0
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ReviewedObject(_Frozen):
+class ReviewedObject(FrozenModel):
     """What became of one object; kept ones are not listed."""
 
     id: uuid.UUID
@@ -49,7 +46,7 @@ class ReviewedObject(_Frozen):
     distance_um: float = 0.0
 
 
-class ReviewFile(_Frozen):
+class ReviewFile(FrozenModel):
     """Content of review.json."""
 
     schema_version: Literal[1] = 1

@@ -41,6 +41,11 @@ def max_level(width_px: int, height_px: int) -> int:
     -------
     int
         0 for a single pixel.
+
+    Examples
+    --------
+    >>> max_level(40000, 30000)
+    16
     """
     return math.ceil(math.log2(max(width_px, height_px, 1)))
 

@@ -23,14 +23,30 @@ _EXTRA = {"slurm": "dask-jobqueue", "cuda": "dask-cuda", "ssh": "asyncssh"}
 
 
 class Workers(FrozenModel):
-    """How many workers there may be; they come and go with the work between these bounds."""
+    """How many workers there may be; they come and go with the work between these bounds.
+
+    Attributes
+    ----------
+    minimum, maximum : int
+        Fewest and most workers.
+    """
 
     minimum: int = Field(1, ge=0)
     maximum: int = Field(1, ge=1)
 
 
 class ClusterFile(FrozenModel):
-    """A cluster file."""
+    """A cluster file.
+
+    Attributes
+    ----------
+    kind : {"slurm", "cuda", "ssh"}
+        Which kind of cluster.
+    workers : Workers or None
+        Bounds, for SLURM only.
+    options : dict of str to any
+        Arguments of the cluster's class.
+    """
 
     kind: Literal["slurm", "cuda", "ssh"]
     workers: Workers | None = Field(

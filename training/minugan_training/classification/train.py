@@ -39,7 +39,25 @@ _WEIGH_EVERY = 50
 
 
 class ClassifierExperiment(BaseModel):
-    """All that decides a training run of the second stage."""
+    """All that decides a training run of the second stage.
+
+    Attributes
+    ----------
+    name : str
+        Also the name of its folder.
+    width : int
+        Channels of the first layer.
+    batch, steps : int
+        Crops in a batch, and steps of the optimiser.
+    learning_rate, weight_decay : float
+        Of the optimiser.
+    ema : float
+        Share that the moving average of the weights keeps each step.
+    seed : int
+        Of weights, batches and changes.
+    log_every : int
+        Steps between lines of the log.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

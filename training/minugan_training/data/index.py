@@ -116,6 +116,11 @@ def points_of(text: str) -> list[tuple[float, float]]:
     ------
     ValueError
         If one is not two numbers.
+
+    Examples
+    --------
+    >>> points_of("10 20;30.5 40")
+    [(10.0, 20.0), (30.5, 40.0)]
     """
     try:
         points = [(float(x), float(y)) for x, y in (p.split() for p in text.split(";") if text)]

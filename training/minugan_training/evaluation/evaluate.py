@@ -55,7 +55,23 @@ _RANKED_FROM = 0.5
 
 
 class Figure(BaseModel):
-    """One measured figure, with its interval where there are enough groups for one."""
+    """One measured figure, with its interval where there are enough groups for one.
+
+    Attributes
+    ----------
+    data, split : str
+        What was judged, in words, and the index's split.
+    figure : str
+        Name of the figure, such as "F1".
+    value : float
+        The figure over all images.
+    low, high : float or None
+        Limits of its 95 % interval; None where there are too few groups.
+    images, groups : int
+        Images judged, and groups that the interval resamples.
+    by : {"patient", "image", "object"}
+        What a group is.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -71,7 +87,19 @@ class Figure(BaseModel):
 
 
 class Figures(BaseModel):
-    """All figures of one model."""
+    """All figures of one model.
+
+    Attributes
+    ----------
+    model, weights_sha256 : str
+        Name on the card, and digest of the weights.
+    radius_um : float
+        Greatest distance of a match.
+    jpeg : int or None
+        Quality at which images were compressed first.
+    rows : list of Figure
+        One for each figure, split and kind of image.
+    """
 
     model_config = ConfigDict(frozen=True)
 

@@ -23,7 +23,19 @@ LEAST_COVERED = 0.9
 
 
 class LeftOut(BaseModel):
-    """One patient's true number, and its interval from all other patients' errors."""
+    """One patient's true number, and its interval from all other patients' errors.
+
+    Attributes
+    ----------
+    patient : str
+        Whose.
+    found, truths : int
+        Mitoses that the model found, and that experts labelled.
+    area_mm2 : float
+        Area of the patient's fields.
+    low, high : int
+        Limits of the interval of the true number.
+    """
 
     model_config = ConfigDict(frozen=True)
 

@@ -89,6 +89,11 @@ def pooled(groups: Sequence[Detections]) -> Detections:
     -------
     Detections
         The sums.
+
+    Examples
+    --------
+    >>> pooled([Detections(8, 2, 0, 1.0), Detections(1, 1, 3, 2.0)]).f1
+    0.75
     """
     return sum(groups, Detections(0, 0, 0))
 
@@ -209,6 +214,11 @@ def average_precision(scores: NDArray[np.float64], hit: NDArray[np.bool_], truth
     -------
     float
         0 to 1.
+
+    Examples
+    --------
+    >>> average_precision(np.array([0.9, 0.8, 0.7]), np.array([True, False, True]), truths=2)
+    0.8333333333333333
     """
     if truths == 0 or len(scores) == 0:
         return 0.0

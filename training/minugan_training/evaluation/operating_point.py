@@ -42,6 +42,19 @@ class PointFigures(PatientFigures):
     """One patient's figures at an operating point, on one scanner.
 
     Recall at 1, 2, 5 and 10 false positives a mm2 is that of the best threshold for each.
+
+    Attributes
+    ----------
+    truths : int
+        Labelled mitoses, found or not.
+    f1 : float
+        At the operating point's threshold.
+    false_positives_per_mm2 : float
+        At the same threshold.
+    froc : dict of str to float
+        Recall by false positives a mm2.
+    left_out_threshold, left_out_f1 : float or None
+        The threshold that the other patients choose, and the F1 at it.
     """
 
     truths: int
@@ -53,7 +66,23 @@ class PointFigures(PatientFigures):
 
 
 class OperatingPoints(BaseModel):
-    """What `minugan-train calibrate` finds."""
+    """What `minugan-train calibrate` finds.
+
+    Attributes
+    ----------
+    weight, first_stage_weight, bias : float
+        The calibration: weights of the two stages' logits, and what is added.
+    points : dict of str to float
+        Threshold of the calibrated probability by operating point.
+    mean_f1, left_out_mean_f1 : float
+        Mean over patients, at the common threshold, and at the one that the others choose.
+    radius_um : float
+        Greatest distance of a match.
+    expected_calibration_error : float
+        0 to 1; Naeini et al. 2015.
+    patients : dict of str to list of PointFigures
+        By operating point.
+    """
 
     model_config = ConfigDict(frozen=True)
 

@@ -31,9 +31,25 @@ _CUT = Thresholds(0.5, 0.5, 0.5)
 class PatchScore(BaseModel):
     """What a model that never saw a patch does on it; Dice is None where no expert outlined a class.
 
-    `painted_tp` is the true positives of a network that takes the whole patch for one mitosis: patches are chosen for theirs, and so
-    that alone hits many, all where they lie in the middle. None in results of versions that did not count it. Places are in the pixels
-    of the image's region that begins at `region_px`.
+    Patches are chosen for their mitoses, so a network that takes a whole patch for one hits many: all that lie in its middle.
+    `painted_tp` counts these. It is None in results of versions that did not count it.
+
+    Attributes
+    ----------
+    fold : int
+        The cross-validation's fold.
+    dataset, scanner, patient, image : str
+        As in the index.
+    region_px : tuple of int
+        x, y of the region's corner on the image.
+    x_px, y_px : float
+        The patch's middle, in the region's px.
+    dice_mitoses, dice_nuclei : float or None
+        Overlap with an expert's outlines.
+    tp, fp, fn : int
+        Mitoses found, wrongly found, and missed.
+    painted_tp : int or None
+        True positives of the whole patch taken for one mitosis.
     """
 
     model_config = ConfigDict(frozen=True)

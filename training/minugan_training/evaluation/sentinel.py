@@ -254,6 +254,11 @@ def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
     -------
     float
         0 to 1; NaN where one kind is missing.
+
+    Examples
+    --------
+    >>> auroc([0.9, 0.4], [0.1, 0.4])
+    0.875
     """
     if not positive or not negative:
         return float("nan")

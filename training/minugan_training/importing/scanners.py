@@ -26,6 +26,11 @@ def midog21_scanner(number: int) -> str:
     -------
     str
         The scanner's name.
+
+    Examples
+    --------
+    >>> midog21_scanner(60)
+    'Hamamatsu S360'
     """
     return next((name for name, last in _MIDOG21 if 1 <= number <= last), "")
 

@@ -28,7 +28,19 @@ PLAN = "plan.json"
 
 
 class CrossValidation(BaseModel):
-    """One experiment's scores on all its folds."""
+    """One experiment's scores on all its folds.
+
+    Attributes
+    ----------
+    experiment, settings : str, Experiment
+        Name and settings.
+    folds : int
+        Number of folds.
+    by : {"patch", "patient"}
+        What a fold shares with no other.
+    patches : list of PatchScore
+        Each patch once, by the model that never saw it.
+    """
 
     model_config = ConfigDict(frozen=True)
 

@@ -21,7 +21,17 @@ HELD_OUT = "heldout.json"
 
 
 class HeldOut(BaseModel):
-    """One experiment's scores on patches of images that it was not trained on."""
+    """One experiment's scores on patches of images that it was not trained on.
+
+    Attributes
+    ----------
+    experiment, settings : str, Experiment
+        Name and settings.
+    splits : tuple of str
+        Splits of the index that were held out.
+    patches : list of PatchScore
+        Scores of the patches held out.
+    """
 
     model_config = ConfigDict(frozen=True)
 

@@ -28,7 +28,6 @@ from wsi_minugan.outputs.models import SlideState
 from wsi_minugan.pipeline.own_files import own_bytes, remove_own
 from wsi_minugan.pipeline.plan import (
     SlidePlan,
-    fingerprint,
     load_plan,
     open_reader,
     plan_for,
@@ -46,6 +45,7 @@ from wsi_minugan.pipeline.stages import (
     write_block,
 )
 from wsi_minugan.segmentation.store import tune_zarr
+from wsi_minugan.slides.files import fingerprint
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader
 

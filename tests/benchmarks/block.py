@@ -26,7 +26,7 @@ import numpy as np
 from common import run_as_worker
 
 STEPS = (
-    "wsi_minugan.pipeline.stages:_read_strip",
+    "wsi_minugan.pipeline.blocks.patches:_read_strip",
     "wsi_minugan.pipeline.stages:coverage_of",
     "wsi_minugan.pipeline.stages:label_objects",
     "wsi_minugan.pipeline.stages:run_length_mask",

@@ -18,13 +18,12 @@ from minugan_jobs.scheduler import Event
 from minugan_jobs.state.ledger import SlideRecord
 from minugan_jobs.worker import Job, Stage, WorkerState
 
-import wsi_minugan.pipeline.plan
+import wsi_minugan.slides.files
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import OutputError, SlideUnreadableError
 from wsi_minugan.minugan.bundle import BUNDLED
 from wsi_minugan.outputs import atomic, manifest
-from wsi_minugan.pipeline.plan import fingerprint
-from wsi_minugan.slides.files import file_state
+from wsi_minugan.slides.files import file_state, fingerprint
 from wsi_minugan.slides.guarded import StallGuard
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
@@ -156,12 +155,12 @@ def test_a_slide_changed_anywhere_has_another_fingerprint(tmp_path: Path) -> Non
 
 
 def test_a_slow_line_is_not_taken_for_one_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, read = tmp_path / "s.tiff", wsi_minugan.pipeline.plan._sample
+    path, read = tmp_path / "s.tiff", wsi_minugan.slides.files._sample
     path.write_bytes(bytes(100))
     before = fingerprint(path)
-    monkeypatch.setattr(wsi_minugan.pipeline.plan, "_sample", lambda *a: (time.sleep(0.02), read(*a))[1])
+    monkeypatch.setattr(wsi_minugan.slides.files, "_sample", lambda *a: (time.sleep(0.02), read(*a))[1])
     assert fingerprint(path, stall_s=0.8) == before  # more than that in all
-    monkeypatch.setattr(wsi_minugan.pipeline.plan, "_sample", lambda *a: time.sleep(2))
+    monkeypatch.setattr(wsi_minugan.slides.files, "_sample", lambda *a: time.sleep(2))
     with pytest.raises(SlideUnreadableError, match=r"did not answer for 0\.2 s"):
         fingerprint(path, stall_s=0.2)
 

@@ -9,7 +9,7 @@ import torch
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 from wsi_minugan.minugan.predictor import Predictor
-from wsi_minugan.pipeline.stages import _rows, _strips
+from wsi_minugan.pipeline.blocks.patches import rows_of, strips
 from wsi_minugan.segmentation.grid import PatchGrid
 from wsi_minugan.slides.analysis import AnalysisView
 from wsi_minugan.slides.opening import open_slide
@@ -45,8 +45,8 @@ def test_reading_ahead_gives_the_same_rows_in_order(slide: Path, ahead: int) -> 
     reader = open_slide(slide)
     frame = analysis_frame(reader.info.width_px, reader.info.height_px, 0.25, 0.25)
     grid, view = PatchGrid(frame.height_px, frame.width_px, 192), AnalysisView(reader, frame)
-    rows = _rows(grid.patches_for(Box(0, 0, frame.height_px, frame.width_px)))
-    plain, read_ahead = list(_strips(grid, rows, view, 0)), list(_strips(grid, rows, view, ahead))
+    rows = rows_of(grid.patches_for(Box(0, 0, frame.height_px, frame.width_px)))
+    plain, read_ahead = list(strips(grid, rows, view, 0)), list(strips(grid, rows, view, ahead))
     assert [r for r, _ in plain] == [r for r, _ in read_ahead] == rows
     for (_, (box, pixels)), (_, (other_box, other_pixels)) in zip(plain, read_ahead, strict=True):
         assert box == other_box

@@ -14,7 +14,7 @@ import shapely
 from wsi_minugan.outputs.manifest import digests
 from wsi_minugan.outputs.nuclei import write_nuclei
 from wsi_minugan.pipeline.own_files import own_files
-from wsi_minugan.pipeline.plan import fingerprint
+from wsi_minugan.slides.files import fingerprint
 from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

@@ -13,7 +13,7 @@ from wsi_minugan.api.models import as_predictor
 from wsi_minugan.api.result import Result
 from wsi_minugan.config import load_settings
 from wsi_minugan.minugan.predictor import Predictor
-from wsi_minugan.pipeline.plan import SlidePlan, fingerprint, open_reader, plan_slide
+from wsi_minugan.pipeline.plan import SlidePlan, open_reader, plan_slide
 from wsi_minugan.pipeline.results import SlideWork, finish_slide
 from wsi_minugan.pipeline.stages import (
     analyse_block,
@@ -22,6 +22,7 @@ from wsi_minugan.pipeline.stages import (
     prepare_store,
     write_block,
 )
+from wsi_minugan.slides.files import fingerprint
 from wsi_minugan.slides.inputs import SlideInput, safe_name
 from wsi_minugan.slides.reader import SlideReader
 

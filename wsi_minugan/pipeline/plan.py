@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from pydantic import TypeAdapter
 
 from wsi_minugan.config import Precision, RunSettings
 from wsi_minugan.counting.regions import centres_in
-from wsi_minugan.errors import NoTissueError, SlideUnreadableError
+from wsi_minugan.errors import NoTissueError
 from wsi_minugan.geometry import UM2_PER_MM2, Box, Frame, analysis_frame, blocks_of
 from wsi_minugan.outputs.atomic import write_bytes
 from wsi_minugan.pipeline.areas import Drawn, read_drawn
@@ -27,8 +26,7 @@ from wsi_minugan.pipeline.ground import raster_of
 from wsi_minugan.segmentation.grid import PatchGrid
 from wsi_minugan.slides.checks.streams import refuse_broken_streams
 from wsi_minugan.slides.checks.survey import Artefacts, survey
-from wsi_minugan.slides.files import SEVERAL_FILES, companions_of
-from wsi_minugan.slides.guarded import STALL_S, GuardedReader, within
+from wsi_minugan.slides.guarded import GuardedReader, within
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.opening import open_slide
 from wsi_minugan.slides.reader import SlideInfo, SlideReader, resolve_mpp, unused_mpp
@@ -288,61 +286,6 @@ def open_reader(path: Path, settings: RunSettings) -> SlideReader:
     opened = within(settings.stall_s, path, lambda: open_slide(path, settings.reader))
     reader: SlideReader = GuardedReader(opened, settings.stall_s)
     return TolerantReader(reader) if settings.tolerate_tiles else reader
-
-
-_SAMPLE_BYTES = 2**20
-_SAMPLES = 64
-
-
-def fingerprint(path: Path, stall_s: float = STALL_S) -> str:
-    """Return SHA-256 of a slide's size and of 64 MiB of its content, spread from the first to the last byte; smaller ones whole.
-
-    Slides are gigabytes: reading all of one only to know it again would take longer than many
-    a run. Of a slide of several files the one named is sampled, and the others count by name and size.
-
-    Parameters
-    ----------
-    path : Path
-        The slide.
-    stall_s : float
-        Longest time for one answer of it; all of them may take longer where many read over one slow line.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-
-    Raises
-    ------
-    SlideUnreadableError
-        If it cannot be read, or does not answer in time.
-    """
-    digest = hashlib.sha256()
-    try:
-        for part in _samples(path, partial(within, stall_s, path)):
-            digest.update(part)
-    except OSError as e:
-        raise SlideUnreadableError(
-            f"{path} cannot be read: {e.strerror or e}. Check the name and whether the drive is connected."
-        ) from e
-    return digest.hexdigest()
-
-
-def _samples(path: Path, ask: Callable[[Callable[[], Any]], Any]) -> Iterator[bytes]:
-    size = ask(path.stat).st_size
-    yield str(size).encode()
-    if path.suffix.lower() in SEVERAL_FILES:
-        yield repr(sorted(ask(partial(companions_of, path)))).encode()
-    if ask(path.is_dir):
-        return
-    for k in range(_SAMPLES):
-        yield ask(partial(_sample, path, max(0, (size - _SAMPLE_BYTES) * k // (_SAMPLES - 1))))
-
-
-def _sample(path: Path, start: int) -> bytes:
-    with path.open("rb") as f:
-        f.seek(start)
-        return f.read(_SAMPLE_BYTES)
 
 
 def save_plan(folder: Path, plan: SlidePlan) -> None:

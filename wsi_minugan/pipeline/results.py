@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from wsi_minugan.outputs.nuclei import write_nuclei
 from wsi_minugan.outputs.overview import LONGEST_PX as OVERVIEW_PX
 from wsi_minugan.outputs.overview import Findings, draw_overview
 from wsi_minugan.pipeline.areas import REGIONS, outline_of, windows_of, write_regions_file
+from wsi_minugan.pipeline.blocks.shapes import shapes_by_row
 from wsi_minugan.pipeline.closeups import draw_closeups, sampled_figures
 from wsi_minugan.pipeline.facts import model_facts, versions
 from wsi_minugan.pipeline.ground import errors_of, options_of, raster_of, reliability_of
@@ -38,8 +39,7 @@ from wsi_minugan.pipeline.plan import PLAN_FILE, SlidePlan
 from wsi_minugan.pipeline.scratch import ANALYSED, WORK, WRITTEN, Scratch
 from wsi_minugan.segmentation import masks
 from wsi_minugan.segmentation.objects import SlideObjects
-from wsi_minugan.segmentation.outlines import outlines, scaled, to_level0
-from wsi_minugan.segmentation.run_lengths import joined
+from wsi_minugan.segmentation.outlines import scaled, to_level0
 from wsi_minugan.slides.analysis import thumbnail
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader
@@ -276,7 +276,7 @@ def _write_coarse(
 
 def _mitosis_shapes(plan: SlidePlan, scratch: Scratch, mitoses: SlideObjects) -> NDArray[np.object_]:
     """Return the mitoses' polygons in level-0 px, as they are written."""
-    shapes = [s for _, part in _shapes(plan, scratch, mitoses, "mitoses") for s in part]
+    shapes = [s for _, part in shapes_by_row(plan, scratch, mitoses, "mitoses") for s in part]
     return geojson.as_written(to_level0(np.array(shapes, object), plan.frame.scale))
 
 
@@ -318,7 +318,7 @@ def _write_nuclei(plan: SlidePlan, scratch: Scratch, folder: Path) -> None:
 
 def _nuclei_batches(plan: SlidePlan, scratch: Scratch, nuclei: SlideObjects) -> Iterator[dict[str, Any]]:
     um2 = plan.frame.level0_mpp**2
-    for start, shapes in _shapes(plan, scratch, nuclei, "nuclei"):
+    for start, shapes in shapes_by_row(plan, scratch, nuclei, "nuclei"):
         for a in range(0, len(shapes), _PART_NUCLEI):
             part = scaled(shapes[a : a + _PART_NUCLEI], plan.frame.scale)
             first, centroids = start + a + 1, geojson.centroids_of(part)
@@ -329,44 +329,6 @@ def _nuclei_batches(plan: SlidePlan, scratch: Scratch, nuclei: SlideObjects) -> 
                 "area_um2": shapely.area(part) * um2,
                 "geometry": shapely.to_wkb(part),
             }
-
-
-def _shapes(
-    plan: SlidePlan, scratch: Scratch, found: SlideObjects, name: str
-) -> Iterator[tuple[int, NDArray[np.object_]]]:
-    """Yield, for each row of blocks, the first object's index and the outlines of the objects that begin there.
-
-    Objects are numbered by their first pixel, so each row of blocks holds one range of numbers.
-    """
-    rows = sorted({b.y_px for b in plan.blocks})
-    for top in rows:
-        bounds = np.searchsorted(found.table["first_y"], [top, top + plan.block_px])
-        shapes = np.full(int(bounds[1] - bounds[0]), None, object)
-        for k, box in enumerate(plan.blocks):
-            if box.y_px == top:
-                labels, inner = scratch.load_shapes(k, name)
-                numbers = scratch.load_numbers(name, k)[labels].astype(np.int64)
-                shapes[numbers[numbers > 0] - 1 - bounds[0]] = inner[numbers > 0]
-        crossing = np.flatnonzero([s is None for s in shapes])
-        if len(crossing):
-            shapes[crossing] = _joined_outlines(plan, scratch, found, name, crossing + bounds[0])
-        yield int(bounds[0]), shapes
-
-
-def _joined_outlines(
-    plan: SlidePlan, scratch: Scratch, found: SlideObjects, name: str, which: NDArray[np.int64]
-) -> NDArray[np.object_]:
-    """Outline objects that cross borders, by their ascending indices, from their runs in all blocks that they reach."""
-    top, bottom = found.table["top"][which].min(), found.table["bottom"][which].max()
-    parts = []
-    for k, box in enumerate(plan.blocks):
-        if box.y_px < bottom and box.y_end_px > top:
-            runs = scratch.load_run_lengths(k, name, box)
-            owner = scratch.load_numbers(name, k)[runs.labels].astype(np.int64) - 1
-            place = np.minimum(np.searchsorted(which, owner), len(which) - 1)
-            own = which[place] == owner
-            parts.append((box, replace(runs.of(own), labels=(place[own] + 1).astype(np.int32))))
-    return outlines(joined(parts), np.ones(len(which), bool), (0, 0))
 
 
 def _draw(

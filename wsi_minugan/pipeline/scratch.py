@@ -17,7 +17,6 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
@@ -27,6 +26,7 @@ from wsi_minugan.geometry import Box
 from wsi_minugan.hashing import sha256_of
 from wsi_minugan.outputs.atomic import write_bytes
 from wsi_minugan.outputs.manifest import SCRATCH
+from wsi_minugan.pipeline.blocks.packing import packed_runs, packed_shapes, unpacked_runs, unpacked_shapes
 from wsi_minugan.segmentation.objects import BlockObjects, SlideObjects
 from wsi_minugan.segmentation.run_lengths import RunLengthMask
 
@@ -113,11 +113,11 @@ class Scratch:
             SHA-256 by path in ``masks.zarr``.
         """
         self.save_shards(ANALYSED, index, shards)
-        arrays: dict[str, NDArray[Any]] = {f"{name}.runs": _packed_runs(part) for name, part in runs.items()}
+        arrays: dict[str, NDArray[Any]] = {f"{name}.runs": packed_runs(part) for name, part in runs.items()}
         for name, part in found.items():
             arrays |= {f"{name}.table.{k}": v for k, v in part.objects.table.items()}
             arrays |= {f"{name}.border.{k}": v for k, v in part.objects.borders.items()}
-            arrays |= _packed_shapes(name, part.shapes)
+            arrays |= packed_shapes(name, part.shapes)
         self._save(f"objects-{index:06d}.npz", arrays)
 
     def save_shards(self, part: str, index: int, shards: Mapping[str, str]) -> None:
@@ -231,8 +231,7 @@ class Scratch:
             In the block's own px.
         """
         with self._open(f"objects-{index:06d}.npz") as data:
-            raw = imagecodecs.zstd_decode(data[f"{name}.runs"].tobytes())
-        return RunLengthMask((box.height_px, box.width_px), *np.frombuffer(raw, np.int32).reshape(4, -1))
+            return unpacked_runs(data[f"{name}.runs"], (box.height_px, box.width_px))
 
     def load_objects(self, index: int, box: Box, name: str) -> BlockObjects:
         """Return a block's table and borders of one class.
@@ -278,9 +277,7 @@ class Scratch:
             Analysis px.
         """
         with self._open(f"objects-{index:06d}.npz") as data:
-            labels, ends, wkb = data[f"{name}.labels"], data[f"{name}.ends"], data[f"{name}.wkb"].tobytes()
-        starts = np.concatenate([[0], ends])[: len(ends)].astype(np.int64)
-        return labels, shapely.from_wkb([wkb[a:b] for a, b in zip(starts, ends, strict=True)])
+            return unpacked_shapes(name, data)
 
     def save_merged(self, name: str, merged: SlideObjects) -> None:
         """Write the objects of the slide.
@@ -400,19 +397,3 @@ def _is_whole_zip(path: Path) -> bool:
             return file.testzip() is None
     except (OSError, ValueError, zipfile.BadZipFile):
         return False
-
-
-def _packed_runs(runs: RunLengthMask) -> NDArray[np.uint8]:
-    columns = np.stack([runs.rows, runs.starts, runs.ends, runs.labels])
-    return np.frombuffer(imagecodecs.zstd_encode(columns.tobytes(), level=1), np.uint8)
-
-
-def _packed_shapes(name: str, shapes: NDArray[np.object_]) -> dict[str, NDArray[Any]]:
-    there = np.flatnonzero([s is not None for s in shapes])
-    packed: Iterable[bytes] = shapely.to_wkb(shapes[there]) if len(there) else []
-    packed = list(packed)
-    return {
-        f"{name}.labels": there + 1,
-        f"{name}.ends": np.cumsum([len(p) for p in packed], dtype=np.int64),
-        f"{name}.wkb": np.frombuffer(b"".join(packed), np.uint8),
-    }

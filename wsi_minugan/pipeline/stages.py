@@ -8,28 +8,25 @@ alone, never on how blocks are cut or in which order they run.
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_minugan.config import PATCH_PX, RunSettings
+from wsi_minugan.config import RunSettings
 from wsi_minugan.counting.regions import points_in
 from wsi_minugan.geometry import UM2_PER_MM2, Box
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.outputs.atomic import not_written
+from wsi_minugan.pipeline.blocks.patches import blend_left_over, predict_into
 from wsi_minugan.pipeline.own_files import STORE
 from wsi_minugan.pipeline.plan import SlidePlan
 from wsi_minugan.pipeline.scratch import WORK, WRITTEN, ClassObjects, Scratch
 from wsi_minugan.segmentation import classes, masks
 from wsi_minugan.segmentation.blend import Blender
-from wsi_minugan.segmentation.grid import PatchGrid
 from wsi_minugan.segmentation.objects import ObjectCut, Wanted, measure_objects, merge_objects, object_cut
 from wsi_minugan.segmentation.outlines import outlines
 from wsi_minugan.segmentation.run_lengths import RunLengthMask, run_length_mask
@@ -42,7 +39,6 @@ from wsi_minugan.syncing import sync
 if TYPE_CHECKING:  # torch takes a second to load, and whoever hands out work never needs it
     from wsi_minugan.minugan.predictor import Predictor
 
-_STRIPS_AHEAD = 3
 CLASS_OF = {"mitoses": classes.MITOSIS, "nuclei": classes.NUCLEUS}
 
 
@@ -203,9 +199,9 @@ def analyse_block(
     outer = box.grown(classes.REACH_PX)
     wanted = plan.patches_of(outer)
     blender = Blender(outer, plan.grid)
-    fresh = _reuse(blender, plan, box, wanted, scratch)
+    fresh = blend_left_over(blender, plan, box, wanted, scratch)
     view = WatchedView(AnalysisView(reader, plan.frame), plan.tissue, plan.slide.path)
-    forward_s = _predict_into(blender, plan, fresh, view, predictor, box, scratch)
+    forward_s = predict_into(blender, plan, fresh, view, predictor, box, scratch)
     scores = blender.scores()
     inner = box.slices_within(outer)
     coverage = coverage_of(plan.tissue, box)
@@ -241,107 +237,6 @@ def _objects_of(
     # Outlines of what will be dropped, or is not whole, would be drawn in vain.
     kept = thresholds.of(name, plan.frame.mpp).keeps(objects.table["area_px"], objects.table["peak"]) & drawn
     return ClassObjects(objects, outlines(found, kept & ~objects.crossing, (box.y_px, box.x_px)))
-
-
-def _shared(plan: SlidePlan, box: Box, patch: tuple[int, int]) -> bool:
-    """Return whether a patch also reaches another block."""
-    reach = plan.grid.box(*patch).grown(classes.REACH_PX).clipped(plan.frame.box)
-    return reach.clipped(box) != reach
-
-
-def _reuse(
-    blender: Blender, plan: SlidePlan, box: Box, wanted: list[tuple[int, int]], scratch: Scratch
-) -> list[tuple[int, int]]:
-    """Blend the patches that neighbouring blocks left behind, and return those still to be predicted.
-
-    A patch's scores are the same whoever makes them, so it does not matter which block comes first.
-    """
-    fresh = []
-    for patch in wanted:
-        scores = scratch.load_patch(*patch) if _shared(plan, box, patch) else None
-        if scores is None:
-            fresh.append(patch)
-        else:
-            blender.add(*patch, scores)
-    return fresh
-
-
-def _predict_into(
-    blender: Blender,
-    plan: SlidePlan,
-    wanted: list[tuple[int, int]],
-    view: WatchedView,
-    predictor: Predictor,
-    box: Box,
-    scratch: Scratch,
-) -> float:
-    """Predict the wanted patches, batch by batch, and return the seconds spent in the network.
-
-    Reading goes ahead of the network, and blending follows it, each in a thread: neither a GPU nor, where another core is
-    idle, a CPU's one thread waits for them.
-    """
-    forward_s = 0.0
-
-    def keep(places: list[tuple[int, int]], scores: NDArray[np.uint8]) -> None:
-        for ij, patch_scores in zip(places, scores, strict=True):
-            blender.add(*ij, patch_scores)
-            if _shared(plan, box, ij):
-                scratch.save_patch(*ij, patch_scores)
-
-    ahead = _STRIPS_AHEAD if predictor.device.type == "cuda" else 1
-    with ThreadPoolExecutor(1, "blend") as follower:
-        blended: Future[None] | None = None
-        patches = _patches(plan.grid, wanted, view, ahead)
-        while batch := list(islice(patches, predictor.batch_size)):
-            begin = time.perf_counter()
-            scores = predictor.predict([pixels for _, pixels in batch])
-            forward_s += time.perf_counter() - begin
-            if blended is not None:
-                blended.result()  # one batch waits at most, and what failed is told
-            blended = follower.submit(keep, [ij for ij, _ in batch], scores)
-        if blended is not None:
-            blended.result()
-    return forward_s
-
-
-def _patches(
-    grid: PatchGrid, wanted: list[tuple[int, int]], view: WatchedView, ahead: int
-) -> Iterator[tuple[tuple[int, int], NDArray[np.uint8]]]:
-    """Yield patches with their pixels, row by row."""
-    for row, (strip_box, strip) in _strips(grid, _rows(wanted), view, ahead):
-        for ij in row:
-            yield ij, strip[grid.box(*ij).slices_within(strip_box)]
-
-
-def _rows(patches: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
-    """Group patches into runs of neighbours in one row, so that a run is read at once."""
-    runs: list[list[tuple[int, int]]] = []
-    for ij in sorted(patches):
-        if runs and runs[-1][-1] == (ij[0], ij[1] - 1):
-            runs[-1].append(ij)
-        else:
-            runs.append([ij])
-    return runs
-
-
-def _strips(
-    grid: PatchGrid, rows: list[list[tuple[int, int]]], view: WatchedView, ahead: int
-) -> Iterator[tuple[list[tuple[int, int]], tuple[Box, NDArray[np.uint8]]]]:
-    """Yield each row of patches with its pixels; up to `ahead` rows are read in a thread meanwhile, in order."""
-    with ThreadPoolExecutor(1, "decode") as decoder:
-        coming = deque(decoder.submit(_read_strip, grid, row, view) for row in rows[:ahead])
-        for k, row in enumerate(rows):
-            if k + ahead < len(rows):
-                coming.append(decoder.submit(_read_strip, grid, rows[k + ahead], view))
-            yield row, coming.popleft().result()
-
-
-def _read_strip(
-    grid: PatchGrid, row: list[tuple[int, int]], view: WatchedView
-) -> tuple[Box, NDArray[np.uint8]]:
-    first, last = grid.box(*row[0]), grid.box(*row[-1])
-    box = Box(first.y_px, first.x_px, PATCH_PX, last.x_end_px - first.x_px)
-    return box, view.read(box)
 
 
 def coverage_of(tissue: TissueMask, box: Box) -> NDArray[np.uint8]:

@@ -8,7 +8,8 @@ from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError
 from wsi_minugan.geometry import Frame
 from wsi_minugan.outputs.models import Manifest
-from wsi_minugan.pipeline.plan import fingerprint, open_reader
+from wsi_minugan.pipeline.plan import open_reader
+from wsi_minugan.slides.files import fingerprint
 from wsi_minugan.slides.reader import SlideReader
 
 

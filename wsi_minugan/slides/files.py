@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from wsi_minugan.errors import SlideUnreadableError
 from wsi_minugan.slides.checks.dicom import series_of
-from wsi_minugan.slides.guarded import StallGuard
+from wsi_minugan.slides.guarded import STALL_S, StallGuard, within
 
 SEVERAL_FILES = frozenset({".mrxs", ".dcm", ".vms", ".vmu", ".zarr"})
 """Endings of slides of which the named file is only a part."""
+
+_SAMPLE_BYTES = 2**20
+_SAMPLES = 64
 
 FileSignature = tuple[int, int, int]
 
@@ -147,3 +151,54 @@ def companions_of(path: Path) -> list[tuple[str, int]]:
         files = [p for p in files if series_of(p) == series]
     root = path if path.is_dir() else path.parent
     return [(p.relative_to(root).as_posix(), p.stat().st_size) for p in files]
+
+
+def fingerprint(path: Path, stall_s: float = STALL_S) -> str:
+    """Return SHA-256 of a slide's size and of 64 MiB of its content, spread from the first to the last byte; smaller ones whole.
+
+    Slides are gigabytes: reading all of one only to know it again would take longer than many a run. Of a slide of several
+    files the one named is sampled, and the others count by name and size.
+
+    Parameters
+    ----------
+    path : Path
+        The slide.
+    stall_s : float
+        Longest time for one answer of it; all of them may take longer where many read over one slow line.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Raises
+    ------
+    SlideUnreadableError
+        If it cannot be read, or does not answer in time.
+    """
+    digest = hashlib.sha256()
+    try:
+        for part in _samples(path, partial(within, stall_s, path)):
+            digest.update(part)
+    except OSError as e:
+        raise SlideUnreadableError(
+            f"{path} cannot be read: {e.strerror or e}. Check the name and whether the drive is connected."
+        ) from e
+    return digest.hexdigest()
+
+
+def _samples(path: Path, ask: Callable[[Callable[[], Any]], Any]) -> Iterator[bytes]:
+    size = ask(path.stat).st_size
+    yield str(size).encode()
+    if path.suffix.lower() in SEVERAL_FILES:
+        yield repr(sorted(ask(partial(companions_of, path)))).encode()
+    if ask(path.is_dir):
+        return
+    for k in range(_SAMPLES):
+        yield ask(partial(_sample, path, max(0, (size - _SAMPLE_BYTES) * k // (_SAMPLES - 1))))
+
+
+def _sample(path: Path, start: int) -> bytes:
+    with path.open("rb") as f:
+        f.seek(start)
+        return f.read(_SAMPLE_BYTES)

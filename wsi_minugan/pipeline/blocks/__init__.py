@@ -1,0 +1,1 @@
+"""What is done block by block: patches through the network, and objects packed, stored and drawn."""

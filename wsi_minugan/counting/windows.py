@@ -130,12 +130,6 @@ def rectangle_of(area_mm2: float, mpp: float, aspect: float) -> Shape:
     -------
     Shape
         A rectangle along the axes, its sides in these pixels.
-
-    Examples
-    --------
-    >>> shape = rectangle_of(3.0, mpp=0.5, aspect=4 / 3)
-    >>> round(shape.width_px), round(shape.height_px)
-    (4000, 3000)
     """
     height = math.sqrt(area_mm2 * UM2_PER_MM2 / aspect) / mpp
     return Shape(aspect * height, height, circle=False)

@@ -32,7 +32,7 @@ FLOORS: dict[str, list[set[str]]] = {
     ],
     "minugan_jobs": [{"state", "clusters"}],
     "minugan_training": [
-        {"settings"},
+        {"settings", "figures"},
         {"data"},
         {"importing", "sampling"},
         {"evaluation"},

@@ -286,7 +286,7 @@ def test_inspect_shows_what_the_model_would_see_and_closes_the_slide(
 
 
 def test_where_a_system_does_not_say_which_cores_may_be_used_all_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    from minugan_jobs.clusters.cluster import usable_cores
+    from wsi_minugan.minugan.devices import usable_cores
 
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert usable_cores() == os.cpu_count()

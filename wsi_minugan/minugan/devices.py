@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,19 @@ from wsi_minugan.errors import DeviceError
 DeviceType = Literal["cpu", "cuda"]
 
 _GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use; on systems that cannot say so, how many there are.
+
+    Returns
+    -------
+    int
+        1 or more.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @functools.cache

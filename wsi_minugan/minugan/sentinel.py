@@ -15,9 +15,10 @@ from typing import Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from wsi_minugan.errors import ModelError
+from wsi_minugan.frozen import FrozenModel
 
 RANGE_FILE = "range.json"
 Kind = Literal["stain", "focus", "compression"]
@@ -48,19 +49,17 @@ _BLOCK_PX = 8  # of JPEG
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-class Limits(BaseModel):
+class Limits(FrozenModel):
     """The range of one figure in the training data."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
     low: float
     high: float
 
 
-class TrainingRange(BaseModel):
+class TrainingRange(FrozenModel):
     """Content of range.json, beside a model's card: the range of each figure over the images it was trained on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     figures: dict[str, Limits] = Field(

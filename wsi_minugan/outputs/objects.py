@@ -191,12 +191,30 @@ def collection_text(
         properties = _properties(window.label, "annotation") | {"isLocked": True}
         properties |= {"name": window.name} if window.name else {}
         own = object_id(digest, window.key)
-        lines.append(feature_text(own, _moved(window.shape, origin_px), properties))
+        lines.append(feature_text(own, from_origin(window.shape, origin_px), properties))
     for found in objects:
         properties = _properties(found.label, "detection")
         properties |= {"measurements": dict(found.measurements)} if found.measurements else {}
         properties |= {"metadata": dict(found.metadata)} if found.metadata else {}
-        lines.append(feature_text(found.id, _moved(found.shape, origin_px), properties))
+        lines.append(feature_text(found.id, from_origin(found.shape, origin_px), properties))
+    return collection_of(lines, origin_px)
+
+
+def collection_of(lines: Iterable[str], origin_px: tuple[int, int]) -> str:
+    """Return features as a FeatureCollection.
+
+    Parameters
+    ----------
+    lines : iterable of str
+        The features, each as JSON.
+    origin_px : tuple of int
+        x, y of the level-0 pixel that their coordinates count from.
+
+    Returns
+    -------
+    str
+        GeoJSON, a feature on each line.
+    """
     origin = f'"origin_px":[{origin_px[0]},{origin_px[1]}],' if any(origin_px) else ""
     return f'{{"type":"FeatureCollection",{origin}"features":[\n' + ",\n".join(lines) + "\n]}\n"
 
@@ -209,7 +227,21 @@ def _properties(label: str, kind: str) -> dict[str, Any]:
     }
 
 
-def _moved(outline: shapely.Geometry, origin_px: tuple[int, int]) -> shapely.Geometry:
+def from_origin(outline: shapely.Geometry, origin_px: tuple[int, int]) -> shapely.Geometry:
+    """Return a shape in level-0 px as a file has it whose coordinates count from another pixel.
+
+    Parameters
+    ----------
+    outline : shapely geometry
+        In level-0 px.
+    origin_px : tuple of int
+        x, y of that pixel.
+
+    Returns
+    -------
+    shapely geometry
+        The same one for an origin of 0, 0.
+    """
     return shapely.transform(outline, lambda xy: xy - origin_px) if any(origin_px) else outline
 
 

@@ -17,8 +17,17 @@ from wsi_minugan.counting.regions import covered_cells
 from wsi_minugan.errors import InputError
 from wsi_minugan.geometry import Frame
 from wsi_minugan.outputs.atomic import write_text
-from wsi_minugan.outputs.geojson import FIELD, HOTSPOT, Window, circle, features_of, object_id, rectangle
-from wsi_minugan.outputs.objects import read_regions
+from wsi_minugan.outputs.geojson import (
+    FIELD,
+    HOTSPOT,
+    UNREADABLE,
+    Window,
+    circle,
+    features_of,
+    object_id,
+    rectangle,
+)
+from wsi_minugan.outputs.objects import collection_of, from_origin, read_regions
 from wsi_minugan.slides.tissue import TissueMask
 from wsi_minugan.words import pluralize
 
@@ -232,7 +241,6 @@ def write_regions_file(path: Path, drawn: Drawn, digest: str, origin_px: tuple[i
     areas = [(kind, _COUNTED, drawn.allowed), *((_REGION, name, r) for name, r in drawn.regions.items())]
     lines = []
     for k, (label, name, area) in enumerate(areas):
-        moved = shapely.transform(area, lambda xy: xy - origin_px) if any(origin_px) else area
         properties = {
             "objectType": "annotation", "name": name, "isLocked": True,
             "classification": {"name": label, "color": _COLOUR},
@@ -240,11 +248,10 @@ def write_regions_file(path: Path, drawn: Drawn, digest: str, origin_px: tuple[i
         feature = {
             "type": "Feature", "id": object_id(digest, f"area {k}"),
             # Not rounded: a count to come has the same area to the last digit.
-            "geometry": shapely.geometry.mapping(moved), "properties": properties,
+            "geometry": shapely.geometry.mapping(from_origin(area, origin_px)), "properties": properties,
         }  # fmt: skip
         lines.append(json.dumps(feature, separators=(",", ":"), allow_nan=False))
-    origin = f'"origin_px":{json.dumps(origin_px)},' if any(origin_px) else ""
-    write_text(path, f'{{"type":"FeatureCollection",{origin}"features":[\n' + ",\n".join(lines) + "\n]}\n")
+    write_text(path, collection_of(lines, origin_px))
 
 
 def read_regions_file(path: Path) -> Drawn:
@@ -275,7 +282,7 @@ def read_regions_file(path: Path) -> Drawn:
                 regions[str(feature["properties"]["name"])] = area
             else:
                 allowed, own = area, label != _COUNTED
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, shapely.errors.ShapelyError) as e:
+    except UNREADABLE as e:
         raise InputError(f"{path} is not as the run wrote it ({e}). Run the slide again.") from e
     return Drawn(regions, allowed, own)
 

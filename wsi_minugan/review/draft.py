@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from wsi_minugan.errors import InputError
+from wsi_minugan.frozen import FrozenModel
 from wsi_minugan.outputs import geojson
 from wsi_minugan.outputs.objects import NOT_MITOSIS, Marked
 from wsi_minugan.review.result import Result
@@ -21,11 +22,7 @@ MOST_OBJECTS = 100_000
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class AddedMark(_Strict):
+class AddedMark(FrozenModel):
     """A mitosis that the reviewer marked, level-0 px.
 
     Attributes
@@ -41,7 +38,7 @@ class AddedMark(_Strict):
     y: _Finite
 
 
-class Draft(_Strict):
+class Draft(FrozenModel):
     """All decisions of a reviewer on a slide.
 
     Attributes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from minugan_jobs.clusters.descriptors import provide_descriptors
 from wsi_minugan import __version__
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError, SettingsError
-from wsi_minugan.minugan.devices import has_gpu
+from wsi_minugan.minugan.devices import has_gpu, usable_cores
 from wsi_minugan.words import pluralize
 
 _DASK = {
@@ -201,13 +200,6 @@ def worker_count(settings: RunSettings) -> int:
     if uses_gpu(settings):
         return 1
     return max(1, usable_cores() // settings.threads)
-
-
-def usable_cores() -> int:  # numpydoc ignore=RT01
-    """Return how many cores this process may use; on systems that cannot say so, how many there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def uses_gpu(settings: RunSettings) -> bool:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from minugan_training.classification.candidates import (
@@ -23,9 +22,10 @@ from minugan_training.classification.candidates import (
     find_candidates,
 )
 from minugan_training.classification.crops import CropSampler
-from minugan_training.classification.train import averaged, classifier_inputs, logits_of
+from minugan_training.classification.train import averaged, classifier_inputs, descend, logits_of
 from minugan_training.data.index import read_index
 from wsi_minugan.errors import DataError, TrainingError
+from wsi_minugan.frozen import FrozenModel
 from wsi_minugan.minugan.bundle import Bundle, save_bundle
 from wsi_minugan.minugan.card import CandidateStage
 from wsi_minugan.minugan.classifier import CandidateClassifier
@@ -39,13 +39,10 @@ _REVIEWED: Mapping[int, float] = {MITOSIS: 0.4, LOOK_ALIKE: 0.4, PEAK: 0.2}
 """Shares of what is drawn of the reviews."""
 _INDEX = "index.csv"
 _WARM_UP_STEPS = 20
-_CLIP_NORM = 3.0
 
 
-class Adaptation(BaseModel):
+class Adaptation(FrozenModel):
     """How the second stage is adapted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(200, ge=1)
     batch: int = Field(32, ge=4)
@@ -338,14 +335,7 @@ def _step(
         if isinstance(layer, nn.Dropout):
             layer.train()
     torch.manual_seed(seed)
-    logits = network(torch.from_numpy(images).contiguous(memory_format=torch.channels_last))
-    loss = F.binary_cross_entropy_with_logits(logits, torch.from_numpy(target))
-    if not math.isfinite(loss.item()):
-        raise TrainingError("The loss is not a number. Take a lower learning rate.")
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(network.parameters(), _CLIP_NORM)
-    optimizer.step()
+    descend(network, optimizer, images, target)
 
 
 def _between(old: dict[str, Tensor], new: dict[str, Tensor], strength: float) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from minugan_training.classification.candidates import DARK, MITOSIS, Candidates
@@ -28,6 +28,7 @@ from minugan_training.fitting.checkpoint import (
     save_weights,
 )
 from wsi_minugan.errors import TrainingError
+from wsi_minugan.frozen import FrozenModel
 from wsi_minugan.minugan.classifier import CandidateClassifier, crop_around
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ _WEIGH_EVERY = 50
 """Steps after which hard candidates are weighed anew."""
 
 
-class ClassifierExperiment(BaseModel):
+class ClassifierExperiment(FrozenModel):
     """All that decides a training run of the second stage.
 
     Attributes
@@ -58,8 +59,6 @@ class ClassifierExperiment(BaseModel):
     log_every : int
         Steps between lines of the log.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[\w.-]+$")
     width: int = Field(24, ge=4, le=256)
@@ -154,23 +153,62 @@ def _step(experiment: ClassifierExperiment, state: _State, sampler: CropSampler)
         experiment.seed * 1_000_003 + state.step
     )  # of the dropout, so that a resumed run is the same
     images, target, chosen = sampler.batch(state.step, experiment.batch, state.weights)
-    logits = state.network(torch.from_numpy(images).contiguous(memory_format=torch.channels_last))
-    loss = F.binary_cross_entropy_with_logits(logits, torch.from_numpy(target))
-    if not math.isfinite(loss.item()):
-        raise TrainingError(f"The loss of step {state.step + 1} is not a number. Take a lower learning rate.")
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(state.network.parameters(), _CLIP_NORM)
-    state.optimizer.step()
-    error = np.abs(torch.sigmoid(logits.detach()).numpy() - np.round(target))
+    what = f"The loss of step {state.step + 1}"
+    logits, loss = descend(state.network, state.optimizer, images, target, what)
+    error = np.abs(torch.sigmoid(logits).numpy() - np.round(target))
     state.difficulty[chosen] = 0.5 * state.difficulty[chosen] + 0.5 * error
     decay = min(experiment.ema, (1 + state.step) / (10 + state.step))
     for k, v in state.network.state_dict().items():
         state.ema[k] = (
             state.ema[k].mul_(decay).add_(v, alpha=1 - decay) if v.is_floating_point() else v.clone()
         )
-    state.loss = loss.item() if math.isnan(state.loss) else 0.98 * state.loss + 0.02 * loss.item()
+    state.loss = loss if math.isnan(state.loss) else 0.98 * state.loss + 0.02 * loss
     state.step += 1
+
+
+def descend(
+    network: CandidateClassifier,
+    optimizer: torch.optim.Optimizer,
+    images: NDArray[np.float32],
+    target: NDArray[np.float32],
+    what: str = "The loss",
+) -> tuple[Tensor, float]:
+    """Change a network's weights by one step.
+
+    Parameters
+    ----------
+    network : CandidateClassifier
+        In the mode in which it learns; it is changed.
+    optimizer : Optimizer
+        Of its weights.
+    images : ndarray of float32, shape (n, 3, 64, 64)
+        RGB in [-1, 1].
+    target : ndarray of float32, shape (n,)
+        Probabilities.
+    what : str
+        What an error calls the loss.
+
+    Returns
+    -------
+    logits : Tensor, shape (n,)
+        Before the step, without a gradient.
+    loss : float
+        Mean cross-entropy.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not a number; nothing is changed then.
+    """
+    logits = network(torch.from_numpy(images).contiguous(memory_format=torch.channels_last))
+    loss = F.binary_cross_entropy_with_logits(logits, torch.from_numpy(target))
+    if not math.isfinite(loss.item()):
+        raise TrainingError(f"{what} is not a number. Take a lower learning rate.")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(network.parameters(), _CLIP_NORM)
+    optimizer.step()
+    return logits.detach(), loss.item()
 
 
 def _log(experiment: ClassifierExperiment, state: _State, inputs: NDArray[np.uint8], val: Candidates) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minugan_training.evaluation.intervals import LeftOut
-from wsi_minugan.outputs.atomic import atomic_path
+from minugan_training.figures import new_figure, save_figure
 
 _INSIDE, _OUTSIDE, _FOUND = "#0072b2", "#d55e00", "#777777"
 
@@ -21,9 +21,7 @@ def draw_intervals(path: Path, found: Sequence[LeftOut]) -> None:
     found : sequence of LeftOut
         The patients, from the top downwards.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 1.2 + 0.32 * len(found)), layout="constrained")
+    figure = new_figure(8, 1.2 + 0.32 * len(found))
     axes = figure.subplots()
     for row, f in enumerate(found):
         colour = _INSIDE if f.covered else _OUTSIDE
@@ -39,5 +37,4 @@ def draw_intervals(path: Path, found: Sequence[LeftOut]) -> None:
     axes.set_xlabel("mitoses: 95 % interval (bar), experts (point), model (line)")
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+    save_figure(figure, path)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from wsi_minugan.outputs.atomic import atomic_path
+from minugan_training.figures import new_figure, save_figure
 from wsi_minugan.outputs.lines import cut_broken_line
 
 JOURNAL = "metrics.jsonl"
@@ -73,18 +73,15 @@ def draw_curves(folder: Path) -> None:
     folder : Path
         The run's folder.
     """
-    from matplotlib.figure import Figure
-
     rows = read_metrics(folder)
     if not rows:
         return
     names = [k for k in rows[-1] if k not in {"step", "seconds", "rate"}]
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = new_figure(8, 4.5)
     axes = figure.subplots()
     for name in names:
         axes.plot([r["step"] for r in rows if name in r], [r[name] for r in rows if name in r], label=name)
     axes.set(xlabel="step", ylabel="loss (running mean)")
     if names:
         axes.legend(frameon=False)
-    with atomic_path(folder / "curves.png") as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+    save_figure(figure, folder / "curves.png")

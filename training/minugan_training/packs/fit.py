@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from minugan_training.packs.packed_pool import PackedPool
 from minugan_training.packs.parts import split_weights
 from minugan_training.settings import Experiment, load_experiment
 from wsi_minugan.errors import MinuganError, TrainingError
-from wsi_minugan.minugan.devices import choose_device
+from wsi_minugan.minugan.devices import choose_device, usable_cores
 
 MOST_WORKERS = 12
 
@@ -110,7 +109,7 @@ def fit_from_pack(
         As in `fit`.
     """
     begun = time.monotonic()
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     on_cpu = choose_device(run.device) == "cpu"
     workers = run.workers
     if workers is None:

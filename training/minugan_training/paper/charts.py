@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from minugan_training.evaluation.patches import PatchScore
+from minugan_training.figures import new_figure, save_figure
 from minugan_training.paper.cross_validation import CrossValidation
 from minugan_training.paper.held_out import HeldOut
 from minugan_training.paper.tables import BASELINES, Results, dices, summary_rows
-from wsi_minugan.outputs.atomic import atomic_path
 
 _CLASSES = ("mitoses", "nuclei")
 
@@ -55,44 +55,6 @@ def _by_class(groups: Mapping[str, Sequence[PatchScore]]) -> dict[str, dict[str,
     """Return the Dice of each group's patches for each class that experts outlined in any of them."""
     found = {c: {k: dices(patches, (c,)) for k, patches in groups.items()} for c in _CLASSES}
     return {c: part for c, part in found.items() if any(len(v) for v in part.values())}
-
-
-def new_figure(width: float) -> Any:
-    """Return an empty figure, `width` inches wide, that belongs to no window.
-
-    Parameters
-    ----------
-    width : float
-        Inches.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Empty.
-    """
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, 4), layout="constrained")
-
-
-def save_figure(figure: Any, path: Path) -> Path:
-    """Write a figure as PNG and return its path.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        What to write.
-    path : Path
-        PNG to write.
-
-    Returns
-    -------
-    Path
-        The same.
-    """
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
-    return path
 
 
 def _boxes(panels: Mapping[str, Mapping[str, Any]], path: Path) -> Path:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from minugan_training.data.labels import MITOSES, NUCLEI
 from minugan_training.evaluation.patches import PatchScore, classes_of
+from minugan_training.figures import new_figure, save_figure
 from minugan_training.fitting.checkpoint import load_weights, read_weights
 from minugan_training.fitting.state import build_network
-from minugan_training.paper.charts import new_figure, save_figure
 from minugan_training.paper.held_out import FINAL
 from minugan_training.paper.tables import BASELINES, Results
 from minugan_training.sampling.augmentation import cut_patch

@@ -15,7 +15,7 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_minugan.errors import OutputError
-from wsi_minugan.outputs.geojson import MITOSIS, WINDOWS, features_of, object_id
+from wsi_minugan.outputs.geojson import MITOSIS, UNREADABLE, WINDOWS, features_of, object_id
 from wsi_minugan.outputs.manifest import read_manifest
 
 NUCLEUS = "Nucleus"
@@ -150,7 +150,7 @@ def _part_of(path: Path, label: str, features: list[dict[str, Any]], origin: NDA
         names = sorted({name for row in numbers for name in row})
         measured = {n: np.array([float(row.get(n, np.nan)) for row in numbers]) for n in names}
         ids = [str(f["id"]) for f in features]
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, shapely.errors.ShapelyError) as e:
+    except UNREADABLE as e:
         raise OutputError(
             f"{path} is not as a run wrote it ({type(e).__name__}: {e}). Run the slide again, or export it from QuPath."
         ) from e

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,9 @@ def open_ome_tiff(path: Path) -> ArrayReader:
         if channels not in (3, 4) or depth != 8:
             raise not_brightfield(path, channels, depth)
         info = _info(path, levels, axes, images[0].mpp)
-        return ArrayReader(info, levels, axes, partial(_absent, info), tif.close)
+        return ArrayReader(
+            info, levels, axes, partial(_absent, cache(partial(_empty_tiles, info))), tif.close
+        )
     except (OSError, KeyError, TypeError, AttributeError, ValueError, *DAMAGED) as e:
         tif.close()
         raise _unreadable(path, e) from e
@@ -64,9 +66,13 @@ def open_ome_tiff(path: Path) -> ArrayReader:
         raise
 
 
-def _absent(info: SlideInfo, level: int, box: Box) -> Iterator[Box]:
+def _empty_tiles(info: SlideInfo, level: int) -> list[Box]:
     size = info.levels[level]
-    for tile in empty_tiles(info.path, size.width_px, size.height_px):
+    return empty_tiles(info.path, size.width_px, size.height_px)
+
+
+def _absent(empty: Callable[[int], list[Box]], level: int, box: Box) -> Iterator[Box]:
+    for tile in empty(level):
         meeting = tile.clipped(box)
         if meeting.height_px and meeting.width_px:
             yield tile

@@ -25,8 +25,10 @@ demo: $(STAMP)
 	$(BIN)/wsi-minugan demo -o demo-output
 
 # A file of tests stays in one process, so that what it prepares is prepared once.
+SIDE_BY_SIDE = -n logical --maxprocesses 4 --dist loadfile
+
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not alone"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not alone"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m alone
 
 # What needs no other process and no real data: while you write.
@@ -69,7 +71,7 @@ build: $(DOCS)
 
 check: lint format-check types test
 
-# Another Python, in an environment that holds the wheel and what it declares, and nothing more but pytest.
+# Another Python, in an environment that holds the wheel and what it declares, and what the tests import.
 PYTHON313 ?= $(shell for p in python3.13 $(HOME)/.pyenv/versions/3.13*/bin/python3.13; do \
 	"$$p" -c "" 2> /dev/null && command -v "$$p" && break; done)
 
@@ -83,8 +85,8 @@ run-313:
 	.venv-313/bin/python -m pip install -q --disable-pip-version-check dist/*.whl -c constraints.txt
 	mkdir -p build
 	cd build && ../.venv-313/bin/wsi-minugan doctor && ../.venv-313/bin/wsi-minugan demo -o demo-313
-	.venv-313/bin/python -m pip install -q --disable-pip-version-check pytest pytest-timeout hypothesis jsonschema -c constraints.txt
-	OMP_NUM_THREADS=1 .venv-313/bin/python -m pytest tests/counting tests/segmentation tests/test_api.py
+	wheel=$$(echo dist/*.whl) && .venv-313/bin/python -m pip install -q --disable-pip-version-check "$$wheel[test]" -c constraints.txt
+	OMP_NUM_THREADS=1 .venv-313/bin/python -m pytest $(SIDE_BY_SIDE) tests/counting tests/segmentation tests/test_api.py
 
 schemas: $(STAMP)
 	$(BIN)/python -m wsi_minugan.schemas

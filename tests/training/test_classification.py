@@ -14,6 +14,7 @@ from minugan_training.classification.candidates import (
     PEAK,
     Candidates,
     find_candidates,
+    joined,
     load_candidates,
     save_candidates,
 )
@@ -112,7 +113,7 @@ def test_a_run_that_stopped_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
     there = train_classifier(whole, candidates(), candidates(16, 1), tmp_path / "whole")
     log_at_three = whole.model_copy(update={"log_every": 3})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("minugan_training.classification.train._log", _stop_at(3))
+        patch.setattr("minugan_training.classification.train._precision", _stop_at(3))
         with pytest.raises(KeyboardInterrupt):
             train_classifier(log_at_three, candidates(), candidates(16, 1), tmp_path / "stopped")
     train_classifier(whole, candidates(), candidates(16, 1), tmp_path / "stopped")
@@ -126,6 +127,14 @@ def _stop_at(step: int):
             raise KeyboardInterrupt
 
     return stop
+
+
+def test_candidates_of_two_splits_are_learnt_from_as_one(tmp_path: Path) -> None:
+    one = ClassifierExperiment(name="t", width=4, batch=8, steps=2, log_every=1)
+    both = joined([candidates(), candidates(16, 1)])
+    assert len(both.target) == 64
+    assert np.array_equal(both.crops[48:], candidates(16, 1).crops)
+    assert train_classifier(one, both, None, tmp_path)
 
 
 def test_a_folder_takes_one_runs_settings_only(tmp_path: Path) -> None:

@@ -159,6 +159,26 @@ def load_candidates(path: Path) -> Candidates:
         ) from e
 
 
+def joined(parts: Sequence[Candidates]) -> Candidates:
+    """Return the candidates of several splits as one.
+
+    Parameters
+    ----------
+    parts : sequence of Candidates
+        At least one.
+
+    Returns
+    -------
+    Candidates
+        In the order of the parts.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    return Candidates(
+        **{c.name: np.concatenate([getattr(p, c.name) for p in parts]) for c in fields(Candidates)}
+    )
+
+
 def _score(network: nn.Module, sample: Sample) -> NDArray[np.float32]:
     """Return the first stage's score of a whole image; a border where no window fits is mirrored."""
     h, w = sample.image.shape[:2]

@@ -85,7 +85,7 @@ class _State:
 
 
 def train_classifier(
-    experiment: ClassifierExperiment, train: Candidates, val: Candidates, folder: Path
+    experiment: ClassifierExperiment, train: Candidates, val: Candidates | None, folder: Path
 ) -> dict[str, Tensor]:
     """Train, from the folder's checkpoint if there is one, and return the moving averages of the weights.
 
@@ -93,8 +93,10 @@ def train_classifier(
     ----------
     experiment : ClassifierExperiment
         Settings.
-    train, val : Candidates
-        What is learnt from, and what the log's average precision is of; it chooses nothing.
+    train : Candidates
+        What is learnt from.
+    val : Candidates, optional
+        What the log's average precision is of; it chooses nothing. Without it the log has the loss alone.
     folder : Path
         Gets ``checkpoint.safetensors`` and ``weights.safetensors``.
 
@@ -112,13 +114,15 @@ def train_classifier(
     sampler = CropSampler.of(train, experiment.seed)
     state = _start(experiment, sampler)
     _resume(folder, experiment, state)
-    inputs = classifier_inputs(val.crops)
+    inputs = None if val is None else classifier_inputs(val.crops)
     while state.step < experiment.steps:
         _step(experiment, state, sampler)
         if state.step % _WEIGH_EVERY == 0:
             state.weights = sampler.weights(state.difficulty)
         if state.step % experiment.log_every == 0 or state.step == experiment.steps:
-            _log(experiment, state, inputs, val)
+            log.info(
+                "step %d  loss %.4f%s", state.step, state.loss, _precision(experiment, state, inputs, val)
+            )
             _save(folder, experiment, state)
     return state.ema
 
@@ -211,13 +215,18 @@ def descend(
     return logits.detach(), loss.item()
 
 
-def _log(experiment: ClassifierExperiment, state: _State, inputs: NDArray[np.uint8], val: Candidates) -> None:
+def _precision(
+    experiment: ClassifierExperiment,
+    state: _State,
+    inputs: NDArray[np.uint8] | None,
+    val: Candidates | None,
+) -> str:
+    """Return each patient's average precision in words; nothing without candidates to measure it on."""
+    if inputs is None or val is None:
+        return ""
     found = by_patient(logits_of(averaged(experiment.width, state.ema), inputs), val)
-    log.info(
-        "step %d  loss %.4f  average precision %.3f: %s",
-        state.step, state.loss, np.mean(list(found.values())) if found else math.nan,
-        ", ".join(f"{k} {v:.3f}" for k, v in found.items()),
-    )  # fmt: skip
+    mean = np.mean(list(found.values())) if found else math.nan
+    return f"  average precision {mean:.3f}: {', '.join(f'{k} {v:.3f}' for k, v in found.items())}"
 
 
 def _save(folder: Path, experiment: ClassifierExperiment, state: _State) -> None:

@@ -68,19 +68,27 @@ def candidates(
 @click.option(
     "-o", "--out", type=_PATH, required=True, help="Folder of the run. A run that is there resumes."
 )
-def classify(experiment: Path, folder: Path, out: Path) -> None:
+@click.option(
+    "--split",
+    "splits",
+    multiple=True,
+    default=("train",),
+    show_default=True,
+    help="Learn from these splits. With val, too, no figure of the result is honest: for a model that ships once its recipe is fixed.",
+)
+def classify(experiment: Path, folder: Path, out: Path, splits: tuple[str, ...]) -> None:
     """Train the second stage by an EXPERIMENT file, from its last checkpoint if there is one."""
     import torch
 
-    from minugan_training.classification.candidates import load_candidates
+    from minugan_training.classification.candidates import joined, load_candidates
     from minugan_training.classification.train import ClassifierExperiment, train_classifier
     from wsi_minugan.config import read_yaml
 
     torch.set_num_threads(1)
     settings = read_yaml(experiment, ClassifierExperiment, "experiment")
-    train_classifier(
-        settings, load_candidates(folder / "train.npz"), load_candidates(folder / "val.npz"), out
-    )
+    train = joined([load_candidates(folder / f"{split}.npz") for split in splits])
+    val = None if "val" in splits else load_candidates(folder / "val.npz")
+    train_classifier(settings, train, val, out)
     click.echo(f"Done. Weights: {out / 'weights.safetensors'}")
 
 

@@ -9,7 +9,7 @@ STAMP = $(VENV)/.installed
 
 DOCS = $(VENV)/.installed-docs
 
-.PHONY: demo test quick docs serve-docs spelling lint-containers build lint format-check types check schemas viewer test-313 run-313 test-openings test-tiatoolbox clean
+.PHONY: demo test quick docs serve-docs spelling lint-containers build lint format-check types check schemas viewer test-313 run-313 test-313-torch test-openings test-tiatoolbox clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -71,9 +71,11 @@ build: $(DOCS)
 
 check: lint format-check types test
 
-# Another Python, in an environment that holds the wheel and what it declares, and what the tests import.
+# Another Python. PyPI's torch for it is a CUDA build of several GB, which a new machine would spend minutes on. So this runs
+# what needs no torch, in an environment that holds the wheel, its other dependencies and what the tests import.
 PYTHON313 ?= $(shell for p in python3.13 $(HOME)/.pyenv/versions/3.13*/bin/python3.13; do \
 	"$$p" -c "" 2> /dev/null && command -v "$$p" && break; done)
+PIP313 = .venv-313/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
 test-313: build
 	@test -n "$(PYTHON313)" || echo "There is no Python 3.13 here, so its tests skip."
@@ -81,12 +83,16 @@ test-313: build
 
 run-313:
 	"$(PYTHON313)" -m venv --clear .venv-313
-	.venv-313/bin/python -m pip install -q --disable-pip-version-check torch==2.13.0 -c constraints.txt
-	.venv-313/bin/python -m pip install -q --disable-pip-version-check dist/*.whl -c constraints.txt
+	$(PIP313) $$($(BIN)/python .ci/requirements.py --extra test --without torch)
+	$(PIP313) --no-deps dist/*.whl
+	OMP_NUM_THREADS=1 .venv-313/bin/python -m pytest $(SIDE_BY_SIDE) -m quick tests/counting tests/segmentation tests/slides tests/outputs tests/review
+
+# The same environment with torch: the whole job on a synthetic slide, and the Python API.
+test-313-torch: test-313
+	$(PIP313) torch==2.13.0
 	mkdir -p build
 	cd build && ../.venv-313/bin/wsi-minugan doctor && ../.venv-313/bin/wsi-minugan demo -o demo-313
-	wheel=$$(echo dist/*.whl) && .venv-313/bin/python -m pip install -q --disable-pip-version-check "$$wheel[test]" -c constraints.txt
-	OMP_NUM_THREADS=1 .venv-313/bin/python -m pytest $(SIDE_BY_SIDE) tests/counting tests/segmentation tests/test_api.py
+	OMP_NUM_THREADS=1 .venv-313/bin/python -m pytest tests/test_api.py
 
 schemas: $(STAMP)
 	$(BIN)/python -m wsi_minugan.schemas

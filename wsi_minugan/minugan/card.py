@@ -163,6 +163,11 @@ class ModelCard(FrozenModel):
     )
     training_data: tuple[str, ...]
     scores: dict[str, Any] = Field(description="Measured figures; never copied from elsewhere.")
+    figures_of: str = Field(
+        "",
+        description="The model whose figures these are, and why, where it is not this one. "
+        "A model that learnt from the choosing sets, too, has those of the one before it.",
+    )
     reliability: ModelReliability | None = Field(
         None, description="Errors by patient; without them counts have no interval."
     )

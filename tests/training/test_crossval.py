@@ -12,7 +12,7 @@ from minugan_training.paper.charts import draw_charts
 from minugan_training.paper.cross_validation import crossvalidate, folds_of
 from minugan_training.paper.pictures import draw_pictures
 from minugan_training.paper.tables import load_results, summary_rows
-from minugan_training.sampling.sampler import Pool
+from minugan_training.sampling.pool import Pool
 from minugan_training.settings import Experiment, Losses
 
 from tests.training.test_data import experiment, pool

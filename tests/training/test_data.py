@@ -15,7 +15,8 @@ from minugan_training.evaluation.metrics import dice
 from minugan_training.evaluation.weak_scores import outline_scores
 from minugan_training.importing.importers import IMPORTERS, import_data
 from minugan_training.importing.layouts import import_folder
-from minugan_training.sampling.sampler import Pool, Sampler, dark_places
+from minugan_training.sampling.pool import Pool, dark_places
+from minugan_training.sampling.sampler import Sampler
 from minugan_training.settings import Augmentation, Experiment, Source
 
 from wsi_minugan.errors import DataError

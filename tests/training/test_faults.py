@@ -26,7 +26,7 @@ from minugan_training.fitting.distributed import local_device
 from minugan_training.fitting.fit import fit
 from minugan_training.fitting.metrics_log import draw_curves, read_metrics
 from minugan_training.fitting.state import build_network
-from minugan_training.sampling.sampler import Pool
+from minugan_training.sampling.pool import Pool
 from minugan_training.settings import Experiment
 from safetensors.torch import load_file
 from torch import Tensor
@@ -45,7 +45,7 @@ from pathlib import Path
 import torch
 from minugan_training.fitting.fit import fit
 from minugan_training.data.index import read_index
-from minugan_training.sampling.sampler import Pool
+from minugan_training.sampling.pool import Pool
 from minugan_training.settings import Experiment
 from wsi_minugan.errors import TrainingError
 torch.set_num_threads(1)

@@ -17,7 +17,7 @@ from minugan_training.fitting.metrics_log import draw_curves, read_metrics
 from minugan_training.fitting.mining import mine
 from minugan_training.fitting.state import build_network
 from minugan_training.fitting.step import learning_rate
-from minugan_training.sampling.sampler import Pool
+from minugan_training.sampling.pool import Pool
 from minugan_training.settings import Experiment, load_experiment
 from safetensors.torch import load_file
 

@@ -11,7 +11,7 @@ from minugan_training.paper.charts import draw_charts
 from minugan_training.paper.held_out import score_held_out
 from minugan_training.paper.pictures import draw_pictures
 from minugan_training.paper.tables import load_results, table_3
-from minugan_training.sampling.sampler import Pool
+from minugan_training.sampling.pool import Pool
 from minugan_training.settings import Experiment, Losses, Source, Validation
 
 from tests.training.test_data import experiment, pool

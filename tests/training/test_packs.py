@@ -22,7 +22,8 @@ from minugan_training.packs.pack import LARGEST_BYTES, MANIFEST, write_pack
 from minugan_training.packs.packed_pool import PackedPool
 from minugan_training.packs.parts import PARTS, join_weights, split_weights
 from minugan_training.sampling.ahead import BatchesAhead
-from minugan_training.sampling.sampler import Pool, Sampler
+from minugan_training.sampling.pool import Pool
+from minugan_training.sampling.sampler import Sampler
 from minugan_training.settings import Distillation, Experiment, Source, Validation
 from safetensors.torch import load_file
 

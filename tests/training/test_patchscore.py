@@ -13,7 +13,7 @@ from minugan_training.importing.importers import import_data
 from minugan_training.paper.cross_validation import patches_of
 from minugan_training.paper.tables import table_3
 from minugan_training.sampling.placing import WHOLE_PX
-from minugan_training.sampling.sampler import Pool
+from minugan_training.sampling.pool import Pool
 
 from tests.training.test_data import DRAWING, experiment, pool, published
 

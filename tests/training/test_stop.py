@@ -14,7 +14,7 @@ from minugan_training.fitting.metrics_log import read_metrics
 from minugan_training.fitting.state import build_network
 from minugan_training.fitting.validation import validation_figure, validation_places
 from minugan_training.paper.cross_validation import crossvalidate, patches_of
-from minugan_training.sampling.sampler import Pool
+from minugan_training.sampling.pool import Pool
 from minugan_training.settings import Experiment, Source
 
 from tests.training.test_data import pool

@@ -12,7 +12,8 @@ from minugan_training.data.labels import IGNORE, MITOSES, NUCLEI
 from minugan_training.fitting.fit import BEST, fit
 from minugan_training.fitting.metrics_log import read_metrics
 from minugan_training.fitting.pseudo_labels import PseudoNuclei, pool_for
-from minugan_training.sampling.sampler import Pool, Sampler
+from minugan_training.sampling.pool import Pool
+from minugan_training.sampling.sampler import Sampler
 from minugan_training.settings import Experiment
 from safetensors.torch import load_file
 
@@ -24,7 +25,7 @@ from pathlib import Path
 import torch
 from minugan_training.fitting.fit import fit
 from minugan_training.data.index import read_index
-from minugan_training.sampling.sampler import Pool
+from minugan_training.sampling.pool import Pool
 from minugan_training.settings import Experiment
 torch.set_num_threads(1)
 root = Path(sys.argv[1])

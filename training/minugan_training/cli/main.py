@@ -18,7 +18,7 @@ from minugan_training.cli.second_stage import COMMANDS
 from wsi_minugan.console import run_app, steady_streams
 
 if TYPE_CHECKING:
-    from minugan_training.sampling.sampler import Pool
+    from minugan_training.sampling.pool import Pool
     from minugan_training.settings import Experiment
 
 _PATH = click.Path(path_type=Path)
@@ -245,7 +245,7 @@ def reproduce(results: Path, index: Path, root: Path, pictures: int) -> None:
     from minugan_training.paper.charts import draw_charts
     from minugan_training.paper.pictures import draw_pictures
     from minugan_training.paper.tables import load_results, summary_rows, table_3
-    from minugan_training.sampling.sampler import Pool
+    from minugan_training.sampling.pool import Pool
 
     found = load_results(results)
     by_set = [{"experiment": k} | r for k, h in found.heldout.items() for r in table_3(h.patches)]

@@ -14,7 +14,7 @@ from minugan_training.data.labels import IGNORE, MITOSES, NUCLEI, Sample
 from minugan_training.evaluation.matching import match
 from minugan_training.evaluation.metrics import dice
 from minugan_training.sampling.augmentation import cut_patch
-from minugan_training.sampling.sampler import Place, Pool
+from minugan_training.sampling.pool import Place, Pool
 from minugan_training.settings import Augmentation, Experiment
 from wsi_minugan.geometry import Box
 from wsi_minugan.segmentation.classes import MITOSIS, NUCLEUS, Thresholds, class_map

@@ -32,7 +32,8 @@ from minugan_training.fitting.mining import mine
 from minugan_training.fitting.state import TrainingState, build_network, start, weights_to_use
 from minugan_training.fitting.step import learning_rate, train_step
 from minugan_training.sampling.ahead import BatchesAhead
-from minugan_training.sampling.sampler import Place, Pool, Sampler, dark_places
+from minugan_training.sampling.pool import Place, Pool, dark_places
+from minugan_training.sampling.sampler import Sampler
 from minugan_training.settings import Experiment
 from wsi_minugan.errors import TrainingError
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from minugan_training.data.labels import MITOSES, Sample
 from minugan_training.fitting.checkpoint import load_weights
 from minugan_training.fitting.state import build_network
-from minugan_training.sampling.sampler import Place, Pool
+from minugan_training.sampling.pool import Place, Pool
 from minugan_training.settings import Experiment, Source
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ import numpy as np
 from minugan_training.data.index import Entry
 from minugan_training.data.labels import BOUNDARY, IGNORE, MITOSES, NUCLEI, Sample
 from minugan_training.evaluation.detect import score_image
-from minugan_training.sampling.sampler import Pool
+from minugan_training.sampling.pool import Pool
 from minugan_training.settings import Experiment
 from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 from wsi_minugan.minugan.predictor import Predictor

@@ -11,7 +11,7 @@ from minugan_training.evaluation.metrics import Detections, pooled
 from minugan_training.evaluation.patches import score_patches
 from minugan_training.fitting.checkpoint import load_weights
 from minugan_training.sampling.placing import around_mitoses
-from minugan_training.sampling.sampler import Place, Pool
+from minugan_training.sampling.pool import Place, Pool
 from minugan_training.settings import Experiment, Validation
 from wsi_minugan.errors import DataError
 

@@ -19,7 +19,7 @@ from pydantic import Field
 from minugan_training.data.index import Entry, points_text
 from minugan_training.data.labels import Sample
 from minugan_training.packs.regions import Region, regions_of
-from minugan_training.sampling.sampler import Place, Pool
+from minugan_training.sampling.pool import Place, Pool
 from minugan_training.settings import Experiment
 from wsi_minugan.errors import DataError
 from wsi_minugan.frozen import FrozenModel

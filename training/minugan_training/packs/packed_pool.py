@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from minugan_training.data.labels import Sample
 from minugan_training.packs.pack import FORMAT, MANIFEST, PackManifest, decoded, labels_name
-from minugan_training.sampling.sampler import Pool
+from minugan_training.sampling.pool import Pool
 from wsi_minugan.errors import DataError
 
 _LARGEST_MEMBER = 64 * 2**20

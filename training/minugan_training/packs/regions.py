@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minugan_training.sampling.sampler import Place, Pool
+from minugan_training.sampling.pool import Place, Pool
 from minugan_training.settings import Experiment, Source
 
 TILE_PX = 512

@@ -17,7 +17,7 @@ from minugan_training.evaluation.patches import PatchScore, score_patches
 from minugan_training.fitting.fit import Progress, fit, make_folder
 from minugan_training.fitting.state import build_network
 from minugan_training.sampling.placing import around_mitoses
-from minugan_training.sampling.sampler import Place, Pool
+from minugan_training.sampling.pool import Place, Pool
 from minugan_training.settings import Experiment, Source
 from wsi_minugan.errors import DataError, TrainingError
 from wsi_minugan.outputs.atomic import write_text

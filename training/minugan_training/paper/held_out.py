@@ -11,7 +11,7 @@ from minugan_training.evaluation.patches import PatchScore, score_patches
 from minugan_training.fitting.fit import Progress
 from minugan_training.fitting.validation import validation_places
 from minugan_training.paper.cross_validation import patches_of, trained
-from minugan_training.sampling.sampler import Pool
+from minugan_training.sampling.pool import Pool
 from minugan_training.settings import Experiment, Source
 from wsi_minugan.errors import DataError
 from wsi_minugan.outputs.atomic import write_text

@@ -17,7 +17,7 @@ from minugan_training.fitting.state import build_network
 from minugan_training.paper.held_out import FINAL
 from minugan_training.paper.tables import BASELINES, Results
 from minugan_training.sampling.augmentation import cut_patch
-from minugan_training.sampling.sampler import Pool
+from minugan_training.sampling.pool import Pool
 from minugan_training.settings import Augmentation, Experiment
 from wsi_minugan.errors import DataError
 from wsi_minugan.segmentation.classes import MITOSIS, NUCLEUS

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minugan_training.sampling.sampler import Place, Pool
+from minugan_training.sampling.pool import Place, Pool
 
 WHOLE_PX = 32
 """So far from a patch's border a mitosis's centre lies at least: then it is whole."""

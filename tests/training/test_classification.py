@@ -137,6 +137,16 @@ def test_candidates_of_two_splits_are_learnt_from_as_one(tmp_path: Path) -> None
     assert train_classifier(one, both, None, tmp_path)
 
 
+def test_a_run_may_begin_with_the_weights_of_another_of_the_same_width(tmp_path: Path) -> None:
+    first = ClassifierExperiment(name="t", width=4, batch=8, steps=4, log_every=2)
+    learnt = train_classifier(first, candidates(), None, tmp_path / "first")
+    one = first.model_copy(update={"steps": 1, "learning_rate": 1e-12, "weight_decay": 0.0})
+    kept = train_classifier(one, candidates(), None, tmp_path / "second", learnt)
+    assert torch.allclose(kept["head.weight"], learnt["head.weight"], atol=1e-6)
+    with pytest.raises(TrainingError, match="another network"):
+        train_classifier(one.model_copy(update={"width": 8}), candidates(), None, tmp_path / "third", learnt)
+
+
 def test_a_folder_takes_one_runs_settings_only(tmp_path: Path) -> None:
     one = ClassifierExperiment(name="t", width=4, batch=8, steps=2, log_every=1)
     train_classifier(one, candidates(), candidates(16, 1), tmp_path)

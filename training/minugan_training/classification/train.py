@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +86,11 @@ class _State:
 
 
 def train_classifier(
-    experiment: ClassifierExperiment, train: Candidates, val: Candidates | None, folder: Path
+    experiment: ClassifierExperiment,
+    train: Candidates,
+    val: Candidates | None,
+    folder: Path,
+    first: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Train, from the folder's checkpoint if there is one, and return the moving averages of the weights.
 
@@ -99,6 +104,8 @@ def train_classifier(
         What the log's average precision is of; it chooses nothing. Without it the log has the loss alone.
     folder : Path
         Gets ``checkpoint.safetensors`` and ``weights.safetensors``.
+    first : mapping of str to Tensor, optional
+        Weights to begin with; random ones otherwise.
 
     Returns
     -------
@@ -112,7 +119,7 @@ def train_classifier(
     """
     folder.mkdir(parents=True, exist_ok=True)
     sampler = CropSampler.of(train, experiment.seed)
-    state = _start(experiment, sampler)
+    state = _start(experiment, sampler, first)
     _resume(folder, experiment, state)
     inputs = None if val is None else classifier_inputs(val.crops)
     while state.step < experiment.steps:
@@ -127,9 +134,13 @@ def train_classifier(
     return state.ema
 
 
-def _start(experiment: ClassifierExperiment, sampler: CropSampler) -> _State:
+def _start(
+    experiment: ClassifierExperiment, sampler: CropSampler, first: Mapping[str, Tensor] | None
+) -> _State:
     torch.manual_seed(experiment.seed)
     network = CandidateClassifier(experiment.width)
+    if first is not None:
+        load_weights(network, first)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         network.parameters(),

@@ -76,19 +76,22 @@ def candidates(
     show_default=True,
     help="Learn from these splits. With val, too, no figure of the result is honest: for a model that ships once its recipe is fixed.",
 )
-def classify(experiment: Path, folder: Path, out: Path, splits: tuple[str, ...]) -> None:
+@click.option("--start", type=_PATH, help="Begin with the weights of an earlier run; random ones otherwise.")
+def classify(experiment: Path, folder: Path, out: Path, splits: tuple[str, ...], start: Path | None) -> None:
     """Train the second stage by an EXPERIMENT file, from its last checkpoint if there is one."""
     import torch
 
     from minugan_training.classification.candidates import joined, load_candidates
     from minugan_training.classification.train import ClassifierExperiment, train_classifier
+    from minugan_training.fitting.checkpoint import read_weights
     from wsi_minugan.config import read_yaml
 
     torch.set_num_threads(1)
     settings = read_yaml(experiment, ClassifierExperiment, "experiment")
     train = joined([load_candidates(folder / f"{split}.npz") for split in splits])
     val = None if "val" in splits else load_candidates(folder / "val.npz")
-    train_classifier(settings, train, val, out)
+    first = None if start is None else read_weights(start)
+    train_classifier(settings, train, val, out, first)
     click.echo(f"Done. Weights: {out / 'weights.safetensors'}")
 
 

@@ -167,18 +167,28 @@ def _renamed(parts: Mapping[str, Any]) -> dict[str, Any]:
     return {re.sub(r"^judge(?=[._]|$)", "discriminator", name): part for name, part in parts.items()}
 
 
-def load_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Put weights, whatever their precision, into a network.
 
     Parameters
     ----------
     network : Module
         It is changed.
-    weights : dict of str to Tensor
+    weights : mapping of str to Tensor
         By the network's own names.
+
+    Raises
+    ------
+    TrainingError
+        If they are of another network.
     """
     own = network.state_dict()
-    network.load_state_dict({k: v.to(own[k].dtype) for k, v in weights.items()})
+    try:
+        network.load_state_dict({k: v.to(own[k].dtype) for k, v in weights.items()})
+    except (KeyError, RuntimeError) as e:
+        raise TrainingError(
+            "The weights are of another network. Take those of a run with the same experiment's width."
+        ) from e
 
 
 def save_weights(folder: Path, weights: Mapping[str, Tensor], name: str = "weights.safetensors") -> None:

@@ -16,7 +16,8 @@ import zarr
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.geometry import Box
-from wsi_minugan.pipeline.plan import PLAN_FILE, open_reader, plan_slide, save_plan
+from wsi_minugan.pipeline.plan import open_reader, plan_slide
+from wsi_minugan.pipeline.planning.plan_file import PLAN_FILE, save_plan
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.synthetic import SyntheticSlide
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wsi_minugan.api.masks import Mask as Mask
     from wsi_minugan.api.models import load_model as load_model
     from wsi_minugan.api.models import predict as predict
+    from wsi_minugan.api.models import stain_map as stain_map
     from wsi_minugan.api.result import Result as Result
     from wsi_minugan.errors import MinuganError as MinuganError
     from wsi_minugan.slides.opening import open_slide as open_slide
@@ -37,6 +38,7 @@ _HOME = {
     "load_model": "wsi_minugan.api.models",
     "open_slide": "wsi_minugan.slides.opening",
     "predict": "wsi_minugan.api.models",
+    "stain_map": "wsi_minugan.api.models",
 }
 """The module that holds each name."""
 

@@ -48,6 +48,10 @@ class RunSettings(FrozenModel):
     stride_px: int = Field(
         192, ge=128, le=PATCH_PX, multiple_of=2, description="Distance of patches, analysis px."
     )
+    stain: Literal["auto", "none", "always"] = Field(
+        "auto",
+        description="Bring the slide's stain to the model's target: as the model's card says, never, or always.",
+    )
     mpp: float | None = Field(
         None, gt=0, description="um/px of level 0, for slides that give no plausible value."
     )

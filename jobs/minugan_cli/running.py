@@ -120,6 +120,7 @@ def _print_failures(failed: Sequence[tuple[str, str]], title: str) -> None:
 
 
 def _dry_run(slides: Sequence[SlideInput], settings: RunSettings) -> int:
+    from minugan_jobs.run import check_card
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -127,6 +128,7 @@ def _dry_run(slides: Sequence[SlideInput], settings: RunSettings) -> int:
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 
     bundle = load_bundle(find_bundle(settings.model))
+    check_card(bundle, settings)
     patch_s, how = _pace(bundle, settings)
     total_s, bad = 0.0, []
     table = Table(

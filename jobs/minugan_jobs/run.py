@@ -40,6 +40,8 @@ from wsi_minugan.outputs.models import RunFile, SlideState
 from wsi_minugan.outputs.report import write_report
 from wsi_minugan.outputs.tables import write_slides
 from wsi_minugan.pipeline.facts import model_facts, versions
+from wsi_minugan.pipeline.planning.slide_stain import stain_wish
+from wsi_minugan.pipeline.stages import object_thresholds
 from wsi_minugan.slides.files import file_state
 from wsi_minugan.slides.guarded import StallGuard
 from wsi_minugan.slides.inputs import SlideInput
@@ -119,6 +121,7 @@ def run_batch(
     """
     bundle = load_bundle(find_bundle(settings.model))
     _check_device(settings)
+    check_card(bundle, settings)
     slides, settings = _for_workers(slides, settings)
     prepare_folder(out, slides, settings.overwrite)
     broke: MinuganError | None = None
@@ -341,6 +344,25 @@ def _write_run(
 def _check_device(settings: RunSettings) -> None:
     if settings.device == "cuda" and not settings.scheduler:
         choose_device("cuda")
+
+
+def check_card(bundle: Bundle, settings: RunSettings) -> None:
+    """Refuse settings that ask for what the model's card does not have: every slide would fail by them.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    settings : RunSettings
+        Operating point and stain.
+
+    Raises
+    ------
+    ModelError
+        If the card lacks the operating point, or the target stain.
+    """
+    object_thresholds(bundle, settings)
+    stain_wish(bundle.card, settings.stain)
 
 
 def _now() -> str:

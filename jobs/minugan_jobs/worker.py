@@ -26,14 +26,9 @@ from wsi_minugan.minugan.devices import choose_device, settle_precision
 from wsi_minugan.outputs.manifest import is_whole, read_manifest
 from wsi_minugan.outputs.models import SlideState
 from wsi_minugan.pipeline.own_files import own_bytes, remove_own
-from wsi_minugan.pipeline.plan import (
-    SlidePlan,
-    load_plan,
-    open_reader,
-    plan_for,
-    plan_slide,
-    save_plan,
-)
+from wsi_minugan.pipeline.plan import SlidePlan, open_reader, plan_slide
+from wsi_minugan.pipeline.planning.plan_file import load_plan, plan_for, save_plan
+from wsi_minugan.pipeline.planning.slide_stain import stain_wish
 from wsi_minugan.pipeline.results import SlideWork, finish_slide, slide_state
 from wsi_minugan.pipeline.scratch import WORK, Scratch
 from wsi_minugan.pipeline.stages import (
@@ -287,7 +282,8 @@ class WorkerState(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
                 return Planned(previous_key, tuple(earlier.order), "resumed", whole)
         check_space(job.folder.parent, 0.0)
         settings = _settled(job.settings)
-        plan = plan_slide(job.slide, self._reader(job), settings, bundle.card.mpp)
+        wish = stain_wish(bundle.card, settings.stain)
+        plan = plan_slide(job.slide, self._reader(job), settings, bundle.card.mpp, wish)
         plan = replace(plan, key=(key := work_key(job, settings, signature, bundle)))
         # Only now: earlier results are not given up for a slide that cannot be planned.
         check_space(job.folder.parent, plan.tissue_mm2, own_bytes(job.folder))

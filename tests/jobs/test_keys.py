@@ -29,7 +29,9 @@ def test_the_same_model_under_another_name_or_in_another_place_does_nothing_agai
     assert settings.results_key() == RunSettings().results_key()
 
 
-@pytest.mark.parametrize("flags", [{"stride_px": 128}, {"hotspot_mm2": 2.0}, {"nuclei": False}])
+@pytest.mark.parametrize(
+    "flags", [{"stride_px": 128}, {"hotspot_mm2": 2.0}, {"nuclei": False}, {"stain": "none"}]
+)
 def test_a_setting_that_decides_results_is_in_the_key(flags: dict[str, Any]) -> None:
     assert not set(keys(**flags)) & set(keys())
 

@@ -11,7 +11,8 @@ from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import RETRY, OutputError
 from wsi_minugan.geometry import Box
 from wsi_minugan.outputs.atomic import write_text
-from wsi_minugan.pipeline.plan import SlidePlan, open_reader, plan_slide, save_plan
+from wsi_minugan.pipeline.plan import SlidePlan, open_reader, plan_slide
+from wsi_minugan.pipeline.planning.plan_file import save_plan
 from wsi_minugan.pipeline.scratch import WORK, Scratch
 from wsi_minugan.pipeline.stages import prepare_store
 from wsi_minugan.segmentation import masks

@@ -24,6 +24,8 @@ from safetensors.torch import load_file
 from tests.training.test_data import experiment, pool
 from wsi_minugan.errors import SettingsError, TrainingError
 from wsi_minugan.minugan.bundle import load_bundle
+from wsi_minugan.minugan.card import StainNormalisation
+from wsi_minugan.minugan.stain import StainStatistics
 
 KINDS = {
     "supervised": {"losses": {"supervised": 1.0}, "norm": "batch"},
@@ -166,10 +168,13 @@ def test_an_exported_bundle_loads(tmp_path: Path) -> None:
     (tmp_path / "card.yaml").write_text(yaml.safe_dump(card))
     (tmp_path / "scores.json").write_text(json.dumps({"F1": 0.5}))
     weights = tmp_path / "a" / "weights.safetensors"
-    export_bundle(
-        s, [weights, weights], tmp_path / "card.yaml", tmp_path / "scores.json", tmp_path / "bundle"
-    )
-    assert load_bundle(tmp_path / "bundle").card.scores == {"F1": 0.5}
+    stain = StainStatistics(mean=(0.4, 0.2, 0.1), spread=(0.2, 0.1, 0.1))
+    known = StainNormalisation(target=stain, low=stain, high=stain, slides=1)
+    (tmp_path / "stain.json").write_text(known.model_dump_json())
+    files = (tmp_path / "card.yaml", tmp_path / "scores.json", tmp_path / "bundle")
+    export_bundle(s, [weights, weights], *files, stain=tmp_path / "stain.json")
+    written = load_bundle(tmp_path / "bundle").card
+    assert (written.scores, written.stain) == ({"F1": 0.5}, known)
     assert load_file(weights)
 
 

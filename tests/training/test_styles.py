@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 import pytest
 from minugan_training.data.labels import IGNORE, MITOSES, Sample
-from minugan_training.data.stain import STAINS, UNMIX
 from minugan_training.sampling.augmentation import Patch, cut_patch
 from minugan_training.sampling.sampler import Sampler
-from minugan_training.sampling.stain_transfer import StainStatistics, stain_statistics_of, transfer_stain
+from minugan_training.sampling.stain_transfer import stain_statistics_of, transfer_stain
 from minugan_training.settings import Augmentation, load_experiment
 
 from tests.training.test_data import drawn, experiment, pool
 from wsi_minugan.errors import SettingsError
+from wsi_minugan.minugan.stain import STAINS, UNMIX, StainStatistics
 
 
 def stained(factor: float, seed: int = 0) -> Sample:

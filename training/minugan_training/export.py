@@ -46,6 +46,7 @@ def export_bundle(
     scores: Path | None,
     out: Path,
     second_stage: SecondStageFiles = SecondStageFiles(),
+    stain: Path | None = None,
 ) -> Bundle:
     """Write a bundle.
 
@@ -63,6 +64,8 @@ def export_bundle(
         The bundle's folder.
     second_stage : SecondStageFiles
         The second stage, if there is one.
+    stain : Path, optional
+        What `minugan-train stain` measured.
 
     Returns
     -------
@@ -79,16 +82,16 @@ def export_bundle(
     try:
         states = [load_file(w) for w in weights]
         classifiers = [load_file(w) for w in second_stage.classifiers]
-        measured, calibration = (
+        measured, calibration, stains = (
             json.loads(p.read_text("utf-8")) if p is not None else {}
-            for p in (scores, second_stage.calibration)
+            for p in (scores, second_stage.calibration, stain)
         )
         network = Generator(experiment.ngf, experiment.norm, experiment.antialias)
         network.load_state_dict(_averaged(states, network.state_dict()))
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as e:
         raise TrainingError(f"The bundle cannot be made: {e}.") from e
     architecture = {"ngf": experiment.ngf, "norm": experiment.norm, "antialias": experiment.antialias}
-    known = {"architecture": architecture, "mpp": 0.25, "scores": measured}
+    known = {"architecture": architecture, "mpp": 0.25, "scores": measured, "stain": stains or None}
     full = _full_card(card, known, calibration, len(classifiers))
     members = {f"{n}.{k}": v for n, c in enumerate(classifiers) for k, v in c.items()}
     return save_bundle(out, network.state_dict(), full, classifiers=members)

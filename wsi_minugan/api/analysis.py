@@ -14,6 +14,7 @@ from wsi_minugan.api.result import Result
 from wsi_minugan.config import load_settings
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.pipeline.plan import SlidePlan, open_reader, plan_slide
+from wsi_minugan.pipeline.planning.slide_stain import stain_wish
 from wsi_minugan.pipeline.results import SlideWork, finish_slide
 from wsi_minugan.pipeline.stages import (
     analyse_block,
@@ -70,6 +71,8 @@ def analyze(
         If the slide cannot be read, has no plausible resolution, or holds no tissue.
     SettingsError
         If an option is unknown or out of range.
+    ModelError
+        If the model's card does not have what an option asks for.
     OutputError
         If `out` is not empty, or cannot be written.
 
@@ -94,7 +97,8 @@ def analyze(
         settings = settings.model_copy(update={"precision": predictor.precision})
         work = SlideWork(settings, predictor.bundle, fingerprint(path, settings.stall_s))
         slide_input = SlideInput(safe_name(path.stem), path, mpp)
-        plan = plan_slide(slide_input, reader, settings, predictor.bundle.card.mpp)
+        card = predictor.bundle.card
+        plan = plan_slide(slide_input, reader, settings, card.mpp, stain_wish(card, settings.stain))
         _run_stages(replace(plan, key=work.fingerprint), reader, predictor, work, folder.path, progress)
     finally:
         reader.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from wsi_minugan.errors import InputError
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 from wsi_minugan.minugan.predictor import Predictor
+from wsi_minugan.minugan.stain import StainMap, map_between, slide_stain
+from wsi_minugan.pipeline.planning.slide_stain import stain_wish
 from wsi_minugan.segmentation.blend import Blender
 from wsi_minugan.segmentation.grid import PatchGrid
 
@@ -83,8 +86,46 @@ def as_predictor(model: str | os.PathLike[str] | Predictor, **options: Any) -> P
     return model if isinstance(model, Predictor) else load_model(model, **options)
 
 
+def stain_map(
+    patches: Iterable[NDArray[np.uint8]], model: str | os.PathLike[str] | Predictor = "default"
+) -> StainMap:
+    """Estimate a slide's stain, and return the map from there to the model's target stain.
+
+    Parameters
+    ----------
+    patches : iterable of ndarray of uint8, shape (h, w, 3)
+        RGB at the model's resolution. Fifty patches spread over one slide's tissue are better than many of one place: what is
+        densely packed with nuclei looks like a darker stain.
+    model : str, path or Predictor
+        A model, as `load_model` takes or returns it.
+
+    Returns
+    -------
+    StainMap
+        For `predict`.
+
+    Raises
+    ------
+    ModelError
+        If the model's card has no target stain.
+    InputError
+        If no patch holds enough tissue.
+    """
+    wish = stain_wish(as_predictor(model).bundle.card, "always")
+    own = slide_stain(patches)
+    if own is None or wish is None:
+        raise InputError(
+            "No patch holds enough tissue to tell the stain. Give patches of tissue, at 0.25 um/px."
+        )
+    return map_between(own, wish.known.target)
+
+
 def predict(
-    pixels: ArrayLike, model: str | os.PathLike[str] | Predictor = "default", *, stride_px: int = STRIDE_PX
+    pixels: ArrayLike,
+    model: str | os.PathLike[str] | Predictor = "default",
+    *,
+    stride_px: int = STRIDE_PX,
+    stain: StainMap | None = None,
 ) -> NDArray[np.uint8]:
     """Score patches, or an image of any size, at the model's resolution (0.25 um/px).
 
@@ -97,6 +138,9 @@ def predict(
         A model, as `load_model` takes or returns it. Load it once where you call this often.
     stride_px : int
         Distance of patches in an image: even, 128 to 256.
+    stain : StainMap, optional
+        What is done to the stain first, of `stain_map`. Without it pixels are scored as they are, whatever the model's card says:
+        a patch does not tell its slide's stain.
 
     Returns
     -------
@@ -118,25 +162,26 @@ def predict(
     if array.dtype != np.uint8:
         raise InputError(f"Pixels must be 8-bit (uint8), not {array.dtype}. Convert the image to 8-bit RGB.")
     if array.ndim == 4 and array.shape[1:] == (PATCH_PX, PATCH_PX, 3):
-        return as_predictor(model).predict(array)
+        return as_predictor(model).predict(array, stain)
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise InputError(
             f"Pixels must have the shape (n, {PATCH_PX}, {PATCH_PX}, 3) or (h, w, 3), not {array.shape}. Give RGB, channels last."
         )
     if stride_px % 2 or not PATCH_PX // 2 <= stride_px <= PATCH_PX:
         raise InputError(f"A stride of {stride_px} px does not fit. Give an even number from 128 to 256.")
-    return _predict_image(array, as_predictor(model), stride_px)
+    return _predict_image(array, as_predictor(model), stride_px, stain)
 
 
-def _predict_image(image: NDArray[np.uint8], predictor: Predictor, stride_px: int) -> NDArray[np.uint8]:
+def _predict_image(
+    image: NDArray[np.uint8], predictor: Predictor, stride_px: int, stain: StainMap | None
+) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     frame, grid = Box(0, 0, height, width), PatchGrid(height, width, stride_px)
     blender, wanted = Blender(frame, grid), grid.patches_for(frame)
     for start in range(0, len(wanted), predictor.batch_size):
         part = wanted[start : start + predictor.batch_size]
-        for ij, scores in zip(
-            part, predictor.predict([_cut(image, grid.box(*ij)) for ij in part]), strict=True
-        ):
+        found = predictor.predict([_cut(image, grid.box(*ij)) for ij in part], stain)
+        for ij, scores in zip(part, found, strict=True):
             blender.add(*ij, scores)
     return blender.scores()
 

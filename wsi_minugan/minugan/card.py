@@ -10,6 +10,7 @@ from pydantic import Field
 
 from wsi_minugan.errors import ModelError
 from wsi_minugan.frozen import FrozenModel
+from wsi_minugan.minugan.stain import StainStatistics
 
 _LEAST_BYTE = 0.5 / 255
 
@@ -137,6 +138,19 @@ class ModelReliability(FrozenModel):
     )
 
 
+class StainNormalisation(FrozenModel):
+    """The stain that slides are brought to, and the stains that the training data had; `minugan-train stain` measures both."""
+
+    method: Literal["mean and spread"] = Field(
+        "mean and spread", description="Of the densities of each stain; one map for a whole slide."
+    )
+    switched_on: bool = Field(False, description="Whether `--stain auto` brings slides to the target.")
+    target: StainStatistics = Field(description="The median of the training data's slides.")
+    low: StainStatistics = Field(description="Least of the training data's slides, figure by figure.")
+    high: StainStatistics = Field(description="Greatest of the training data's slides, figure by figure.")
+    slides: int = Field(ge=1, description="Slides that were measured: each patient on each scanner.")
+
+
 class ModelCard(FrozenModel):
     """What a model is, what it was trained on, and how well it was seen to do."""
 
@@ -160,6 +174,10 @@ class ModelCard(FrozenModel):
     operating_points: dict[OperatingPoint, Annotated[float, Field(gt=0, lt=1)]] = Field(
         default_factory=dict,
         description="Least peak score of a mitosis by name: balanced (the default), sensitive, specific.",
+    )
+    stain: StainNormalisation | None = Field(
+        None,
+        description="Stain normalisation; without it slides are analysed as they are, and none is told of.",
     )
     training_data: tuple[str, ...]
     scores: dict[str, Any] = Field(description="Measured figures; never copied from elsewhere.")

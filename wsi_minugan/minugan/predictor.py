@@ -26,8 +26,9 @@ from wsi_minugan.minugan.classifier import CandidateClassifier
 from wsi_minugan.minugan.devices import choose_device, settle_precision
 from wsi_minugan.minugan.generator import MITOSIS_CHANNEL, Generator
 from wsi_minugan.minugan.ink import ink_in
-from wsi_minugan.minugan.scoring import ScoringNetwork, from_squares
+from wsi_minugan.minugan.scoring import ScoringNetwork, from_squares, restained
 from wsi_minugan.minugan.second_stage import EDGE_PX, SecondStage
+from wsi_minugan.minugan.stain import StainMap
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,9 @@ class Predictor:
         stage = bundle.card.candidate_stage
         self.second_stage = SecondStage(load_classifiers(bundle), stage, self.device) if stage else None
 
-    def predict(self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def predict(
+        self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], stain: StainMap | None = None
+    ) -> NDArray[np.uint8]:
         """Score patches by the whole model: generator, test-time augmentation and second stage, as its card has them.
 
         Mitosis scores are 0 where `ink_in` finds marker ink.
@@ -112,18 +115,44 @@ class Predictor:
         ----------
         patches : n ndarrays of uint8, shape (256, 256, 3), or one of all
             RGB at the model's resolution.
+        stain : StainMap, optional
+            What is done to their stain first, for both stages; nothing by default, whatever the card says.
 
         Returns
         -------
         ndarray of uint8, shape (n, 3, 256, 256)
             255 times the score of nucleus, mitosis, boundary.
         """
-        out = self.first_stage(patches)
+        seen = patches if stain is None else self.restained(patches, stain)
+        out = self.first_stage(seen)
         if self.second_stage is not None:
-            self.second_stage.judge(patches, out)
+            self.second_stage.judge(seen, out)
         for k, scores in enumerate(out[:, MITOSIS_CHANNEL]):
             if scores.max() >= _LEAST_SCORE:
                 scores[ink_in(patches[k])] = 0
+        return out
+
+    def restained(
+        self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], stain: StainMap
+    ) -> NDArray[np.uint8]:
+        """Return patches as the network sees them where the stain is moved; the map is computed on the device.
+
+        Parameters
+        ----------
+        patches : n ndarrays of uint8, shape (256, 256, 3), or one of all
+            RGB at the model's resolution.
+        stain : StainMap
+            What is done to their stain.
+
+        Returns
+        -------
+        ndarray of uint8, shape (n, 256, 256, 3)
+            RGB.
+        """
+        out = np.empty((len(patches), PATCH_PX, PATCH_PX, 3), np.uint8)
+        for start in range(0, len(patches), self.batch_size):
+            part = torch.from_numpy(np.stack([*patches[start : start + self.batch_size]])).to(self.device)
+            out[start : start + len(part)] = restained(part, stain).cpu().numpy()
         return out
 
     def first_stage(self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,9 +1,11 @@
-"""The generator as it runs in use: norms folded into convolutions, scores as bytes.
+"""The generator as it runs in use: norms folded into convolutions, scores as bytes; and the map of stains before it.
 
 None of this changes what is computed, only how: every sum has the same terms.
 """
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -13,8 +15,11 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from wsi_minugan.minugan.generator import OUT_CHANNELS, Generator
+from wsi_minugan.minugan.stain import TISSUE_DENSITY, StainMap, optical_density, rgb_of
 
 _SIDE = 2
+_STEPS = 4096
+"""Steps of the table from optical density to grey levels, for a density of 1: much finer than a grey level of bright pixels."""
 
 
 class ScoringNetwork(nn.Module):
@@ -159,3 +164,48 @@ def fold_norms(network: nn.Module) -> None:
             if isinstance(norm, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d | nn.ConvTranspose2d):
                 module[k] = fuse_conv_bn_eval(conv, norm, transpose=isinstance(conv, nn.ConvTranspose2d))
                 module[k + 1] = nn.Identity()
+
+
+@lru_cache
+def _tables(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the optical density of each grey level, and the grey level of each step of density."""
+    density = optical_density(np.arange(256, dtype=np.float32))
+    steps = np.arange(round(float(density.max()) * _STEPS) + 1, dtype=np.float32) / np.float32(_STEPS)
+    levels = np.clip(np.rint(rgb_of(steps)), 0, 255).astype(np.uint8)
+    return torch.from_numpy(density).to(device), torch.from_numpy(levels).to(device)
+
+
+@torch.inference_mode()
+def restained(pixels: Tensor, how: StainMap) -> Tensor:
+    """Return pixels with their stain moved, on the device that they are on; the slide's ground stays as it is.
+
+    A pixel's result depends on that pixel alone. Logarithms and powers come from tables, and the rest are single sums and
+    products, so every device gives the same bytes.
+
+    Parameters
+    ----------
+    pixels : Tensor of uint8, shape (..., 3)
+        RGB.
+    how : StainMap
+        The map of optical densities.
+
+    Returns
+    -------
+    Tensor of uint8, shape (..., 3)
+        RGB.
+    """
+    of_level, levels = _tables(pixels.device)
+    # Colour by colour: three numbers in a row are slow for a processor that computes eight at once.
+    red, green, blue = pixels.unbind(-1)
+    density = [of_level.index_select(0, p.reshape(-1).int()) for p in (red, green, blue)]
+    # By degrees, so that no line is drawn where the tissue ends.
+    share = (density[0] + density[1]).add_(density[2]).div_(TISSUE_DENSITY).clamp_(0, 1)
+    out = torch.empty_like(pixels)
+    for k, own in enumerate(density):
+        moved = density[0] * how.matrix[0][k]
+        for other, row in zip(density[1:], how.matrix[1:], strict=True):
+            moved.add_(other * row[k])
+        mixed = moved.add_(how.offset[k]).sub_(own).mul_(share).add_(own)
+        step = mixed.mul_(_STEPS).round_().clamp_(0, len(levels) - 1).int()
+        out[..., k] = levels.index_select(0, step).view(red.shape)
+    return out

@@ -45,6 +45,23 @@ class ModelErrors(FrozenModel):
     why_not: str = Field("", description="Why there are no patients.")
 
 
+Three = tuple[float, float, float]
+
+
+class StainFacts(FrozenModel):
+    """A slide's stain, and the map from there to the target stain of the model's card."""
+
+    mean: Three = Field(
+        description="Mean optical density (natural logarithm) of haematoxylin, of eosin and of the rest over tissue."
+    )
+    spread: Three = Field(description="Standard deviation of each.")
+    matrix: tuple[Three, Three, Three] = Field(
+        description="Densities in R, G, B times this matrix, plus the offset, have the target stain."
+    )
+    offset: Three
+    applied: bool = Field(description="Whether the network saw the slide through this map.")
+
+
 class Manifest(FrozenModel):
     """manifest.json: what a slide's results were made from, and every file's digest; written last."""
 
@@ -65,6 +82,10 @@ class Manifest(FrozenModel):
     tiles_not_analysed: int = 0
     geojson_origin_px: tuple[int, int] = Field(
         (0, 0), description="x, y of the level-0 pixel that mitoses.geojson counts from (--bounds-offset)."
+    )
+    stain: StainFacts | None = Field(
+        None,
+        description="None where the model's card says nothing of stains, or no tissue shows the slide's.",
     )
     warnings: list[str]
     pixel_figures: dict[str, float] = Field(

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import shapely
-from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from wsi_minugan.config import Precision, RunSettings
 from wsi_minugan.counting.regions import centres_in
 from wsi_minugan.errors import NoTissueError
 from wsi_minugan.geometry import UM2_PER_MM2, Box, Frame, analysis_frame, blocks_of
-from wsi_minugan.outputs.atomic import write_bytes
+from wsi_minugan.minugan.stain import StainMap
 from wsi_minugan.pipeline.areas import Drawn, read_drawn
 from wsi_minugan.pipeline.areas import within as drawn_within
 from wsi_minugan.pipeline.ground import raster_of
+from wsi_minugan.pipeline.planning.slide_stain import SlideStain, StainWish, look_at_stain, sentences_of
 from wsi_minugan.segmentation.grid import PatchGrid
 from wsi_minugan.slides.checks.streams import refuse_broken_streams
 from wsi_minugan.slides.checks.survey import Artefacts, survey
@@ -37,7 +29,6 @@ from wsi_minugan.words import pluralize
 UPSAMPLED_BELOW = 0.9
 NEARLY_ALL = 0.97
 """Share of a slide from which on it is said that all of it is tissue; whole slides have glass, cut-out fields have none."""
-PLAN_FILE = "plan.npz"
 
 
 @dataclass(frozen=True)
@@ -70,6 +61,8 @@ class SlidePlan:
         Digest of the work that it was made for; empty outside of a run.
     drawn : Drawn
         What the user drew: only what lies in it counts.
+    stain : SlideStain or None
+        The slide's stain; None where the model's card says nothing of stains, or no tissue shows it.
     """
 
     slide: SlideInput
@@ -84,6 +77,7 @@ class SlidePlan:
     precision: Precision = "auto"
     key: str = ""
     drawn: Drawn = field(default_factory=Drawn)
+    stain: SlideStain | None = None
 
     @property
     def grid(self) -> PatchGrid:
@@ -95,6 +89,17 @@ class SlidePlan:
             In analysis px.
         """
         return PatchGrid(self.frame.height_px, self.frame.width_px, self.stride_px)
+
+    @property
+    def stain_map(self) -> StainMap | None:
+        """What is done to patches before the network sees them: one map for the whole slide.
+
+        Returns
+        -------
+        StainMap or None
+            None where the slide is analysed as it is.
+        """
+        return self.stain.to_target if self.stain is not None and self.stain.applied else None
 
     @property
     def tissue_mm2(self) -> float:
@@ -182,7 +187,13 @@ class SlidePlan:
         return [ij for ij in grid.patches_for(box) if self.tissue.any_in(grid.box(*ij))]
 
 
-def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, model_mpp: float) -> SlidePlan:
+def plan_slide(
+    slide: SlideInput,
+    reader: SlideReader,
+    settings: RunSettings,
+    model_mpp: float,
+    wish: StainWish | None = None,
+) -> SlidePlan:
     """Find a slide's frame, tissue and blocks.
 
     Parameters
@@ -195,6 +206,8 @@ def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, mo
         Resolution, stride, blocks and regions.
     model_mpp : float
         um/px that the model wants.
+    wish : StainWish, optional
+        What is to become of the slide's stain, of `stain_wish`.
 
     Returns
     -------
@@ -226,12 +239,14 @@ def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, mo
         raise NoTissueError(
             f"No tissue was found in {slide.path}. If the slide does hold tissue, analyse all of it with --no-tissue."
         )
+    stain = None if wish is None else look_at_stain(reader, frame, seen.plain, wish)
     return SlidePlan(
         slide=slide,
         info=_told(
             seen.info,
             unused_mpp(info, mpp, settings.mpp, slide.mpp),
             *_artefacts(seen.artefacts, tissue, drawn, frame),
+            *(sentences_of(stain, wish) if wish else ()),
         ),
         frame=frame,
         mpp_source=source,
@@ -242,6 +257,7 @@ def plan_slide(slide: SlideInput, reader: SlideReader, settings: RunSettings, mo
         broken_tiles=broken,
         precision=settings.precision,
         drawn=drawn,
+        stain=stain,
     )
 
 
@@ -286,106 +302,3 @@ def open_reader(path: Path, settings: RunSettings) -> SlideReader:
     opened = within(settings.stall_s, path, lambda: open_slide(path, settings.reader))
     reader: SlideReader = GuardedReader(opened, settings.stall_s)
     return TolerantReader(reader) if settings.tolerate_tiles else reader
-
-
-def save_plan(folder: Path, plan: SlidePlan) -> None:
-    """Write a plan into a scratch folder, so that tasks need to carry only its place.
-
-    Parameters
-    ----------
-    folder : Path
-        The scratch folder.
-    plan : SlidePlan
-        What to write.
-    """
-    tissue = plan.tissue
-    text = TypeAdapter(dict[str, Any]).dump_json(
-        {
-            "key": plan.key,
-            "slide": TypeAdapter(SlideInput).dump_python(plan.slide, mode="json"),
-            "info": TypeAdapter(SlideInfo).dump_python(plan.info, mode="json"),
-            "frame": TypeAdapter(Frame).dump_python(plan.frame, mode="json"),
-            "blocks": TypeAdapter(tuple[Box, ...]).dump_python(plan.blocks, mode="json"),
-            "mpp_source": plan.mpp_source,
-            "block_px": plan.block_px,
-            "stride_px": plan.stride_px,
-            "broken_tiles": plan.broken_tiles,
-            "precision": plan.precision,
-            "px_per_cell": tissue.px_per_cell,
-            "own_tissue": plan.drawn.own_tissue,
-            "regions": {name: shapely.to_wkb(r, hex=True) for name, r in plan.drawn.regions.items()},
-            "allowed": None if plan.drawn.allowed is None else shapely.to_wkb(plan.drawn.allowed, hex=True),
-        }
-    )
-    data = io.BytesIO()
-    masks: dict[str, Any] = {"stained": tissue.stained, "seen": tissue.seen}
-    known = {name: mask for name, mask in masks.items() if mask is not None}
-    np.savez_compressed(data, plan=np.frombuffer(text, np.uint8), tissue=tissue.mask, **known)
-    write_bytes(folder / PLAN_FILE, data.getvalue())
-
-
-def plan_for(folder: Path, key: str) -> SlidePlan | None:
-    """Return the plan in a scratch folder; None where it was made for other work than `key`, or there is no readable one.
-
-    Parameters
-    ----------
-    folder : Path
-        The scratch folder.
-    key : str
-        Of slide, model and settings.
-
-    Returns
-    -------
-    SlidePlan or None
-        The plan.
-    """
-    try:
-        with np.load(folder / PLAN_FILE, allow_pickle=False) as data:
-            content = _content(data)
-            return _plan(content, data) if content.get("key") == key else None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
-
-
-def load_plan(folder: Path) -> SlidePlan:
-    """Read what `save_plan` wrote.
-
-    Parameters
-    ----------
-    folder : Path
-        The scratch folder.
-
-    Returns
-    -------
-    SlidePlan
-        The plan.
-    """
-    with np.load(folder / PLAN_FILE, allow_pickle=False) as data:
-        return _plan(_content(data), data)
-
-
-def _content(data: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    return TypeAdapter(dict[str, Any]).validate_json(data["plan"].tobytes())
-
-
-def _plan(content: Mapping[str, Any], data: Mapping[str, NDArray[Any]]) -> SlidePlan:
-    mask, stained, seen = data["tissue"], data.get("stained"), data.get("seen")
-    frame = TypeAdapter(Frame).validate_python(content["frame"])
-    return SlidePlan(
-        slide=TypeAdapter(SlideInput).validate_python(content["slide"]),
-        info=TypeAdapter(SlideInfo).validate_python(content["info"]),
-        frame=frame,
-        mpp_source=content["mpp_source"],
-        tissue=TissueMask(mask, content["px_per_cell"], frame.width_px, frame.height_px, stained, seen),
-        blocks=TypeAdapter(tuple[Box, ...]).validate_python(content["blocks"]),
-        block_px=content["block_px"],
-        stride_px=content["stride_px"],
-        broken_tiles=content["broken_tiles"],
-        precision=content["precision"],
-        key=content["key"],
-        drawn=Drawn(
-            {name: shapely.from_wkb(r) for name, r in content["regions"].items()},
-            None if content["allowed"] is None else shapely.from_wkb(content["allowed"]),
-            content["own_tissue"],
-        ),
-    )

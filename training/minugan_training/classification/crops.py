@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from minugan_training.classification.candidates import CROP_PX, DARK, LOOK_ALIKE, MITOSIS, PEAK, Candidates
 from minugan_training.data.images import SUBSAMPLED, compressed, soften_colours
-from minugan_training.data.stain import UNMIX, optical_density
 from minugan_training.sampling.augmentation import change_stains
-from minugan_training.sampling.stain_transfer import (
-    TISSUE_DENSITY,
-    StainStatistics,
-    statistics_of,
-    transfer_stain,
-)
+from minugan_training.sampling.stain_transfer import transfer_stain
 from wsi_minugan.minugan.classifier import FIELD_PX, INPUT_PX
+from wsi_minugan.minugan.stain import (
+    TISSUE_DENSITY,
+    UNMIX,
+    StainStatistics,
+    optical_density,
+    statistics_of,
+)
 
 SHARES: Mapping[int, float] = {MITOSIS: 0.42, LOOK_ALIKE: 0.14, PEAK: 0.3, DARK: 0.14}
 """Of a batch, by kind of candidate."""

@@ -15,6 +15,7 @@ from minugan_training.cli.data import data
 from minugan_training.cli.intervals import intervals
 from minugan_training.cli.packs import pack, weights
 from minugan_training.cli.second_stage import COMMANDS
+from minugan_training.cli.stains import stain
 from wsi_minugan.console import run_app, steady_streams
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def app() -> None:
 
 app.add_command(data)
 app.add_command(intervals)
-for command in (*COMMANDS, adapt, training_range, pack, weights):
+for command in (*COMMANDS, adapt, training_range, stain, pack, weights):
     app.add_command(command)
 
 
@@ -265,13 +266,10 @@ def reproduce(results: Path, index: Path, root: Path, pictures: int) -> None:
 )
 @click.option("--scores", type=_PATH, help="JSON that `evaluate -o` wrote.")
 @click.option(
-    "--classifier",
-    "classifiers",
-    type=_PATH,
-    multiple=True,
-    help="Weights of the second stage; several are an ensemble.",
-)
+    "--classifier", "classifiers", type=_PATH, multiple=True, help="Weights of the second stage; several are an ensemble."
+)  # fmt: skip
 @click.option("--calibration", type=_PATH, help="JSON that `calibrate -o` wrote.")
+@click.option("--stain", type=_PATH, help="JSON that `stain -o` wrote.")
 def export(
     experiment: Path,
     weights: tuple[Path, ...],
@@ -280,13 +278,14 @@ def export(
     scores: Path | None,
     classifiers: tuple[Path, ...],
     calibration: Path | None,
+    stain: Path | None,
 ) -> None:
     """Write a bundle for `wsi-minugan run --model`; several WEIGHTS, of runs that went on from each other, are averaged."""
     from minugan_training.export import SecondStageFiles, export_bundle
     from minugan_training.settings import load_experiment
 
     stage = SecondStageFiles(classifiers, calibration)
-    bundle = export_bundle(load_experiment(experiment), weights, card, scores, out, stage)
+    bundle = export_bundle(load_experiment(experiment), weights, card, scores, out, stage, stain)
     click.echo(f"{bundle.path}: {bundle.card.name} {bundle.card.version}, digest {bundle.digest[:16]}…")
 
 

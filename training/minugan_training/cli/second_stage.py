@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 if TYPE_CHECKING:
+    from minugan_training.data.stain import Method
     from minugan_training.evaluation.operating_point import OperatingPoints
 
 _PATH = click.Path(path_type=Path)
@@ -108,20 +109,51 @@ def classify(experiment: Path, folder: Path, out: Path, splits: tuple[str, ...],
     help="Of the index; whole fields.",
 )
 @click.option("--radius-um", type=click.FloatRange(0, min_open=True), default=7.5, show_default=True)
+@click.option(
+    "--stain",
+    type=click.Choice(["none", "mean", "macenko"]),
+    default="none",
+    show_default=True,
+    help="Bring each patient on each scanner to the median stain of the split train: mean and spread of the stains, or as Macenko does.",
+)
 @click.option("-o", "--out", type=_PATH, help="Write calibration and operating points as JSON, for `export`.")
 def calibrate(
-    model: str, index: Path, root: Path, splits: tuple[str, ...], radius_um: float, out: Path | None
+    model: str,
+    index: Path,
+    root: Path,
+    splits: tuple[str, ...],
+    radius_um: float,
+    stain: Literal["none", "mean", "macenko"],
+    out: Path | None,
 ) -> None:
     """Calibrate a model's scores on whole fields and set its operating points, with one voice for each patient."""
     from minugan_training.data.index import read_index
-    from minugan_training.evaluation.operating_point import measured_groups, operating_points
+    from minugan_training.data.stain import slide_maps
+    from minugan_training.evaluation.detect import full_fields
+    from minugan_training.evaluation.operating_point import (
+        figures_on_card,
+        mean_f1,
+        measured_groups,
+        operating_points,
+    )
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
     from wsi_minugan.outputs.atomic import write_text
 
-    entries = [e for e in read_index(index) if e.split in splits]
+    rows = read_index(index)
+    entries = full_fields([e for e in rows if e.split in splits])
     bundle = load_bundle(find_bundle(model))
-    found = operating_points(measured_groups(bundle, root, entries, radius_um), radius_um)
+    training = [e for e in rows if e.split == "train" and e.mitoses != "unknown"]
+    method: Method = "macenko" if stain == "macenko" else "mean and spread"
+    maps = {} if stain == "none" else slide_maps(root, entries, training, method, bundle.card.stain)
+    groups = measured_groups(bundle, root, entries, radius_um, maps)
+    found = operating_points(groups, radius_um)
     _print(found)
+    on_card = figures_on_card(groups, bundle.card)
+    for f in on_card:
+        click.echo(
+            f"{f.patient} {f.scanner}: F1 {f.f1:.3f}, {f.false_positives_per_mm2:.2f} false positives a mm2 at the card's point"
+        )
+    click.echo(f"Mean F1 over patients at the card's calibration and point: {mean_f1(on_card):.3f}")
     if out is not None:
         write_text(out, found.model_dump_json(indent=2) + "\n", parents=True)
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from minugan_training.data.stain import haematoxylin
+from wsi_minugan.minugan.stain import UNMIX, optical_density
 
 WINDOW_PX = 22
 REACH_PX = 20
@@ -38,7 +38,8 @@ def weak_outlines(image: NDArray[np.uint8], points_px: Sequence[tuple[float, flo
     ndarray of uint8, shape (h, w)
         1 where a mitosis is.
     """
-    density = cv2.GaussianBlur(haematoxylin(image), (0, 0), 1.0)
+    haematoxylin = np.asarray(optical_density(image.astype(np.float32)) @ UNMIX[:, 0], np.float32)
+    density = cv2.GaussianBlur(haematoxylin, (0, 0), 1.0)
     out = np.zeros(density.shape, np.uint8)
     for x, y in points_px:
         top, left = max(0, int(y) - WINDOW_PX), max(0, int(x) - WINDOW_PX)

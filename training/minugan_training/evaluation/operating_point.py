@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from minugan_training.data.index import Entry
 from minugan_training.data.labels import BOUNDARY, MITOSES
+from minugan_training.data.stain import Slide
 from minugan_training.evaluation.calibration import (
     Calibration,
     PatientCandidates,
@@ -28,8 +29,9 @@ from minugan_training.evaluation.detect import full_fields, load_field, mitosis_
 from minugan_training.evaluation.matching import match
 from wsi_minugan.errors import DataError
 from wsi_minugan.minugan.bundle import Bundle
-from wsi_minugan.minugan.card import PatientFigures, logit_of
+from wsi_minugan.minugan.card import ModelCard, PatientFigures, logit_of
 from wsi_minugan.minugan.predictor import Predictor
+from wsi_minugan.minugan.stain import StainMap
 from wsi_minugan.segmentation.classes import Thresholds
 from wsi_minugan.segmentation.objects import object_cut
 
@@ -106,7 +108,13 @@ class _Group:
     found: PatientCandidates
 
 
-def measured_groups(bundle: Bundle, root: Path, entries: Sequence[Entry], radius_um: float) -> list[_Group]:
+def measured_groups(
+    bundle: Bundle,
+    root: Path,
+    entries: Sequence[Entry],
+    radius_um: float,
+    stains: Mapping[Slide, StainMap] | None = None,
+) -> list[_Group]:
     """Return the candidates of each patient and scanner on whole fields.
 
     Parameters
@@ -119,6 +127,8 @@ def measured_groups(bundle: Bundle, root: Path, entries: Sequence[Entry], radius
         The index; whole fields with known mitoses are used.
     radius_um : float
         Greatest distance of a match.
+    stains : mapping of tuple of str to StainMap, optional
+        What is done to the stain of each patient on each scanner first; of `slide_maps`.
 
     Returns
     -------
@@ -138,6 +148,7 @@ def measured_groups(bundle: Bundle, root: Path, entries: Sequence[Entry], radius
     cut = Thresholds(t.mitosis, t.nucleus, t.boundary)
     parts: dict[tuple[str, str], list[PatientCandidates]] = defaultdict(list)
     for entry in wanted:
+        predictor.stain = (stains or {}).get((entry.patient, entry.scanner))
         found = _of_field(predictor, root, entry, cut, t.mitosis_min_area_um2, radius_um)
         parts[entry.patient, entry.scanner].append(found)
     return [_Group(p, s, joined(found)) for (p, s), found in sorted(parts.items())]
@@ -165,8 +176,11 @@ class _Features:
     def __init__(self, bundle: Bundle) -> None:
         self._predictor = Predictor(_uncalibrated(bundle), precision="fp32")  # does not depend on the machine
         self.batch_size = self._predictor.batch_size
+        self.stain: StainMap | None = None
 
     def predict(self, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self.stain is not None:
+            patches = self._predictor.restained(patches, self.stain)
         out = self._predictor.first_stage(patches)
         first = out[:, MITOSES].copy()
         if self._predictor.second_stage is not None:
@@ -247,6 +261,49 @@ def operating_points(groups: Sequence[_Group], radius_um: float) -> OperatingPoi
     )
 
 
+def figures_on_card(groups: Sequence[_Group], card: ModelCard) -> list[PointFigures]:
+    """Return figures by patient at a card's own calibration and balanced operating point, which nothing here chooses.
+
+    Parameters
+    ----------
+    groups : sequence
+        What `measured_groups` returns.
+    card : ModelCard
+        The model's card.
+
+    Returns
+    -------
+    list of PointFigures
+        One for each patient and scanner.
+    """
+    stage = card.candidate_stage
+    of_card = (
+        Calibration((1.0, 0.0), 0.0)
+        if stage is None
+        else Calibration((stage.weight, stage.first_stage_weight), stage.bias)
+    )
+    return [_figures(g, of_card, card.least_peak("balanced")) for g in groups]
+
+
+def mean_f1(figures: Sequence[PointFigures]) -> float:
+    """Return the mean F1 of the patients with mitoses; the scanners of a patient are one voice together.
+
+    Parameters
+    ----------
+    figures : sequence of PointFigures
+        By patient and scanner.
+
+    Returns
+    -------
+    float
+        0 to 1.
+    """
+    found: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(3, np.int64))
+    for f in figures:
+        found[f.patient] += (f.true_positives, f.false_positives, f.truths)
+    return float(np.mean([2 * tp / (tp + fp + truths) for tp, fp, truths in found.values() if truths]))
+
+
 def _mean_error(patients: Mapping[str, PatientCandidates], calibration: Calibration) -> float:
     """Return the expected calibration error of all candidates, each patient's with one voice together."""
     told = [p for p in patients.values() if len(p.hit)]
@@ -256,7 +313,10 @@ def _mean_error(patients: Mapping[str, PatientCandidates], calibration: Calibrat
 
 
 def _figures(
-    group: _Group, calibration: Calibration, threshold: float, left_out: tuple[float, float]
+    group: _Group,
+    calibration: Calibration,
+    threshold: float,
+    left_out: tuple[float, float] | None = None,
 ) -> PointFigures:
     found = group.found
     p: NDArray[np.float64] = calibration.probability(found.logits)
@@ -273,8 +333,8 @@ def _figures(
         f1=round(f1_at(found, p, threshold), 4),
         false_positives_per_mm2=round(fp / found.area_mm2, 3),
         froc={f"{k:g}": round(v, 4) for k, v in froc(found, p).items()},
-        left_out_threshold=left_out[0],
-        left_out_f1=round(left_out[1], 4),
+        left_out_threshold=left_out[0] if left_out else None,
+        left_out_f1=round(left_out[1], 4) if left_out else None,
     )
 
 

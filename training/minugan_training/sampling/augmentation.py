@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from minugan_training.data.images import SUBSAMPLED, compressed, soften_colours
 from minugan_training.data.labels import IGNORE, MITOSES, Sample
-from minugan_training.data.stain import STAINS, UNMIX, optical_density, rgb_of
 from minugan_training.settings import Augmentation
+from wsi_minugan.minugan.stain import STAINS, UNMIX, optical_density, rgb_of
 
 Patch = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 _SUBSAMPLINGS = (

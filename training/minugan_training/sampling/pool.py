@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from minugan_training.data.index import Entry, points_of
 from minugan_training.data.labels import MITOSES, Sample, enlargement, load_sample, mitosis_truth
-from minugan_training.sampling.stain_transfer import StainStatistics, stain_statistics_of
+from minugan_training.sampling.stain_transfer import stain_statistics_of
 from minugan_training.settings import Source
 from wsi_minugan.errors import DataError
+from wsi_minugan.minugan.stain import StainStatistics
 
 CACHE_BYTES = 6 * 2**30
 STAIN_IMAGES = 12

@@ -6,32 +6,23 @@ True negatives come from few slides here, mitoses from many: without this, a net
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from minugan_training.data.labels import IGNORE, Sample
-from minugan_training.data.stain import STAINS, UNMIX, optical_density, rgb_of
+from wsi_minugan.minugan.scoring import restained
+from wsi_minugan.minugan.stain import (
+    TISSUE_DENSITY,
+    UNMIX,
+    StainStatistics,
+    map_between,
+    optical_density,
+    statistics_of,
+)
 
-TISSUE_DENSITY = 0.3
-"""Least sum of a pixel's optical densities in R, G and B: below it, it is the slide's ground."""
 _EVERY_PX = 5
-_LEAST_SPREAD = 0.02
-_RATIO = (0.5, 2.0)
-
-
-class StainStatistics(NamedTuple):
-    """How densely tissue is stained.
-
-    Attributes
-    ----------
-    mean, spread : ndarray of float32, shape (3,)
-        Of the densities of haematoxylin, eosin and the rest over tissue.
-    """
-
-    mean: NDArray[np.float32]
-    spread: NDArray[np.float32]
 
 
 def stain_statistics_of(samples: Iterable[Sample]) -> StainStatistics | None:
@@ -52,22 +43,6 @@ def stain_statistics_of(samples: Iterable[Sample]) -> StainStatistics | None:
     if not len(density):
         return None
     return statistics_of(density)
-
-
-def statistics_of(density: NDArray[np.float32]) -> StainStatistics:
-    """Return mean and spread of tissue's stain densities, shape ``(n, 3)``; the spread is never nothing.
-
-    Parameters
-    ----------
-    density : ndarray of float32, shape (n, 3)
-        Densities of the three stains, optical density.
-
-    Returns
-    -------
-    StainStatistics
-        Mean and standard deviation of each stain.
-    """
-    return StainStatistics(density.mean(axis=0), np.maximum(density.std(axis=0), _LEAST_SPREAD))
 
 
 def _tissue_of(sample: Sample) -> NDArray[np.float32]:
@@ -96,10 +71,7 @@ def transfer_stain(
     ndarray of uint8, shape (h, w, 3)
         RGB.
     """
-    optical = optical_density(image.astype(np.float32))
-    ratio = np.clip(wanted.spread / own.spread, *_RATIO)
-    moved = ((optical @ UNMIX - own.mean) * ratio + wanted.mean) @ STAINS
-    # By degrees, so that no line is drawn where the tissue ends.
-    share = np.clip(optical.sum(axis=2, keepdims=True) / TISSUE_DENSITY, 0, 1)
-    mixed = share * moved + (1 - share) * optical
-    return np.asarray(np.clip(rgb_of(mixed), 0, 255), np.uint8)
+    moved: NDArray[np.uint8] = restained(
+        torch.from_numpy(np.ascontiguousarray(image)), map_between(own, wanted)
+    ).numpy()
+    return moved

@@ -118,7 +118,7 @@ def predict_into(
         patches = _patches(plan.grid, wanted, view, ahead)
         while batch := list(islice(patches, predictor.batch_size)):
             begin = time.perf_counter()
-            scores = predictor.predict([pixels for _, pixels in batch])
+            scores = predictor.predict([pixels for _, pixels in batch], plan.stain_map)
             forward_s += time.perf_counter() - begin
             if blended is not None:
                 blended.result()  # one batch waits at most, and what failed is told

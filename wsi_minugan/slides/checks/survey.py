@@ -93,12 +93,15 @@ class Survey:
         Level-0 tiles in tissue that hold no data, level-0 px.
     artefacts : Artefacts
         Folds, and ink on tissue.
+    plain : ndarray of bool, shape (rows, columns)
+        Tissue without ink and folds, whatever the user drew; of the shape of the tissue mask.
     """
 
     tissue: TissueMask
     info: SlideInfo
     missing: tuple[Box, ...]
     artefacts: Artefacts
+    plain: NDArray[np.bool_]
 
 
 def survey(reader: SlideReader, frame: Frame, only_tissue: bool = True) -> Survey:
@@ -140,12 +143,10 @@ def survey(reader: SlideReader, frame: Frame, only_tissue: bool = True) -> Surve
     missing = _missing(strict, frame.scale, found, picture, stained)
     notes = (*reader.info.notes, *looked.notes, *_tint(picture))
     info = replace(reader.info, levels=_no_coarser(looked.levels, factor), notes=notes)
-    return Survey(found, info, missing, _artefacts(picture, stained))
-
-
-def _artefacts(picture: NDArray[np.uint8], stained: NDArray[np.bool_]) -> Artefacts:
-    plain, ink = ink_of(picture)
-    return Artefacts(folds_in(plain, stained & ~ink), inked_tissue(ink, stained & ~ink))
+    grey, ink = ink_of(picture)
+    stained = stained & ~ink
+    artefacts = Artefacts(folds_in(grey, stained), inked_tissue(ink, stained))
+    return Survey(found, info, missing, artefacts, stained & ~artefacts.folded)
 
 
 def _tissue(

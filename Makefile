@@ -103,10 +103,26 @@ schemas: $(STAMP)
 viewer:
 	cd wsi_minugan/viewer/frontend && npm ci --no-audit && npm run -s check
 
-# TIAToolbox pins older versions than constraints.txt names, so it has an environment of its own.
+# TIAToolbox 2.1 pins older versions than constraints.txt names, so it has an environment of its own. It also pins torch below 2.13,
+# which PyPI has with gigabytes of CUDA only. So torch, torchvision and OpenCV are ours, and all else is as its metadata says.
+# PyPI's torchvision is built for CUDA: beside a torch without, its compiled operators do not load, and two declarations of them
+# stop its import. Nothing here uses these operators, so the declarations are taken out.
+# TIAToolbox's annotation store needs a sqlite3 that loads extensions: that of Debian's Python does, that of pyenv's does not.
+LOADS_EXTENSIONS = import ensurepip, sqlite3, sys; sqlite3.Connection.enable_load_extension; assert sys.version_info >= (3, 11)
+PYTHON_TIATOOLBOX ?= $(or $(shell for p in $(PYTHON) /usr/bin/python3; do \
+	"$$p" -c "$(LOADS_EXTENSIONS)" 2> /dev/null && echo "$$p" && break; done),$(PYTHON))
+IN_TIATOOLBOX = .venv-tiatoolbox/bin/python
+PIP_TIATOOLBOX = $(IN_TIATOOLBOX) -m pip install -q --disable-pip-version-check
+NEEDED = from importlib.metadata import requires as r; \
+	print(*(n for n in r("tiatoolbox") if not n.startswith(("torch", "opencv-python"))), sep="\n")
+
 .venv-tiatoolbox/.installed: pyproject.toml
-	$(PYTHON) -m venv .venv-tiatoolbox
-	.venv-tiatoolbox/bin/python -m pip install -q --disable-pip-version-check -e '.[tiatoolbox]' pytest pytest-timeout hypothesis
+	$(PYTHON_TIATOOLBOX) -m venv --clear .venv-tiatoolbox
+	$(PIP_TIATOOLBOX) torch==2.13.0
+	$(PIP_TIATOOLBOX) --no-deps torchvision==0.28.0 'tiatoolbox>=2.1,<2.2'
+	sed -i '/^@torch.library.register_fake/d' .venv-tiatoolbox/lib/python3*/site-packages/torchvision/_meta_registrations.py
+	$(IN_TIATOOLBOX) -c '$(NEEDED)' > .venv-tiatoolbox/requirements.txt
+	$(PIP_TIATOOLBOX) -r .venv-tiatoolbox/requirements.txt -e . 'opencv-python-headless<5' pytest pytest-timeout hypothesis
 	touch $@
 
 # napari and spatialdata bring many packages of their own, so they have an environment, too.
@@ -121,7 +137,7 @@ test-openings: .venv-openings/.installed
 	OMP_NUM_THREADS=1 QT_QPA_PLATFORM=offscreen .venv-openings/bin/python -m pytest tests/interop
 
 test-tiatoolbox: .venv-tiatoolbox/.installed
-	OMP_NUM_THREADS=1 .venv-tiatoolbox/bin/python -m pytest -m tiatoolbox tests/slides
+	OMP_NUM_THREADS=1 $(IN_TIATOOLBOX) -m pytest -m tiatoolbox tests/slides tests/interop
 
 clean:
 	rm -rf .venv .venv-313 .venv-openings .venv-tiatoolbox demo-output build dist

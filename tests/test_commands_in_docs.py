@@ -13,8 +13,8 @@ from tests.test_docs import ROOT, commands
 
 MAINS = {"wsi-minugan": "minugan_cli.main", "minugan-train": "minugan_training.cli.main"}
 PAGES = [ROOT / "README.md", ROOT / "docs" / "start.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
-NEEDS_MORE = {"napari", "cuda", "to_file"}
-"""Words of code that needs what is not here: a display, a GPU, a driver for files of maps."""
+NEEDS_MORE = {"napari", "cuda", "to_file", "tiatoolbox"}
+"""Words of code that needs what is not here: a display, a GPU, a driver for files of maps, TIAToolbox (tests/interop runs its page)."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 

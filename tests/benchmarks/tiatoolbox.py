@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 .venv-tiatoolbox/bin/python tests/benchmarks/tiatoolbox.py [--side 10240]
 
 256 px patches without overlap, everything analysed, each patch looked at once, one torch thread. TIAToolbox writes its class map as
-Zarr (its polygons need an SQLite that loads extensions, which this machine's Python has not); this project writes all its files.
+Zarr, without polygons; this project writes all its files.
 Prints wall time, time a patch beyond the network's own forward (measured alone, in this process), and the peak memory of the process
 tree.
 """
@@ -23,40 +23,15 @@ from common import measured, run_command
 THEIRS = """
 import sys
 from pathlib import Path
-import numpy as np, torch
+import torch
 torch.set_num_threads(1)
-from tiatoolbox.models.engine.io_config import IOSegmentorConfig
 from tiatoolbox.models.engine.semantic_segmentor import SemanticSegmentor
-from tiatoolbox.models.models_abc import ModelABC
-from wsi_minugan.minugan.bundle import load_bundle
-from wsi_minugan.minugan.predictor import Predictor
-from wsi_minugan.segmentation.classes import Thresholds, class_map
-
-PREDICTOR = Predictor(load_bundle(Path(sys.argv[3])), "cpu")
-
-class Wrapped(ModelABC):
-    def __init__(self):
-        super().__init__()
-        self.class_dict = {0: "background", 1: "nucleus", 2: "mitosis"}
-    def forward(self, x):
-        return x
-    @staticmethod
-    def infer_batch(model, batch_data, *, device):
-        patches = np.asarray(batch_data).astype(np.uint8)
-        return PREDICTOR.predict(patches).transpose(0, 2, 3, 1).astype(np.float32) / 255
-    @staticmethod
-    def postproc(image):
-        scores = (np.asarray(image) * 255).round().astype(np.uint8).transpose(2, 0, 1)
-        return class_map(np.ascontiguousarray(scores), Thresholds(0.8, 0.5, 0.5))
+from wsi_minugan.interop.tiatoolbox_model import MinuganModel
 
 if __name__ == "__main__":
-    baseline = [{"units": "baseline", "resolution": 1.0}]
-    io = IOSegmentorConfig(
-        input_resolutions=baseline, output_resolutions=baseline, save_resolution=baseline[0],
-        patch_input_shape=(256, 256), patch_output_shape=(256, 256), stride_shape=(256, 256),
-    )
-    engine = SemanticSegmentor(Wrapped(), batch_size=8, num_workers=0, device="cpu", verbose=False)
-    engine.run([Path(sys.argv[1])], patch_mode=False, ioconfig=io, save_dir=Path(sys.argv[2]), auto_get_mask=False,
+    model = MinuganModel(sys.argv[3], stride_px=256)
+    engine = SemanticSegmentor(model, batch_size=8, num_workers=0, device="cpu", verbose=False)
+    engine.run([Path(sys.argv[1])], patch_mode=False, ioconfig=model.io_config(), save_dir=Path(sys.argv[2]), auto_get_mask=False,
                output_type="zarr")
 """
 

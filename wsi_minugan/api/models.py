@@ -167,9 +167,30 @@ def predict(
         raise InputError(
             f"Pixels must have the shape (n, {PATCH_PX}, {PATCH_PX}, 3) or (h, w, 3), not {array.shape}. Give RGB, channels last."
         )
+    return _predict_image(array, as_predictor(model), fitting_stride(stride_px), stain)
+
+
+def fitting_stride(stride_px: int) -> int:
+    """Return a distance of patches, if patches of such a distance cover an image and the inner square between them is centred.
+
+    Parameters
+    ----------
+    stride_px : int
+        Distance of patches.
+
+    Returns
+    -------
+    int
+        The same.
+
+    Raises
+    ------
+    InputError
+        If it is odd, or not 128 to 256.
+    """
     if stride_px % 2 or not PATCH_PX // 2 <= stride_px <= PATCH_PX:
         raise InputError(f"A stride of {stride_px} px does not fit. Give an even number from 128 to 256.")
-    return _predict_image(array, as_predictor(model), stride_px, stain)
+    return stride_px
 
 
 def _predict_image(

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from wsi_minugan.api.models import STRIDE_PX, predict
-from wsi_minugan.config import RunSettings
+from wsi_minugan.api.models import STRIDE_PX, fitting_stride, predict
+from wsi_minugan.config import PATCH_PX, RunSettings
 from wsi_minugan.errors import InputError
 from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 from wsi_minugan.minugan.card import OperatingPoint
@@ -50,6 +50,9 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
         A bundled model's name, or a bundle's folder.
     operating_point : {"balanced", "sensitive", "specific"}
         Which mitoses are kept, as in a run.
+    stride_px : int
+        Distance of patches: even, 128 to 256. Of a patch the inner square of this side is kept, so that every pixel of a slide
+        has the scores of one patch. The engine's own mean of overlapping patches loses mitoses that one of them sees at its edge.
 
     Attributes
     ----------
@@ -58,6 +61,8 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
 
     Raises
     ------
+    InputError
+        If the stride does not fit.
     ModelError
         If there is no such model, it is damaged, or it has no such operating point.
 
@@ -71,21 +76,20 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
     """
 
     def __init__(
-        self, model: str | os.PathLike[str] = "default", operating_point: OperatingPoint = "balanced"
+        self,
+        model: str | os.PathLike[str] = "default",
+        operating_point: OperatingPoint = "balanced",
+        stride_px: int = STRIDE_PX,
     ) -> None:
         super().__init__()
         self.class_dict = dict(CLASS_NAMES)
         self._bundle = load_bundle(find_bundle(os.fspath(model)))
         self._thresholds = object_thresholds(self._bundle, RunSettings(operating_point=operating_point))
         self._loaded: dict[str, Predictor] = {}
+        self._stride_px = fitting_stride(stride_px)
 
-    def io_config(self, stride_px: int = STRIDE_PX) -> IOSegmentorConfig:
+    def io_config(self) -> IOSegmentorConfig:
         """Return patches, resolution and stride for the engine.
-
-        Parameters
-        ----------
-        stride_px : int
-            Distance of patches. Where they overlap, the engine takes the plain mean of their scores.
 
         Returns
         -------
@@ -94,14 +98,13 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
         """
         from tiatoolbox.models.engine.io_config import IOSegmentorConfig
 
-        card = self._bundle.card
-        side, resolution = (card.patch_px, card.patch_px), {"units": "mpp", "resolution": card.mpp}
+        inner, resolution = (self._stride_px,) * 2, {"units": "mpp", "resolution": self._bundle.card.mpp}
         return IOSegmentorConfig(
             input_resolutions=[resolution],
             output_resolutions=[resolution],
-            patch_input_shape=side,
-            patch_output_shape=side,
-            stride_shape=(stride_px, stride_px),
+            patch_input_shape=(PATCH_PX, PATCH_PX),
+            patch_output_shape=inner,
+            stride_shape=inner,
             ignore_index=classes.BACKGROUND,
         )
 
@@ -115,7 +118,7 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
 
         Returns
         -------
-        Tensor of float32, shape (n, 256, 256, 3)
+        Tensor of float32, shape (n, stride, stride, 3)
             Scores of nucleus, mitosis and boundary, 0 to 1.
         """
         scores = self.scores(patches.cpu(), patches.device.type)
@@ -136,8 +139,8 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
 
         Returns
         -------
-        ndarray of float32, shape (n, 256, 256, 3)
-            Scores of nucleus, mitosis and boundary, 0 to 1.
+        ndarray of float32, shape (n, stride, stride, 3)
+            Scores of nucleus, mitosis and boundary, 0 to 1, of each patch's inner square.
         """
         scores: NDArray[np.float32] = getattr(model, "module", model).scores(batch_data, device)
         return scores
@@ -154,8 +157,8 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
 
         Returns
         -------
-        ndarray of float32, shape (n, 256, 256, 3)
-            Scores of nucleus, mitosis and boundary, 0 to 1.
+        ndarray of float32, shape (n, stride, stride, 3)
+            Scores of nucleus, mitosis and boundary, 0 to 1, of each patch's inner square.
 
         Raises
         ------
@@ -167,7 +170,9 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
         kind = torch.device(device).type
         if kind not in self._loaded:
             self._loaded[kind] = Predictor(self._bundle, kind)
-        levels = predict(np.asarray(patches), self._loaded[kind])
+        edge = (PATCH_PX - self._stride_px) // 2
+        inner = slice(edge, PATCH_PX - edge)
+        levels = predict(np.asarray(patches), self._loaded[kind])[..., inner, inner]
         return levels.transpose(0, 2, 3, 1).astype(np.float32) / np.float32(255)
 
     def postproc(self, image: Any) -> da.Array:

@@ -9,17 +9,14 @@ import math
 import os
 import platform
 import shlex
-import signal
 import socket
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Collection, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from minugan_jobs.clusters.cluster import open_cluster
@@ -30,6 +27,7 @@ from minugan_jobs.state.event_log import EventLog
 from minugan_jobs.state.ledger import Ledger, SlideRecord
 from minugan_jobs.state.lock import hold
 from minugan_jobs.state.output_folder import name_slides, prepare_folder, remove_results
+from minugan_jobs.stopping import StopRequest, stop_signals
 from minugan_jobs.worker import WORKER_STATE, Job, WorkerState
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError, MinuganError, OutputError
@@ -125,7 +123,7 @@ def run_batch(
     slides, settings = _for_workers(slides, settings)
     prepare_folder(out, slides, settings.overwrite)
     broke: MinuganError | None = None
-    with hold(out) as takeover, _signals() as stop:
+    with hold(out) as takeover, stop_signals() as stop:
         local = [s.path for s in slides if not s.url]
         with stop.breaks_off():
             for text in (takeover, space_warning(out, local, StallGuard(settings.stall_s))):
@@ -205,7 +203,7 @@ def _run(
     ledger: Ledger,
     observe: Observer,
     retry: bool,
-    stop: _Stop,
+    stop: StopRequest,
 ) -> None:
     request = _request(settings, bundle)
     ledger.add_slides(slides, hidden=settings.pseudonyms)
@@ -248,7 +246,7 @@ def _work_off(
     request: str,
     ledger: Ledger,
     watch: _Watch,
-    stop: _Stop,
+    stop: StopRequest,
 ) -> None:
     run = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:12]
     # The same for the same folder: a run that was killed could not take its own away, and this one replaces it.
@@ -367,61 +365,6 @@ def check_card(bundle: Bundle, settings: RunSettings) -> None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-class _Stopped(BaseException):
-    """A signal that breaks off what waits, and would look for it too late or never."""
-
-
-class _Stop:
-    """Whether a signal asked to stop, and which."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._breaks_off = False
-
-    def asked(self) -> bool:
-        return self.signal is not None
-
-    def take(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
-            os._exit(128 + number)
-        self.signal = number
-        if self._breaks_off:
-            self._breaks_off = False
-            raise _Stopped
-
-    @contextmanager
-    def breaks_off(self) -> Iterator[None]:
-        """Leave the block at once when a signal comes: a cluster that starts, or a drive that hangs, may never end by itself."""
-        self._breaks_off = True
-        try:
-            yield
-        except _Stopped:
-            log.info("Stopped by signal %s before the work began.", self.signal)
-        finally:
-            self._breaks_off = False
-
-    @contextmanager
-    def is_looked_for(self) -> Iterator[None]:
-        """Wait in the block until somebody asks for the signal, so that what goes on there ends in order."""
-        self._breaks_off = False
-        yield
-
-
-@contextmanager
-def _signals() -> Iterator[_Stop]:
-    """Turn the first SIGINT or SIGTERM into a request to stop; a second one ends the process at once."""
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {s: signal.signal(s, stop.take) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def failures(result: BatchResult) -> list[tuple[str, str]]:

@@ -34,7 +34,7 @@ test: $(STAMP)
 
 # What needs no other process and no real data: while you write.
 quick: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m quick
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m quick
 
 # Packages whose docstrings are complete. Left out is training's cli: all that is public there are commands, whose docstrings
 # are the help that click shows. In jobs/minugan_cli only main.py holds commands; pyproject.toml excludes it.

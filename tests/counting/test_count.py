@@ -56,6 +56,7 @@ def test_tupac16_follows_its_definition(count: int, score: int) -> None:
     assert tupac16_score(count) == score
 
 
+@pytest.mark.slow
 def test_a_count_gives_areas_densities_and_scores() -> None:
     points = np.array([[1000.0 + 10 * k, 2000.0] for k in range(20)] + [[50_000.0, 50_000.0]])
     ten_fields = 10 * math.pi * 0.25**2

@@ -107,6 +107,7 @@ def test_empty_fields_lie_on_tissue() -> None:
     assert all(tissue.share(True, 4.0, 4.0, x, y) > 0.5 for x, y in found.centers_px)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [2_000, 3_000, 10_000])
 def test_three_hundred_mitoses_take_under_ten_seconds_of_work(spread: float) -> None:
     points = np.random.default_rng(5).normal(0, spread, (300, 2))

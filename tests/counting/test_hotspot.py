@@ -42,6 +42,7 @@ def test_no_placement_holds_more(points: np.ndarray, radius: float) -> None:
     assert inside.sum() >= found.mitoses
 
 
+@pytest.mark.slow
 @example(np.array([[0.0, 0.0], [0.0, 7.0]]), 3.625)  # some cells are near no point
 @given(point_sets, st.floats(0.5, 40))
 @settings(max_examples=150, deadline=None)

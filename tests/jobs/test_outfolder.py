@@ -28,6 +28,7 @@ def begin(out: Path, *names: str, pseudonyms: bool = False) -> dict[str, str]:
     return {str(s.path): s.slide_id for s in named}
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.lists(st.sampled_from(["a.svs", "b.svs", "x/a.svs", "y/a.svs", "A.svs"]), min_size=1),

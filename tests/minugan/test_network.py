@@ -153,6 +153,7 @@ def test_folding_and_quantising_keep_the_scores(tmp_path: Path, norm: str, antia
     assert np.abs(found - expected).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_patch_has_the_same_scores_whatever_its_companions(tmp_path: Path, precision: str) -> None:
     bundle = save_bundle(tmp_path / "b", trained_a_little("batch").state_dict(), card())
@@ -165,6 +166,7 @@ def test_a_patch_has_the_same_scores_whatever_its_companions(tmp_path: Path, pre
     assert np.array_equal(together, turned)
 
 
+@pytest.mark.slow
 def test_what_may_hold_a_mitosis_has_the_mean_score_of_four_mirrored_looks(tmp_path: Path) -> None:
     weights = trained_a_little("batch").state_dict()
     patches = (without_ink(2, 7) * np.linspace(0.05, 1, 7)[:, None, None, None]).astype(np.uint8)
@@ -268,6 +270,7 @@ def test_a_path_is_never_taken_for_a_bundled_model_of_the_same_name(tmp_path: Pa
     assert find_bundle("default") != own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ink", [(20, 110, 80), (30, 60, 160), (15, 40, 35)], ids=["green", "blue", "black-green"]
 )

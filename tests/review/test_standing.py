@@ -64,6 +64,7 @@ def test_a_slide_without_mitoses_is_settled(result: Result) -> None:
     assert state.queue == ()
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     places=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=9, unique=True),

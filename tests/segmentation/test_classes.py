@@ -18,6 +18,7 @@ def blobs(seed: int, h: int, w: int) -> np.ndarray:
     return np.where(rng.random((3, h, w)) < 0.9, coarse, rng.integers(0, 256, (3, h, w))).astype(np.uint8)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 999), st.integers(1, 120), st.integers(1, 120), st.integers(1, 130), cuts)
 @settings(max_examples=80, deadline=None)
 def test_tiles_of_any_size_give_the_same_classes(

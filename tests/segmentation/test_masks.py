@@ -36,6 +36,7 @@ def test_nuclei_keep_their_share_of_every_level(tmp_path: Path, block_px: int) -
         assert np.array_equal(found, values[:: 2**level, :: 2**level])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_px", [512, 1024, 1536, 2048])
 @pytest.mark.parametrize("name", ["mitoses", "classes", "mitosis_score"])
 def test_each_mitosis_is_left_at_every_level(tmp_path: Path, name: str, block_px: int) -> None:

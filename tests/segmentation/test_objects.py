@@ -45,6 +45,7 @@ def merged(
     return found, painted
 
 
+@pytest.mark.slow
 @given(masks, st.integers(1, 40))
 @settings(max_examples=200, deadline=None)
 def test_any_block_size_gives_the_same_objects(mask: np.ndarray, side: int) -> None:
@@ -68,6 +69,7 @@ def test_objects_are_those_of_scikit_image(mask: np.ndarray) -> None:
         assert found.centroids()[k] == pytest.approx(np.array(region.centroid)[::-1] + 0.5)
 
 
+@pytest.mark.slow
 @given(masks, st.integers(1, 9), st.integers(0, 255))
 @settings(max_examples=60, deadline=None)
 def test_small_and_weak_objects_are_dropped_after_merging(mask: np.ndarray, area: int, peak: int) -> None:
@@ -87,6 +89,7 @@ def test_runs_are_the_masks_pixels_and_label_its_connected_objects(mask: np.ndar
     assert painted.max() == runs.count == label_objects(mask).max()
 
 
+@pytest.mark.slow
 @given(masks, st.integers(1, 40))
 @settings(max_examples=100, deadline=None)
 def test_the_runs_of_blocks_joined_are_those_of_the_whole_mask(mask: np.ndarray, side: int) -> None:

@@ -51,6 +51,7 @@ def test_the_direct_reader_gives_the_pixels_of_openslide_on_an_svs(shared: Path)
             assert np.array_equal(direct.read_level(0, box), plain.read_level(0, box))
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 600),
     st.integers(0, 600),
@@ -281,6 +282,7 @@ def test_opening_a_file_that_does_not_answer_is_given_up(tmp_path: Path) -> None
     os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
 
 
+@pytest.mark.slow
 def test_a_drawn_slides_pyramid_shows_the_same_at_every_level(tmp_path: Path) -> None:
     path = tmp_path / "pyramid.tiff"
     drawing = SyntheticSlide(2400, 2200, seed=5)

@@ -59,6 +59,7 @@ def test_what_was_added_and_rejected_is_learned_from(tmp_path: Path, bundle: Bun
         reviewed_candidates([place], bundle)
 
 
+@pytest.mark.slow
 def test_reviews_change_the_judgement_and_the_same_reviews_give_the_same_model(bundle: Bundle) -> None:
     data = of_colours(candidates(), 40, 220)
     made = [adapt(bundle, data, data, data, FEW) for _ in range(2)]
@@ -70,6 +71,7 @@ def test_reviews_change_the_judgement_and_the_same_reviews_give_the_same_model(b
         assert all(bool((a[k] == b[k]).all()) for k in a)
 
 
+@pytest.mark.slow
 def test_a_guard_set_that_reviews_contradict_keeps_its_recall_or_nothing_is_written(bundle: Bundle) -> None:
     guard = of_colours(candidates(), 40, 220)
     known = adapt(bundle, guard, guard, guard, FEW)
@@ -90,6 +92,7 @@ def test_a_guard_set_that_reviews_contradict_keeps_its_recall_or_nothing_is_writ
         assert after.guard[1].recall >= after.guard[0].recall - FEW.most_lost
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_bundle_that_claims_no_figures_of_the_old_model(
     tmp_path: Path, bundle: Bundle
 ) -> None:

@@ -26,6 +26,7 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["data", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_every_path_is_below_the_root(tmp_path: Path) -> None:
     for kind in ("tupac16", "icpr12", "icpr14", "midog", "monuseg", "rgb"):
         published(kind, tmp_path / "sets" / kind)

@@ -64,6 +64,7 @@ def judged(root: Path, entries: list[Entry], **changes: float) -> dict[tuple[str
     return {(r.data, r.figure): r for r in evaluate_model(bundle, root, entries, 7.5, ("",)).rows}
 
 
+@pytest.mark.slow
 def test_intervals_are_by_patient_where_there_are_several(field: Path) -> None:
     one = import_data("icpr12", field)[0]
     twice = [one, one.model_copy(update={"x_px": 1, "width_px": SIDE_PX - 1})]
@@ -104,6 +105,7 @@ def test_a_true_positive_is_compared_with_all_pieces_of_its_outline(field: Path)
     assert judged(field, [entry])[key].value == pytest.approx(whole, abs=0.1)
 
 
+@pytest.mark.slow
 def test_what_compression_costs_is_measured_and_told(field: Path, tmp_path: Path) -> None:
     found = {}
     for jpeg in (None, 90, 2):
@@ -118,6 +120,7 @@ def test_what_compression_costs_is_measured_and_told(field: Path, tmp_path: Path
     assert found[2]["F1"] < found[90]["F1"] <= found[None]["F1"]
 
 
+@pytest.mark.slow
 def test_nuclei_have_an_interval_by_patient_where_there_are_several(tmp_path: Path) -> None:
     one = pool(tmp_path).entries[0].model_copy(update={"split": ""})
     other = one.model_copy(update={"patient": "another", "x_px": 40, "width_px": 280})
@@ -178,6 +181,7 @@ def test_cuts_are_chosen_by_f1_on_the_choosing_fields_alone(field: Path) -> None
     assert all(c.found.tp + c.found.fn == outlined for c in found)
 
 
+@pytest.mark.slow
 def test_the_recall_of_a_crop_is_by_its_truth_of_whatever_kind(field: Path) -> None:
     predictor = Predictor(load_bundle(find_bundle("default")), "cpu")
     entry = import_data("icpr12", field)[0].model_copy(update={"split": "val"})

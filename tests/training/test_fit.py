@@ -47,6 +47,7 @@ def settings(kind: str, **more: object) -> Experiment:
     return Experiment.model_validate(experiment().model_dump() | common | KINDS[kind] | more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_a_killed_run_ends_with_the_same_weights(kind: str, tmp_path: Path) -> None:
     torch.set_num_threads(1)

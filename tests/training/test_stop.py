@@ -47,6 +47,7 @@ def test_a_run_that_stopped_early_is_not_trained_on(tmp_path: Path) -> None:
     assert read_metrics(tmp_path / "run") == rows
 
 
+@pytest.mark.slow
 def test_a_fold_that_was_killed_before_its_scores_is_only_scored(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     p = with_val(pool(tmp_path))

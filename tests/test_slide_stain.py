@@ -22,6 +22,7 @@ from wsi_minugan.minugan.bundle import BUNDLED, CARD, load_bundle
 from wsi_minugan.minugan.card import StainNormalisation
 from wsi_minugan.minugan.scoring import restained
 from wsi_minugan.minugan.stain import StainMap, StainStatistics, map_between, slide_stain
+from wsi_minugan.pipeline.ground import reliability_of
 from wsi_minugan.pipeline.plan import SlidePlan, open_reader, plan_slide
 from wsi_minugan.pipeline.planning.plan_file import load_plan, save_plan
 from wsi_minugan.pipeline.planning.slide_stain import StainWish, stain_wish
@@ -183,6 +184,10 @@ def test_the_card_decides_unless_the_user_does(drawn: np.ndarray, tmp_path: Path
         (1, "auto"),
         (1, "always"),
     }
+    # Errors were measured as the card's switch says, so they make no interval for the other way.
+    assert {(k, s) for k, s in wishes if reliability_of((off, on)[k], None, stain=s).patients} == {
+        (0, "auto"), (0, "none"), (1, "auto"), (1, "always"),
+    }  # fmt: skip
     # Without a map patches reach the network as they were read, so results are those of a card that knows no stain.
     plan = planned(drawn, tmp_path, wishes[0, "auto"])
     assert plan.stain is not None

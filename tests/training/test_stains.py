@@ -1,18 +1,22 @@
 """What training measures of stains: one for each patient and scanner, a target and a range for the card, and Macenko's rival."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from minugan_training.classification.adapt import reviewed_candidates
 from minugan_training.data.index import Entry
 from minugan_training.data.stain import by_slide, macenko_of, on_the_card, slide_maps, stains_of
 
-from wsi_minugan.errors import DataError
+from wsi_minugan.errors import DataError, TrainingError
 from wsi_minugan.geometry import Box
+from wsi_minugan.minugan.bundle import BUNDLED, load_bundle
+from wsi_minugan.minugan.card import StainNormalisation
 from wsi_minugan.minugan.scoring import restained
-from wsi_minugan.minugan.stain import slide_stain
+from wsi_minugan.minugan.stain import StainStatistics, slide_stain
 from wsi_minugan.slides.synthetic import SyntheticSlide
 
 SIDE = 1024
@@ -71,6 +75,15 @@ def test_slides_of_other_densities_get_those_of_the_target(
         assert found is not None
         assert found.mean == pytest.approx(wanted.mean, abs=0.03)
         assert found.spread == pytest.approx(wanted.spread, abs=0.03)
+
+
+def test_a_model_that_sees_other_stains_than_reviews_show_is_not_adapted() -> None:
+    bundle = load_bundle(BUNDLED / "default")
+    stain = StainStatistics(mean=(0.4, 0.2, 0.1), spread=(0.2, 0.1, 0.1))
+    known = StainNormalisation(target=stain, low=stain, high=stain, slides=1, switched_on=True)
+    moved = replace(bundle, card=bundle.card.model_copy(update={"stain": known}))
+    with pytest.raises(TrainingError, match="normalised stain"):
+        reviewed_candidates([], moved)
 
 
 def test_macenkos_stains_are_those_that_were_drawn(data: tuple[Path, list[Entry]]) -> None:

@@ -8,6 +8,7 @@ from wsi_minugan.counting.regions import TissueRaster
 from wsi_minugan.counting.settings import Options, Reliability
 from wsi_minugan.minugan.card import ModelCard, OperatingPoint
 from wsi_minugan.outputs.models import ErrorsOnPatient, ModelErrors
+from wsi_minugan.pipeline.planning.slide_stain import StainSetting, stain_wish
 from wsi_minugan.slides.tissue import TissueMask
 
 
@@ -51,7 +52,10 @@ def options_of(settings: RunSettings) -> Options:
 
 
 def reliability_of(
-    card: ModelCard, mitosis_threshold: float | None, point: OperatingPoint = "balanced"
+    card: ModelCard,
+    mitosis_threshold: float | None,
+    point: OperatingPoint = "balanced",
+    stain: StainSetting = "auto",
 ) -> Reliability:
     """Return what a card says of the model's errors.
 
@@ -63,6 +67,8 @@ def reliability_of(
         The user's own; with it nothing is known.
     point : {"balanced", "sensitive", "specific"}
         The operating point.
+    stain : {"auto", "none", "always"}
+        Whether the slide's stain was moved; errors hold for what the card's switch says.
 
     Returns
     -------
@@ -72,6 +78,11 @@ def reliability_of(
     if mitosis_threshold is not None:
         return Reliability(
             why_not="The mitosis threshold was set by hand, and the model's errors were measured with the card's."
+        )
+    wish = stain_wish(card, stain)
+    if wish is not None and wish.applied != wish.known.switched_on:
+        return Reliability(
+            why_not=f"The run was made with --stain {stain}, and the model's errors were measured with its card's own choice."
         )
     known = card.reliability
     if known is None:

@@ -25,7 +25,7 @@ from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.sentinel import load_range, warnings_of
 from wsi_minugan.outputs import geojson, manifest
 from wsi_minugan.outputs.atomic import write_text
-from wsi_minugan.outputs.models import Manifest, SlideFacts, SlideState, StainFacts
+from wsi_minugan.outputs.models import Manifest, SlideFacts, SlideState
 from wsi_minugan.outputs.nuclei import write_nuclei
 from wsi_minugan.outputs.overview import LONGEST_PX as OVERVIEW_PX
 from wsi_minugan.outputs.overview import Findings, draw_overview
@@ -37,6 +37,7 @@ from wsi_minugan.pipeline.ground import errors_of, options_of, raster_of, reliab
 from wsi_minugan.pipeline.own_files import STORE, own_files, remove_partial
 from wsi_minugan.pipeline.plan import SlidePlan
 from wsi_minugan.pipeline.planning.plan_file import PLAN_FILE
+from wsi_minugan.pipeline.planning.slide_stain import facts_of
 from wsi_minugan.pipeline.scratch import ANALYSED, WORK, WRITTEN, Scratch
 from wsi_minugan.segmentation import masks
 from wsi_minugan.segmentation.objects import SlideObjects
@@ -227,7 +228,9 @@ def _count(
 
 def _reliability(work: SlideWork) -> Reliability:
     settings = work.settings
-    return reliability_of(work.bundle.card, settings.mitosis_threshold, settings.operating_point)
+    return reliability_of(
+        work.bundle.card, settings.mitosis_threshold, settings.operating_point, settings.stain
+    )
 
 
 def tissue_of(plan: SlidePlan) -> float:
@@ -340,21 +343,6 @@ def _draw(
     draw_overview(folder / "overview.png", picture, plan.info.width_px, found)
 
 
-def _stain(plan: SlidePlan) -> StainFacts | None:
-    """Return what the manifest says of the slide's stain."""
-    stain = plan.stain
-    if stain is None:
-        return None
-    how = stain.to_target
-    return StainFacts(
-        mean=stain.own.mean,
-        spread=stain.own.spread,
-        matrix=how.matrix,
-        offset=how.offset,
-        applied=stain.applied,
-    )
-
-
 def _manifest(
     plan: SlidePlan,
     work: SlideWork,
@@ -388,7 +376,7 @@ def _manifest(
         tissue_mm2=tissue_of(plan),
         patches=len(plan.patches_of(frame.box)),
         tiles_not_analysed=plan.broken_tiles,
-        stain=_stain(plan),
+        stain=facts_of(plan.stain),
         geojson_origin_px=_origin(plan, work),
         warnings=[*plan.warnings, *warnings],
         pixel_figures=figures,

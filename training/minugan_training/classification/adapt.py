@@ -242,6 +242,11 @@ def _stage_of(bundle: Bundle) -> CandidateStage:
         raise TrainingError(
             f"The model {bundle.card.name} has no second stage, which is what is adapted. Train one with: minugan-train classify"
         )
+    if bundle.card.stain is not None and bundle.card.stain.switched_on:
+        raise TrainingError(
+            f"The model {bundle.card.name} sees slides with a normalised stain, and adaptation learns from slides as they are. "
+            "Adapt a model whose card has this switched off."
+        )
     return bundle.card.candidate_stage
 
 

@@ -14,9 +14,12 @@ from wsi_minugan.errors import ModelError
 from wsi_minugan.geometry import Box, Frame
 from wsi_minugan.minugan.card import ModelCard, StainNormalisation
 from wsi_minugan.minugan.stain import StainMap, StainStatistics, map_between, slide_stain
+from wsi_minugan.outputs.models import StainFacts
 from wsi_minugan.slides.analysis import AnalysisView
 from wsi_minugan.slides.reader import SlideReader
 from wsi_minugan.slides.tissue import CELL_PX
+
+StainSetting = Literal["auto", "none", "always"]
 
 _PATCHES = 64
 """Patches that tell a slide's stain: enough for a median, and read in about a second."""
@@ -59,7 +62,7 @@ class SlideStain:
     applied: bool
 
 
-def stain_wish(card: ModelCard, setting: Literal["auto", "none", "always"]) -> StainWish | None:
+def stain_wish(card: ModelCard, setting: StainSetting) -> StainWish | None:
     """Return what a run makes of slides' stains; None where the card says nothing of stains.
 
     Parameters
@@ -121,6 +124,27 @@ def _spread(plain: NDArray[np.bool_]) -> Iterator[Box]:
     for k in np.unique(np.linspace(0, len(cells) - 1, min(_PATCHES, len(cells))).astype(int)):
         y, x = (int(v) * CELL_PX + (CELL_PX - PATCH_PX) // 2 for v in cells[k])
         yield Box(y, x, PATCH_PX, PATCH_PX)
+
+
+def facts_of(stain: SlideStain | None) -> StainFacts | None:
+    """Return what the manifest says of a slide's stain.
+
+    Parameters
+    ----------
+    stain : SlideStain or None
+        The slide's.
+
+    Returns
+    -------
+    StainFacts or None
+        Part of the manifest.
+    """
+    if stain is None:
+        return None
+    own, how = stain.own, stain.to_target
+    return StainFacts(
+        mean=own.mean, spread=own.spread, matrix=how.matrix, offset=how.offset, applied=stain.applied
+    )
 
 
 def sentences_of(stain: SlideStain | None, wish: StainWish) -> tuple[str, ...]:

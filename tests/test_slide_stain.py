@@ -143,7 +143,7 @@ def test_the_map_brings_a_slide_to_the_target_and_leaves_one_that_is_there_as_it
     assert moved.spread == pytest.approx(TARGET.spread, abs=0.02)
 
 
-def test_glass_stays_as_it_is_and_a_pixel_depends_on_itself_alone() -> None:
+def test_white_stays_white_and_a_pixel_depends_on_itself_alone() -> None:
     how = StainMap(((1.4, 0.1, 0), (0, 0.7, 0.1), (0.1, 0, 1.2)), (0.2, -0.1, 0.1))
     colours = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     colours[0] = 255

@@ -146,8 +146,10 @@ class StainNormalisation(FrozenModel):
     )
     switched_on: bool = Field(False, description="Whether `--stain auto` brings slides to the target.")
     target: StainStatistics = Field(description="The median of the training data's slides.")
-    low: StainStatistics = Field(description="Least of the training data's slides, figure by figure.")
-    high: StainStatistics = Field(description="Greatest of the training data's slides, figure by figure.")
+    low: StainStatistics = Field(
+        description="Least of the training data's slides, figure by figure, with a margin."
+    )
+    high: StainStatistics = Field(description="Greatest of them, figure by figure, with a margin.")
     slides: int = Field(ge=1, description="Slides that were measured: each patient on each scanner.")
 
 

@@ -177,7 +177,9 @@ def _tables(device: torch.device) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def restained(pixels: Tensor, how: StainMap) -> Tensor:
-    """Return pixels with their stain moved, on the device that they are on; the slide's ground stays as it is.
+    """Return pixels with their stain moved, on the device that they are on.
+
+    The map fades out below tissue's density: white stays white, and grey glass takes a part of it.
 
     A pixel's result depends on that pixel alone. Logarithms and powers come from tables, and the rest are single sums and
     products, so every device gives the same bytes.

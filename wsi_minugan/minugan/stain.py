@@ -47,7 +47,7 @@ class StainStatistics(FrozenModel):
 
 @dataclass(frozen=True)
 class StainMap:
-    """An affine map of optical densities; the slide's ground stays as it is.
+    """An affine map of optical densities, which fades out towards white.
 
     Attributes
     ----------

@@ -55,7 +55,7 @@ def _tissue_of(sample: Sample) -> NDArray[np.float32]:
 def transfer_stain(
     image: NDArray[np.uint8], own: StainStatistics, wanted: StainStatistics
 ) -> NDArray[np.uint8]:
-    """Return an RGB image with its tissue's densities moved from one slide's statistics to another's; the slide's ground stays as it is.
+    """Return an RGB image with its tissue's densities moved from one slide's statistics to another's; white stays white.
 
     Parameters
     ----------

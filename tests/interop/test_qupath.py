@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import os
 import re
 import shutil
+import subprocess
 import uuid
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from wsi_minugan import Result
 from wsi_minugan.interop.qupath import write_nuclei_for_qupath
 from wsi_minugan.interop.slide_pyramid import pyramid_of
 
+HOST = Path(__file__).parent / "groovy" / "host.groovy"
 SCRIPT = ROOT / "docs" / "qupath" / "load_minugan_results.groovy"
 
 pytestmark = pytest.mark.timeout(900)
@@ -75,11 +78,53 @@ def test_the_script_looks_where_the_files_lie_and_for_the_classes_that_are_writt
     assert "geojson_origin_px" in manifest
 
 
-def test_the_scripts_brackets_are_closed() -> None:
-    text = re.sub(r"//.*|/\*.*?\*/|\"(?:[^\"\\]|\\.)*\"", "", SCRIPT.read_text("utf-8"), flags=re.DOTALL)
-    text = re.sub(r"//.*", "", SCRIPT.read_text("utf-8").split("*/", 1)[1])
-    for opening, closing in ("()", "[]", "{}"):
-        assert text.count(opening) == text.count(closing)
+def run_script(out: Path, images: list[dict]) -> list[dict]:
+    """Run the script, set to a folder of results and to nuclei, on images that QuPath has open; what it said and left there."""
+    groovy, java = shutil.which("groovy"), shutil.which("java")
+    if groovy is None or java is None:
+        pytest.skip("needs Groovy: apt-get install groovy default-jre-headless")
+    text = (
+        SCRIPT.read_text("utf-8")
+        .replace("/path/to/OUT", str(out))
+        .replace("loadNuclei = false", "loadNuclei = true")
+    )
+    script = out.with_name("script.groovy")
+    script.write_text(text, "utf-8")
+    call = [groovy, "-cp", str(HOST.parent), str(HOST), str(script), json.dumps(images)]
+    env = {"JAVA_HOME": str(Path(java).resolve().parents[1])} | os.environ
+    done = subprocess.run(call, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_script_loads_a_folders_results_onto_the_images_by_name(
+    finished: Path, slide: Path, features: list[dict], tmp_path: Path
+) -> None:
+    out = tmp_path / "OUT"
+    shutil.copytree(finished, out)
+    write_nuclei_for_qupath(Result.open(out / slide.stem))
+    fits = {"file": slide.name.replace(" ", "%20"), "name": "any", "width": 1500, "height": 1300, "there": []}
+    again = fits | {"there": ["Mitosis", "Nucleus", "Tumour"]}
+    by_file, replaced, by_name, cropped, unknown = run_script(
+        out,
+        [
+            fits,
+            again,
+            fits | {"file": "copy.tiff", "name": slide.name},
+            again | {"width": 1400},
+            again | {"file": "other.tiff"},
+        ],
+    )
+    marks = json.loads((out / slide.stem / "mitoses.geojson").read_text("utf-8"))["features"]
+    wanted = sorted([f["properties"]["classification"]["name"], f["id"]] for f in [*marks, *features])
+    assert {name for name, _ in wanted} >= {"Mitosis", "Hot spot", "Nucleus"}
+    for image in (by_file, by_name):
+        assert sorted(image["objects"]) == wanted
+        assert f"{len(wanted)} objects loaded, 0 replaced" in image["said"]
+    assert sorted(replaced["objects"]) == sorted([*wanted, ["Tumour", "drawn before"]])
+    for image, words in ((cropped, "--bounds-offset"), (unknown, "No results for")):
+        assert words in image["said"]
+        assert [name for name, _ in image["objects"]] == ["Mitosis", "Nucleus", "Tumour"]
 
 
 def test_a_slide_is_a_pyramid_of_lazy_arrays(slide: Path) -> None:

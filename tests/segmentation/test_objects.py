@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import arrays
 from skimage.measure import label, regionprops
 
 from wsi_minugan.geometry import Box
-from wsi_minugan.segmentation.objects import SlideObjects, label_objects, measure_objects, merge_objects
+from wsi_minugan.segmentation.merging import SlideObjects, merge_objects
+from wsi_minugan.segmentation.objects import label_objects, measure_objects
 from wsi_minugan.segmentation.outlines import outlines, to_level0
 from wsi_minugan.segmentation.run_lengths import joined, run_length_mask
 

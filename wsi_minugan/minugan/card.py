@@ -35,6 +35,22 @@ class ModelThresholds(FrozenModel):
     nucleus_min_area_um2: float = Field(ge=0)
 
 
+class NucleusSplitting(FrozenModel):
+    """Touching nuclei are split where their common outline has a neck; tuned on images whose nuclei are known one by one."""
+
+    smoothing_um: float = Field(
+        ge=0, le=5, description="Standard deviation of the smoothing of distances to the edge."
+    )
+    least_depth_um: float = Field(
+        gt=0,
+        le=10,
+        description="By how much that distance must fall from the lower of two peaks to the neck.",
+    )
+    least_area_um2: float = Field(ge=0, description="Smaller nuclei stay whole.")
+    largest_area_um2: float = Field(20000.0, gt=0, description="Larger clusters stay whole.")
+    hole_um2: float = Field(0.0, ge=0, description="Holes up to this area do not count as edges.")
+
+
 class TestTimeAugmentation(FrozenModel):
     """Patches that may hold a mitosis are scored again, mirrored in x, in y and in both, and the four scores averaged."""
 
@@ -172,6 +188,9 @@ class ModelCard(FrozenModel):
     )
     candidate_stage: CandidateStage | None = Field(
         None, description="The second stage; thresholds of mitoses then are probabilities."
+    )
+    nucleus_splitting: NucleusSplitting | None = Field(
+        None, description="Where touching nuclei are split; None: they stay joined."
     )
     operating_points: dict[OperatingPoint, Annotated[float, Field(gt=0, lt=1)]] = Field(
         default_factory=dict,

@@ -16,6 +16,7 @@ _PACKAGES = {
     "openslide-python": "openslide",
     "shapely": "shapely",
     "opencv": "cv2",
+    "scikit-image": "skimage",
 }
 """By their names in the files: the modules that shape the results."""
 

@@ -40,7 +40,7 @@ from wsi_minugan.pipeline.planning.plan_file import PLAN_FILE
 from wsi_minugan.pipeline.planning.slide_stain import facts_of
 from wsi_minugan.pipeline.scratch import ANALYSED, WORK, WRITTEN, Scratch
 from wsi_minugan.segmentation import masks
-from wsi_minugan.segmentation.objects import SlideObjects
+from wsi_minugan.segmentation.merging import SlideObjects
 from wsi_minugan.segmentation.outlines import scaled, to_level0
 from wsi_minugan.slides.analysis import thumbnail
 from wsi_minugan.slides.inputs import SlideInput

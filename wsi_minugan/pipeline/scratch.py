@@ -26,8 +26,16 @@ from wsi_minugan.geometry import Box
 from wsi_minugan.hashing import sha256_of
 from wsi_minugan.outputs.atomic import write_bytes
 from wsi_minugan.outputs.manifest import SCRATCH
-from wsi_minugan.pipeline.blocks.packing import packed_runs, packed_shapes, unpacked_runs, unpacked_shapes
-from wsi_minugan.segmentation.objects import BlockObjects, SlideObjects
+from wsi_minugan.pipeline.blocks.packing import (
+    packed_merged,
+    packed_runs,
+    packed_shapes,
+    unpacked_numbered,
+    unpacked_runs,
+    unpacked_shapes,
+)
+from wsi_minugan.segmentation.merging import SlideObjects
+from wsi_minugan.segmentation.objects import BlockObjects
 from wsi_minugan.segmentation.run_lengths import RunLengthMask
 
 WORK = SCRATCH
@@ -279,7 +287,9 @@ class Scratch:
         with self._open(f"objects-{index:06d}.npz") as data:
             return unpacked_shapes(name, data)
 
-    def save_merged(self, name: str, merged: SlideObjects) -> None:
+    def save_merged(
+        self, name: str, merged: SlideObjects, pieces: Mapping[int, RunLengthMask] | None = None
+    ) -> None:
         """Write the objects of the slide.
 
         Parameters
@@ -288,10 +298,10 @@ class Scratch:
             The class.
         merged : SlideObjects
             The slide's objects.
+        pieces : mapping of int to RunLengthMask, optional
+            By block, what lies in it of objects that were split after merging; labels are numbers of the slide.
         """
-        arrays: dict[str, NDArray[Any]] = {f"table.{k}": v for k, v in merged.table.items()}
-        arrays |= {f"numbers.{k}": v for k, v in enumerate(merged.numbers)}
-        self._save(f"merged-{name}.npz", arrays)
+        self._save(f"merged-{name}.npz", packed_merged(merged, pieces or {}))
 
     def load_merged(self, name: str) -> SlideObjects:
         """Read the objects of the slide, without the blocks' numbers.
@@ -327,6 +337,27 @@ class Scratch:
         with self._open(f"merged-{name}.npz") as data:
             numbers: NDArray[np.uint32] = data[f"numbers.{index}"]
         return numbers
+
+    def load_numbered(self, index: int, name: str, box: Box) -> RunLengthMask:
+        """Return a block's pixels of one class, labelled with the slide's numbers; without what was dropped.
+
+        Parameters
+        ----------
+        index : int
+            Which of the plan's blocks.
+        name : {"mitoses", "nuclei"}
+            The class.
+        box : Box
+            The block, analysis px.
+
+        Returns
+        -------
+        RunLengthMask
+            In the block's own px.
+        """
+        runs = self.load_run_lengths(index, name, box)
+        with self._open(f"merged-{name}.npz") as data:
+            return unpacked_numbered(data, index, runs)
 
     def save_patch(self, i: int, j: int, scores: NDArray[np.uint8]) -> None:
         """Keep a patch's scores for the neighbouring blocks; not synced, for a lost one is only computed again.

@@ -20,16 +20,20 @@ from wsi_minugan.config import RunSettings
 from wsi_minugan.counting.regions import points_in
 from wsi_minugan.geometry import UM2_PER_MM2, Box
 from wsi_minugan.minugan.bundle import Bundle
+from wsi_minugan.minugan.card import NucleusSplitting
 from wsi_minugan.outputs.atomic import not_written
 from wsi_minugan.pipeline.blocks.patches import blend_left_over, predict_into
+from wsi_minugan.pipeline.blocks.splitting import pieces_by_block, split_crossing, split_inside
 from wsi_minugan.pipeline.own_files import STORE
 from wsi_minugan.pipeline.plan import SlidePlan
 from wsi_minugan.pipeline.scratch import WORK, WRITTEN, ClassObjects, Scratch
 from wsi_minugan.segmentation import classes, masks
 from wsi_minugan.segmentation.blend import Blender
-from wsi_minugan.segmentation.objects import ObjectCut, Wanted, measure_objects, merge_objects, object_cut
+from wsi_minugan.segmentation.merging import Wanted, join_objects, numbered_objects
+from wsi_minugan.segmentation.objects import ObjectCut, measure_objects, object_cut
 from wsi_minugan.segmentation.outlines import outlines
 from wsi_minugan.segmentation.run_lengths import RunLengthMask, run_length_mask
+from wsi_minugan.segmentation.splitting import Splitting, splitting_px
 from wsi_minugan.slides.analysis import AnalysisView
 from wsi_minugan.slides.checks.blanks import WatchedView
 from wsi_minugan.slides.reader import SlideReader
@@ -54,11 +58,14 @@ class ObjectThresholds:
         Least area of "mitoses" and "nuclei".
     mitosis_peak : float
         Least peak of a mitosis, 0 to 1.
+    splitting : NucleusSplitting, optional
+        Where touching nuclei are split; None for models that do not ask for it.
     """
 
     classes: classes.Thresholds
     min_area_um2: dict[str, float]
     mitosis_peak: float
+    splitting: NucleusSplitting | None = None
 
     def of(self, name: str, mpp: float) -> ObjectCut:
         """Return which objects of a class are kept; `mpp` is that of the mask.
@@ -76,6 +83,25 @@ class ObjectThresholds:
             Least area and least peak.
         """
         return object_cut(self.min_area_um2[name], self.mitosis_peak if name == "mitoses" else 0.0, mpp)
+
+    def splitting_of(self, name: str, mpp: float) -> Splitting | None:
+        """Return where touching objects of a class are split; `mpp` is that of the mask.
+
+        Parameters
+        ----------
+        name : {"mitoses", "nuclei"}
+            The class.
+        mpp : float
+            um per pixel of the mask.
+
+        Returns
+        -------
+        Splitting or None
+            In px of the mask; None where they stay as they are, as mitoses do.
+        """
+        if name != "nuclei" or self.splitting is None:
+            return None
+        return splitting_px(mpp, **self.splitting.model_dump())
 
 
 def object_thresholds(bundle: Bundle, settings: RunSettings) -> ObjectThresholds:
@@ -107,6 +133,7 @@ def object_thresholds(bundle: Bundle, settings: RunSettings) -> ObjectThresholds
         classes.Thresholds(pixel, card.nucleus, card.boundary),
         {"mitoses": card.mitosis_min_area_um2, "nuclei": card.nucleus_min_area_um2},
         peak,
+        bundle.card.nucleus_splitting,
     )
 
 
@@ -214,6 +241,9 @@ def analyse_block(
             for name, pixels in (("mitosis_score", score), ("coverage", coverage))
         ]
         runs = {n: run_length_mask(found_classes == value) for n, value in CLASS_OF.items()}
+        for name, part in runs.items():
+            if rule := thresholds.splitting_of(name, plan.frame.mpp):
+                runs[name] = split_inside(part, rule)
         # Nuclei are measured in any case: the class map lacks the small ones, whether their numbers are wanted or not.
         drawn = set(CLASS_OF) if nuclei else {"mitoses"}
         found = {n: _objects_of(runs[n], score, plan, index, n, thresholds, n in drawn) for n in CLASS_OF}
@@ -233,7 +263,7 @@ def _objects_of(
     drawn: bool,
 ) -> ClassObjects:
     box = plan.blocks[index]
-    objects = measure_objects(found, score, box)
+    objects = measure_objects(found, score if name == "mitoses" else None, box)
     # Outlines of what will be dropped, or is not whole, would be drawn in vain.
     kept = thresholds.of(name, plan.frame.mpp).keeps(objects.table["area_px"], objects.table["peak"]) & drawn
     return ClassObjects(objects, outlines(found, kept & ~objects.crossing, (box.y_px, box.x_px)))
@@ -280,13 +310,20 @@ def merge_blocks(plan: SlidePlan, thresholds: ObjectThresholds, folder: Path) ->
         By class.
     """
     scratch = Scratch(folder / WORK, plan.key)
-    counts = {}
-    for name in CLASS_OF:
-        objects = [scratch.load_objects(k, box, name) for k, box in enumerate(plan.blocks)]
-        merged = merge_objects(objects, *thresholds.of(name, plan.frame.mpp), wanted=_wanted(plan))
-        scratch.save_merged(name, merged)
-        counts[name] = merged.count
-    return counts
+    return {name: _merge(plan, thresholds, scratch, name) for name in CLASS_OF}
+
+
+def _merge(plan: SlidePlan, thresholds: ObjectThresholds, scratch: Scratch, name: str) -> int:
+    """Join, split and number a class's objects, write them to scratch, and return how many there are."""
+    objects = [scratch.load_objects(k, box, name) for k, box in enumerate(plan.blocks)]
+    found, pieces = join_objects(objects), None
+    if rule := thresholds.splitting_of(name, plan.frame.mpp):
+        found, pieces = split_crossing(
+            objects, found, lambda k: scratch.load_run_lengths(k, name, plan.blocks[k]), rule
+        )
+    merged = numbered_objects(found, thresholds.of(name, plan.frame.mpp), _wanted(plan))
+    scratch.save_merged(name, merged, pieces_by_block(plan.blocks, pieces, merged.numbers[-1]))
+    return merged.count
 
 
 def _wanted(plan: SlidePlan) -> Wanted | None:
@@ -316,14 +353,12 @@ def write_block(plan: SlidePlan, index: int, folder: Path, nuclei: bool = True) 
     shape = box.height_px, box.width_px
     found = np.full(shape, classes.BACKGROUND, np.uint8)
     for name, value in CLASS_OF.items():
-        runs = scratch.load_run_lengths(index, name, box)
-        numbers = scratch.load_numbers(name, index)[runs.labels]
-        runs, numbers = runs.of(numbers > 0), numbers[numbers > 0]
+        runs = scratch.load_numbered(index, name, box)
         scratch.check()
         # Most blocks hold no mitosis, and an empty shard leaves no file.
-        if len(numbers) and (nuclei or name != "nuclei"):
+        if len(runs.labels) and (nuclei or name != "nuclei"):
             image = np.zeros(shape, np.uint32)
-            runs.paint(image, numbers)
+            runs.paint(image, runs.labels)
             shards |= masks.write_block(store, name, box, image)
         runs.paint(found, value)
     shards |= masks.write_block(store, "classes", box, found)

@@ -1,27 +1,19 @@
-"""Connected objects of one block, and their merging into objects of the slide, exact for any block size.
-
-A block labels its own pixels only. Objects that touch a border that another block shares are joined afterwards through the
-labels along the borders, corners included, so an object is one object wherever the cuts fall.
-"""
+"""Connected objects of one block, their measures, and which are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from wsi_minugan.geometry import Box
 from wsi_minugan.segmentation.run_lengths import RunLengthMask, run_length_mask, spread
 
-Wanted = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
-_COLUMNS = (
+COLUMNS = (
     "area_px",
     "sum_y",
     "sum_x",
@@ -34,6 +26,7 @@ _COLUMNS = (
     "peak",
     "sum_score",
 )
+"""What a table of objects tells of each; see `BlockObjects`."""
 
 
 class ObjectCut(NamedTuple):
@@ -134,43 +127,6 @@ class BlockObjects:
         return out[1:]
 
 
-@dataclass(frozen=True)
-class SlideObjects:
-    """Objects of one class in a slide, numbered from 1 by their first pixel in raster order.
-
-    Attributes
-    ----------
-    table : dict of str to ndarray of int64, shape (n,)
-        As in `BlockObjects`; row k is number k + 1.
-    numbers : tuple of ndarray of uint32, each of shape (labels + 1,)
-        For each block, the number of each of its labels: ``numbers[b][label]``; 0 where the object was dropped.
-    """
-
-    table: dict[str, NDArray[np.int64]]
-    numbers: tuple[NDArray[np.uint32], ...]
-
-    @property
-    def count(self) -> int:
-        """Number of objects.
-
-        Returns
-        -------
-        int
-            0 or more.
-        """
-        return len(self.table["area_px"])
-
-    def centroids(self) -> NDArray[np.float64]:
-        """Return the centroids in analysis px as ``(n, 2)`` x, y; the centre of pixel 0 is at 0.5.
-
-        Returns
-        -------
-        ndarray of float, shape (n, 2)
-            In the order of the table.
-        """
-        return centroids_of(self.table)
-
-
 def centroids_of(table: dict[str, NDArray[np.int64]]) -> NDArray[np.float64]:
     """Return the centroids of a table's objects.
 
@@ -210,15 +166,15 @@ def label_objects(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     return np.asarray(labels, np.int32)
 
 
-def measure_objects(found: RunLengthMask, score: NDArray[np.uint8], box: Box) -> BlockObjects:
+def measure_objects(found: RunLengthMask, score: NDArray[np.uint8] | None, box: Box) -> BlockObjects:
     """Measure the objects of one block.
 
     Parameters
     ----------
     found : RunLengthMask
         The block's objects.
-    score : ndarray of uint8, shape (h, w)
-        Score from which an object's peak and mean are taken.
+    score : ndarray of uint8, shape (h, w), or None
+        Score from which an object's peak and mean are taken; None for objects that have none, whose peak and sum are 0.
     box : Box
         The block, analysis px.
 
@@ -234,11 +190,12 @@ def measure_objects(found: RunLengthMask, score: NDArray[np.uint8], box: Box) ->
         return np.bincount(found.labels, v, minlength=n + 1)[1:].astype(np.int64)
 
     area = summed(lengths)
-    values = np.ascontiguousarray(score).reshape(-1)[found.pixels]
-    begins = np.cumsum(lengths) - lengths
-    peak = np.zeros(n + 1, np.int64)
-    if n:
-        np.maximum.at(peak, found.labels, np.maximum.reduceat(values, begins).astype(np.int64))
+    peak, sum_score = np.zeros((2, n), np.int64)
+    if n and score is not None:
+        values = np.ascontiguousarray(score).reshape(-1)[found.pixels]
+        begins = np.cumsum(lengths) - lengths
+        np.maximum.at(peak, found.labels - 1, np.maximum.reduceat(values, begins).astype(np.int64))
+        sum_score = summed(np.add.reduceat(values, begins, dtype=np.int64))
     top, left, bottom, right = found.boxes
     first_y, first_x = found.firsts
     table = {
@@ -251,8 +208,8 @@ def measure_objects(found: RunLengthMask, score: NDArray[np.uint8], box: Box) ->
         "right": right + box.x_px,
         "first_y": first_y + box.y_px,
         "first_x": first_x + box.x_px,
-        "peak": peak[1:],
-        "sum_score": summed(np.add.reduceat(values, begins, dtype=np.int64)) if n else area,
+        "peak": peak,
+        "sum_score": sum_score,
     }
     return BlockObjects(box, table, _borders(found))
 
@@ -296,100 +253,3 @@ def _borders(found: RunLengthMask) -> dict[str, NDArray[np.int32]]:
         borders[side] = np.zeros(height, np.int32)
         borders[side][found.rows[on_side]] = found.labels[on_side]
     return borders
-
-
-def merge_objects(
-    blocks: Sequence[BlockObjects], min_area_px: float, min_peak: int = 0, wanted: Wanted | None = None
-) -> SlideObjects:
-    """Join the objects of all blocks of a slide, drop the small, the weak and the unwanted, and number the rest.
-
-    Parameters
-    ----------
-    blocks : sequence of BlockObjects
-        Any order; blocks without tissue may be missing.
-    min_area_px : float
-        Least area of an object that is kept, analysis px.
-    min_peak : int
-        Least peak score of an object that is kept, 0 to 255.
-    wanted : callable, optional
-        Takes centroids, shape (n, 2), x, y in analysis px, and returns which objects are wanted, bool of shape (n,).
-
-    Returns
-    -------
-    SlideObjects
-        Numbered from 1, by the place of their first pixels.
-    """
-    offsets = np.cumsum([0, *(b.count for b in blocks)])
-    total = int(offsets[-1])
-    pairs = _touching_pairs(blocks, offsets)
-    graph = coo_matrix((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(total, total))
-    count, group = connected_components(graph, directed=False) if total else (0, np.zeros(0, np.int32))
-    columns = {c: np.concatenate([np.zeros(0, np.int64), *(b.table[c] for b in blocks)]) for c in _COLUMNS}
-    merged = _grouped(columns, group, count)
-    keep = ObjectCut(min_area_px, min_peak).keeps(merged["area_px"], merged["peak"])
-    if wanted is not None and count:
-        keep &= wanted(centroids_of(merged))
-    order = np.lexsort((merged["first_x"], merged["first_y"]))
-    order = order[keep[order]]
-    number = np.zeros(count, np.uint32)
-    number[order] = np.arange(1, len(order) + 1)
-    numbers = tuple(
-        np.concatenate([np.zeros(1, np.uint32), number[group[a:b]]]) for a, b in pairwise(offsets.tolist())
-    )
-    return SlideObjects({c: v[order] for c, v in merged.items()}, numbers)
-
-
-def _grouped(
-    columns: dict[str, NDArray[np.int64]], group: NDArray[np.int32], count: int
-) -> dict[str, NDArray[np.int64]]:
-    if count == 0:
-        return columns
-    order = np.lexsort((columns["first_x"], columns["first_y"], group))
-    starts = np.searchsorted(group[order], np.arange(count))
-    ufuncs = {
-        "top": np.minimum,
-        "left": np.minimum,
-        "bottom": np.maximum,
-        "right": np.maximum,
-        "peak": np.maximum,
-    }
-    out = {}
-    for name, values in columns.items():
-        if name in {"first_y", "first_x"}:
-            out[name] = values[order][starts]
-        else:
-            out[name] = ufuncs.get(name, np.add).reduceat(values[order], starts)
-    return out
-
-
-def _touching_pairs(blocks: Sequence[BlockObjects], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return pairs of object indices that touch across borders, shape ``(n, 2)``."""
-    corner = {(b.box.y_px, b.box.x_px): k for k, b in enumerate(blocks)}
-    found = [np.zeros((0, 2), np.int64)]
-
-    def add(k: int, other: int | None, here: NDArray[np.int32], there: NDArray[np.int32]) -> None:
-        if other is not None:
-            both = (here > 0) & (there > 0)
-            found.append(np.stack([here[both] - 1 + offsets[k], there[both] - 1 + offsets[other]], axis=1))
-
-    for k, block in enumerate(blocks):
-        y, x, y_end, x_end = block.box.y_px, block.box.x_px, block.box.y_end_px, block.box.x_end_px
-        for side, facing, other in (
-            ("right", "left", corner.get((y, x_end))),
-            ("bottom", "top", corner.get((y_end, x))),
-        ):
-            if other is None:
-                continue
-            here, there = block.borders[side], blocks[other].borders[facing]
-            add(k, other, here, there)
-            add(k, other, here[1:], there[:-1])
-            add(k, other, here[:-1], there[1:])
-        below_right = corner.get((y_end, x_end))
-        if below_right is not None:
-            add(k, below_right, block.borders["bottom"][-1:], blocks[below_right].borders["top"][:1])
-        above_right = next(
-            (b for c, b in corner.items() if c[1] == x_end and blocks[b].box.y_end_px == y), None
-        )
-        if above_right is not None:
-            add(k, above_right, block.borders["top"][-1:], blocks[above_right].borders["bottom"][:1])
-    return np.concatenate(found)

@@ -12,7 +12,8 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_minugan.geometry import GRID_PX
-from wsi_minugan.segmentation.run_lengths import RunLengthMask, spread
+from wsi_minugan.segmentation.run_lengths import RunLengthMask
+from wsi_minugan.segmentation.shelves import moved, shelved
 from wsi_minugan.segmentation.tracing import trace
 
 TOLERANCE_PX = 0.5
@@ -20,7 +21,6 @@ TOLERANCE_PX = 0.5
 
 """QuPath keeps coordinates on this grid (design.md, QuPath's import rules)."""
 
-_SHELF_PX = 1024
 _LARGE_PX = 2**21
 """Area of an object's box from which on it is traced by itself: its mask would take megabytes, however thin it is."""
 
@@ -70,7 +70,7 @@ def _outline_together(
 ) -> None:
     """Put the polygons of the wanted objects into `out`, by one mask that holds them all."""
     shift = _places(found.boxes, np.flatnonzero(wanted))
-    mask = _moved(found, wanted, shift)
+    mask = moved(found, wanted, shift)
     contours, parents = _contours(mask)
     # A contour's first point is the top left corner of its object's first pixel.
     heads = np.array([contours[k][0, 0] for k in np.flatnonzero(parents < 0).tolist()], np.int64) // 2
@@ -89,29 +89,12 @@ def _places(boxes: NDArray[np.int64], which: NDArray[np.int64]) -> NDArray[np.in
 
     They are put on shelves by height; where that saves no space, as with rings in rings, they stay as they lie.
     """
+    shift = shelved(boxes, which)
     top, left, bottom, right = boxes[:, which]
-    height, width = bottom - top, right - left
-    order = np.argsort(-height, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(width[order] + 1)])
-    shelf = starts[:-1] // max(_SHELF_PX, int(width.max()))
-    first, member = np.unique(shelf, return_index=True, return_inverse=True)[1:]
-    tops = np.concatenate([[0], np.cumsum(height[order][first] + 1)])
-    shift = np.zeros((2, boxes.shape[1]), np.int64)
-    shift[:, which[order]] = tops[member] - top[order], starts[:-1] - starts[first][member] - left[order]
     extent = (boxes[2:] + shift)[:, which].max(axis=1)
     if extent.prod() < (bottom.max() - top.min()) * (right.max() - left.min()):
         return shift
     return np.broadcast_to(-np.array([[top.min()], [left.min()]]), shift.shape)
-
-
-def _moved(found: RunLengthMask, wanted: NDArray[np.bool_], shift: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return the mask of the wanted objects, each moved to its place."""
-    runs = found.of(wanted[found.labels - 1])
-    down, right = shift[:, runs.labels - 1]
-    height, width = (found.boxes[2:] + shift)[:, wanted].max(axis=1).tolist()
-    mask = np.zeros((height, width), np.uint8)
-    mask.reshape(-1)[spread((runs.rows + down) * width + runs.starts + right, runs.lengths)] = 1
-    return mask
 
 
 def _contours(mask: NDArray[np.uint8]) -> tuple[Sequence[Any], NDArray[np.int32]]:

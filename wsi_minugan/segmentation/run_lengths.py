@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -100,6 +100,21 @@ class RunLengthMask:
             out[side] = least
             ufunc.at(out[side], self.labels, values.astype(np.int64))
         return out[:, 1:]
+
+    @cached_property
+    def at_border(self) -> NDArray[np.bool_]:
+        """Whether an object touches the mask's border; shape ``(count,)``.
+
+        Returns
+        -------
+        ndarray of bool, shape (count,)
+            One value for each label.
+        """
+        height, width = self.shape
+        on_it = (self.rows == 0) | (self.rows == height - 1) | (self.starts == 0) | (self.ends == width)
+        out = np.zeros(self.count + 1, np.bool_)
+        out[self.labels[on_it]] = True
+        return out[1:]
 
     def of(self, chosen: NDArray[np.bool_]) -> RunLengthMask:
         """Return some of the runs.
@@ -227,3 +242,75 @@ def joined(parts: Sequence[tuple[Box, RunLengthMask]]) -> RunLengthMask:
     begins[1:] = stops[:-1] = (rows[1:] != rows[:-1]) | (starts[1:] != ends[:-1])
     shape = max(b.y_end_px for b, _ in parts), max(b.x_end_px for b, _ in parts)
     return RunLengthMask(shape, rows[begins], starts[begins], ends[stops], labels[begins])
+
+
+def joined_objects(blocks: Iterable[tuple[Box, RunLengthMask]], which: NDArray[np.int64]) -> RunLengthMask:
+    """Return some objects of several blocks, joined as by `joined` and labelled by their places among those wanted, from 1 on.
+
+    Parameters
+    ----------
+    blocks : iterable of (Box, RunLengthMask)
+        Each block with its runs; label k + 1 is the object of index k in all of them.
+    which : ndarray of int, shape (n,)
+        Indices of the objects wanted, ascending; at least one.
+
+    Returns
+    -------
+    RunLengthMask
+        In the frame that the boxes count from.
+    """
+    parts = []
+    for box, runs in blocks:
+        index = runs.labels.astype(np.int64) - 1
+        place = np.minimum(np.searchsorted(which, index), len(which) - 1)
+        own = which[place] == index
+        parts.append((box, replace(runs.of(own), labels=(place[own] + 1).astype(np.int32))))
+    return joined(parts)
+
+
+def combined(
+    shape: tuple[int, int], parts: Sequence[RunLengthMask], labels: NDArray[np.int32]
+) -> RunLengthMask:
+    """Return the runs of several masks of one frame in raster order.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width of the frame, px.
+    parts : sequence of RunLengthMask
+        Their objects do not touch each other.
+    labels : ndarray of int32, shape (runs of all parts,)
+        The label that each run gets, part by part.
+
+    Returns
+    -------
+    RunLengthMask
+        Of all parts together.
+    """
+    rows, starts, ends = (np.concatenate([getattr(p, n) for p in parts]) for n in ("rows", "starts", "ends"))
+    order = np.lexsort((starts, rows))
+    return RunLengthMask(shape, rows[order], starts[order], ends[order], labels[order])
+
+
+def cut_out(found: RunLengthMask, box: Box) -> RunLengthMask:
+    """Return what of a frame's runs lies in a box, in the box's own px; labels stay as they are.
+
+    Parameters
+    ----------
+    found : RunLengthMask
+        Runs of the frame, in raster order.
+    box : Box
+        Part of the frame.
+
+    Returns
+    -------
+    RunLengthMask
+        Of the box's shape.
+    """
+    first, end = np.searchsorted(found.rows, [box.y_px, box.y_end_px])
+    starts = np.maximum(found.starts[first:end], box.x_px)
+    ends = np.minimum(found.ends[first:end], box.x_end_px)
+    there = starts < ends
+    rows, labels = found.rows[first:end][there] - np.int32(box.y_px), found.labels[first:end][there]
+    x = np.int32(box.x_px)
+    return RunLengthMask((box.height_px, box.width_px), rows, starts[there] - x, ends[there] - x, labels)

@@ -49,6 +49,7 @@ from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.classes import MITOSIS, NUCLEUS, Thresholds, class_map
 from wsi_minugan.segmentation.objects import label_objects, object_cut, without_dropped
+from wsi_minugan.segmentation.splitting import split_classes, splitting_px
 
 _RANKED_FROM = 0.5
 """Average precision ranks all objects above this cut on the score, or the card's if that is lower."""
@@ -173,6 +174,7 @@ class _Evaluation:
         t = bundle.card.thresholds
         self._cut = Thresholds(t.mitosis, t.nucleus, t.boundary)
         self._card = t.model_copy(update={"mitosis_peak": bundle.card.least_peak("balanced")})
+        self._splitting = bundle.card.nucleus_splitting
         self._predictor = predictor
         self._root = root
         self._radius_um = radius_um
@@ -182,13 +184,16 @@ class _Evaluation:
         return found.kept(object_cut(self._card.mitosis_min_area_um2, self._card.mitosis_peak, mpp))
 
     def _classes(self, scores: NDArray[np.uint8], mpp: float) -> NDArray[np.uint8]:
-        """Return the class map that a slide would have: without objects that are dropped there."""
-        card = self._card
+        """Return the class map that a slide would have: touching nuclei are split, and dropped objects are left out."""
+        card, splitting = self._card, self._splitting
         cuts = {
             MITOSIS: object_cut(card.mitosis_min_area_um2, card.mitosis_peak, mpp),
             NUCLEUS: object_cut(card.nucleus_min_area_um2, 0.0, mpp),
         }
-        return without_dropped(class_map(scores, self._cut), scores[1], cuts)
+        classes = class_map(scores, self._cut)
+        if splitting is not None:
+            classes = split_classes(classes, splitting_px(mpp, **splitting.model_dump()))
+        return without_dropped(classes, scores[1], cuts)
 
     def fields(self, entries: Sequence[Entry], split: str, kind: str) -> Iterator[Figure]:
         """Yield detection figures on images where every negative is known: all, and by scanner."""

@@ -6,6 +6,7 @@ Runs are four rows of int32, outlines are WKB (OGC 06-103r4) one after another; 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import imagecodecs
@@ -13,7 +14,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from wsi_minugan.segmentation.run_lengths import RunLengthMask
+from wsi_minugan.segmentation.merging import SlideObjects
+from wsi_minugan.segmentation.run_lengths import RunLengthMask, combined
 
 
 def packed_runs(runs: RunLengthMask) -> NDArray[np.uint8]:
@@ -50,6 +52,51 @@ def unpacked_runs(packed: NDArray[np.uint8], shape: tuple[int, int]) -> RunLengt
     """
     raw = imagecodecs.zstd_decode(packed.tobytes())
     return RunLengthMask(shape, *np.frombuffer(raw, np.int32).reshape(4, -1))
+
+
+def packed_merged(merged: SlideObjects, pieces: Mapping[int, RunLengthMask]) -> dict[str, NDArray[Any]]:
+    """Return the objects of a slide as arrays.
+
+    Parameters
+    ----------
+    merged : SlideObjects
+        The slide's objects, with the numbers of each block's labels.
+    pieces : mapping of int to RunLengthMask
+        By block, what lies in it of objects that were split after merging; labels are numbers of the slide.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Columns of the table, and numbers and pieces by block.
+    """
+    arrays: dict[str, NDArray[Any]] = {f"table.{k}": v for k, v in merged.table.items()}
+    arrays |= {f"numbers.{k}": v for k, v in enumerate(merged.numbers)}
+    return arrays | {f"pieces.{k}": packed_runs(v) for k, v in pieces.items() if len(v.labels)}
+
+
+def unpacked_numbered(data: Mapping[str, NDArray[Any]], index: int, runs: RunLengthMask) -> RunLengthMask:
+    """Return a block's runs with the slide's numbers as labels; those of dropped objects are left out.
+
+    Parameters
+    ----------
+    data : mapping of str to ndarray
+        Arrays of `packed_merged`.
+    index : int
+        Which of the plan's blocks.
+    runs : RunLengthMask
+        The block's runs, with its own labels.
+
+    Returns
+    -------
+    RunLengthMask
+        In raster order.
+    """
+    numbers = data[f"numbers.{index}"][runs.labels].astype(np.int32)
+    kept = replace(runs.of(numbers > 0), labels=numbers[numbers > 0])
+    if f"pieces.{index}" not in data:
+        return kept
+    pieces = unpacked_runs(data[f"pieces.{index}"], runs.shape)
+    return combined(runs.shape, [kept, pieces], np.concatenate([kept.labels, pieces.labels]))
 
 
 def packed_shapes(name: str, shapes: NDArray[np.object_]) -> dict[str, NDArray[Any]]:

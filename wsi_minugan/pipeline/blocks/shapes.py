@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_minugan.pipeline.plan import SlidePlan
 from wsi_minugan.pipeline.scratch import Scratch
-from wsi_minugan.segmentation.objects import SlideObjects
+from wsi_minugan.segmentation.merging import SlideObjects
 from wsi_minugan.segmentation.outlines import outlines
-from wsi_minugan.segmentation.run_lengths import joined
+from wsi_minugan.segmentation.run_lengths import joined_objects
 
 
 def shapes_by_row(
@@ -60,12 +59,9 @@ def _joined_outlines(
 ) -> NDArray[np.object_]:
     """Outline objects that cross borders, by their ascending indices, from their runs in all blocks that they reach."""
     top, bottom = found.table["top"][which].min(), found.table["bottom"][which].max()
-    parts = []
-    for k, box in enumerate(plan.blocks):
-        if box.y_px < bottom and box.y_end_px > top:
-            runs = scratch.load_run_lengths(k, name, box)
-            owner = scratch.load_numbers(name, k)[runs.labels].astype(np.int64) - 1
-            place = np.minimum(np.searchsorted(which, owner), len(which) - 1)
-            own = which[place] == owner
-            parts.append((box, replace(runs.of(own), labels=(place[own] + 1).astype(np.int32))))
-    return outlines(joined(parts), np.ones(len(which), bool), (0, 0))
+    blocks = (
+        (box, scratch.load_numbered(k, name, box))
+        for k, box in enumerate(plan.blocks)
+        if box.y_px < bottom and box.y_end_px > top
+    )
+    return outlines(joined_objects(blocks, which), np.ones(len(which), bool), (0, 0))

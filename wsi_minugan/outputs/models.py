@@ -72,6 +72,9 @@ class Manifest(FrozenModel):
         None,
         description="The model's errors, as its card had them in the run; a recount makes its interval from them. None in older results.",
     )
+    nucleus_splitting: dict[str, float] | None = Field(
+        None, description="Where touching nuclei were split, in um and um2; None: they stayed joined."
+    )
     settings: dict[str, Any]
     versions: dict[str, str]
     analysis_mpp: float

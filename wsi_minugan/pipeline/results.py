@@ -350,7 +350,7 @@ def _manifest(
     figures: dict[str, float],
     digests: dict[str, str],
 ) -> Manifest:
-    info, frame = plan.info, plan.frame
+    info, frame, splitting = plan.info, plan.frame, work.bundle.card.nucleus_splitting
     return Manifest(
         slide=SlideFacts(
             slide_id=plan.slide.slide_id,
@@ -368,6 +368,7 @@ def _manifest(
         ),
         model=model_facts(work.bundle),
         model_errors=errors_of(_reliability(work)),
+        nucleus_splitting=None if splitting is None else splitting.model_dump(),
         settings=work.settings.results_key(),
         versions=versions(),
         analysis_mpp=frame.mpp,

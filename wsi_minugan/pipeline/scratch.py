@@ -27,10 +27,11 @@ from wsi_minugan.hashing import sha256_of
 from wsi_minugan.outputs.atomic import write_bytes
 from wsi_minugan.outputs.manifest import SCRATCH
 from wsi_minugan.pipeline.blocks.packing import (
+    ClassObjects,
+    packed_block,
     packed_merged,
-    packed_runs,
-    packed_shapes,
     unpacked_numbered,
+    unpacked_objects,
     unpacked_runs,
     unpacked_shapes,
 )
@@ -42,22 +43,6 @@ WORK = SCRATCH
 ANALYSED, WRITTEN = "analysed", "written"
 """The stages that write shards."""
 _PATCH_SHAPE = (3, PATCH_PX, PATCH_PX)
-
-
-@dataclass(frozen=True)
-class ClassObjects:
-    """A block's objects of one class, and the outlines of those that lie wholly inside.
-
-    Attributes
-    ----------
-    objects : BlockObjects
-        Table and borders.
-    shapes : ndarray of shapely geometries, shape (n,)
-        Outlines in analysis px; None for objects that touch the block's border.
-    """
-
-    objects: BlockObjects
-    shapes: NDArray[np.object_]
 
 
 @dataclass(frozen=True)
@@ -121,12 +106,7 @@ class Scratch:
             SHA-256 by path in ``masks.zarr``.
         """
         self.save_shards(ANALYSED, index, shards)
-        arrays: dict[str, NDArray[Any]] = {f"{name}.runs": packed_runs(part) for name, part in runs.items()}
-        for name, part in found.items():
-            arrays |= {f"{name}.table.{k}": v for k, v in part.objects.table.items()}
-            arrays |= {f"{name}.border.{k}": v for k, v in part.objects.borders.items()}
-            arrays |= packed_shapes(name, part.shapes)
-        self._save(f"objects-{index:06d}.npz", arrays)
+        self._save(f"objects-{index:06d}.npz", packed_block(runs, found))
 
     def save_shards(self, part: str, index: int, shards: Mapping[str, str]) -> None:
         """Note the files of masks that a stage wrote for a block, with their SHA-256.
@@ -259,13 +239,7 @@ class Scratch:
             As the block's stage measured them.
         """
         with self._open(f"objects-{index:06d}.npz") as data:
-            parts: dict[str, dict[str, Any]] = {"table": {}, "border": {}}
-            for key in data.files:
-                head, _, rest = key.partition(".")
-                kind, _, column = rest.partition(".")
-                if head == name and kind in parts:
-                    parts[kind][column] = data[key]
-        return BlockObjects(box, parts["table"], parts["border"])
+            return unpacked_objects(name, data, box)
 
     def load_shapes(self, index: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
         """Return the labels and the outlines of a block's inner objects of one class.

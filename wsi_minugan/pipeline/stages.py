@@ -22,11 +22,12 @@ from wsi_minugan.geometry import UM2_PER_MM2, Box
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.card import NucleusSplitting
 from wsi_minugan.outputs.atomic import not_written
+from wsi_minugan.pipeline.blocks.packing import ClassObjects
 from wsi_minugan.pipeline.blocks.patches import blend_left_over, predict_into
 from wsi_minugan.pipeline.blocks.splitting import pieces_by_block, split_crossing, split_inside
 from wsi_minugan.pipeline.own_files import STORE
 from wsi_minugan.pipeline.plan import SlidePlan
-from wsi_minugan.pipeline.scratch import WORK, WRITTEN, ClassObjects, Scratch
+from wsi_minugan.pipeline.scratch import WORK, WRITTEN, Scratch
 from wsi_minugan.segmentation import classes, masks
 from wsi_minugan.segmentation.blend import Blender
 from wsi_minugan.segmentation.merging import Wanted, join_objects, numbered_objects

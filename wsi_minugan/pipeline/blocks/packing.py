@@ -6,7 +6,7 @@ Runs are four rows of int32, outlines are WKB (OGC 06-103r4) one after another; 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import imagecodecs
@@ -14,8 +14,77 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from wsi_minugan.geometry import Box
 from wsi_minugan.segmentation.merging import SlideObjects
+from wsi_minugan.segmentation.objects import BlockObjects
 from wsi_minugan.segmentation.run_lengths import RunLengthMask, combined
+
+
+@dataclass(frozen=True)
+class ClassObjects:
+    """A block's objects of one class, and the outlines of those that lie wholly inside.
+
+    Attributes
+    ----------
+    objects : BlockObjects
+        Table and borders.
+    shapes : ndarray of shapely geometries, shape (n,)
+        Outlines in analysis px; None for objects that touch the block's border.
+    """
+
+    objects: BlockObjects
+    shapes: NDArray[np.object_]
+
+
+def packed_block(
+    runs: Mapping[str, RunLengthMask], found: Mapping[str, ClassObjects]
+) -> dict[str, NDArray[Any]]:
+    """Return what a block found as arrays.
+
+    Parameters
+    ----------
+    runs : mapping of str to RunLengthMask
+        Pixels by class.
+    found : mapping of str to ClassObjects
+        Objects by class.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Each array's name begins with the class.
+    """
+    arrays: dict[str, NDArray[Any]] = {f"{name}.runs": packed_runs(part) for name, part in runs.items()}
+    for name, part in found.items():
+        arrays |= {f"{name}.table.{k}": v for k, v in part.objects.table.items()}
+        arrays |= {f"{name}.border.{k}": v for k, v in part.objects.borders.items()}
+        arrays |= packed_shapes(name, part.shapes)
+    return arrays
+
+
+def unpacked_objects(name: str, data: Mapping[str, NDArray[Any]], box: Box) -> BlockObjects:
+    """Return a class's table and borders.
+
+    Parameters
+    ----------
+    name : {"mitoses", "nuclei"}
+        The class.
+    data : mapping of str to ndarray
+        Arrays of `packed_block`.
+    box : Box
+        The block, analysis px.
+
+    Returns
+    -------
+    BlockObjects
+        As the block's stage measured them.
+    """
+    parts: dict[str, dict[str, Any]] = {"table": {}, "border": {}}
+    for key in data:
+        head, _, rest = key.partition(".")
+        kind, _, column = rest.partition(".")
+        if head == name and kind in parts:
+            parts[kind][column] = data[key]
+    return BlockObjects(box, parts["table"], parts["border"])
 
 
 def packed_runs(runs: RunLengthMask) -> NDArray[np.uint8]:

@@ -39,7 +39,7 @@ def mask_of(folder: Path, name: str) -> np.ndarray:
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return the folders of a dense slide: not split, split, and split in smaller blocks."""
     folder = tmp_path_factory.mktemp("split")
-    write_slide(folder / "slide.tiff", SyntheticSlide(1100, 900, seed=4, mitoses=8))
+    write_slide(folder / "slide.tiff", SyntheticSlide(900, 700, seed=4, mitoses=8))
     split = model_with(folder / "split-model", RULE)
     runs = {
         "whole": (model_with(folder / "whole-model", None), 1024),

@@ -21,7 +21,7 @@ from wsi_minugan.segmentation.shelves import moved, shelved
 _SIXTEENTHS = 16
 _LEVELS = 64
 """Levels of height in a pixel of distance."""
-_CANVAS_PX = 2**22
+_CANVAS_PX = 2**18  # so small that it stays in the processor's cache
 _LARGEST_BOX_PX = 2**24
 """Area of an object's box from which on it stays whole: its mask would take much memory, however thin it is."""
 _FULL_3 = np.ones((3, 3), np.uint8)
@@ -207,8 +207,9 @@ def _box_px(boxes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _groups(which: NDArray[np.int64], box_px: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Yield objects, as many at a time as one canvas holds."""
+    """Yield objects, as many at a time as one canvas holds; those of a size together, for large ones take more steps."""
     if len(which):
+        which = which[np.argsort(box_px[which], kind="stable")]
         canvas = np.cumsum(box_px[which]) // _CANVAS_PX
         yield from np.split(which, np.flatnonzero(np.diff(canvas)) + 1)
 

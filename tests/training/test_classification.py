@@ -1,5 +1,6 @@
 """Training of the second stage: candidates, batches of crops, and a run that goes on where it stopped."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ from minugan_training.classification.candidates import (
     joined,
     load_candidates,
     save_candidates,
+    without_scanners,
 )
 from minugan_training.classification.crops import SHARES, CropSampler, changed_crop
 from minugan_training.classification.train import ClassifierExperiment, train_classifier
@@ -135,6 +137,13 @@ def test_candidates_of_two_splits_are_learnt_from_as_one(tmp_path: Path) -> None
     assert len(both.target) == 64
     assert np.array_equal(both.crops[48:], candidates(16, 1).crops)
     assert train_classifier(one, both, None, tmp_path)
+
+
+def test_a_scanner_may_be_left_out_and_a_misspelt_one_is_told() -> None:
+    both = joined([candidates(), replace(candidates(16, 1), scanner=np.full(16, "Leica"))])
+    assert set(without_scanners(both, ["Leica"]).scanner) == {"Aperio"}
+    with pytest.raises(DataError, match="There are: Aperio, Leica"):
+        without_scanners(both, ["Lieca"])
 
 
 def test_a_run_may_begin_with_the_weights_of_another_of_the_same_width(tmp_path: Path) -> None:

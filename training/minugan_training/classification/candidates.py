@@ -179,6 +179,34 @@ def joined(parts: Sequence[Candidates]) -> Candidates:
     )
 
 
+def without_scanners(found: Candidates, scanners: Sequence[str]) -> Candidates:
+    """Return the candidates that are of other scanners.
+
+    Parameters
+    ----------
+    found : Candidates
+        Of any scanners.
+    scanners : sequence of str
+        As the index names them.
+
+    Returns
+    -------
+    Candidates
+        In the same order.
+
+    Raises
+    ------
+    DataError
+        If a scanner has no candidates, as one whose name is misspelt.
+    """
+    for scanner in scanners:
+        if not (found.scanner == scanner).any():
+            there = ", ".join(sorted({str(s) for s in found.scanner if s}))
+            raise DataError(f"No candidate is of the scanner '{scanner}'. There are: {there}.")
+    keep = ~np.isin(found.scanner, scanners)
+    return Candidates(**{c.name: getattr(found, c.name)[keep] for c in fields(Candidates)})
+
+
 def _score(network: nn.Module, sample: Sample) -> NDArray[np.float32]:
     """Return the first stage's score of a whole image; a border where no window fits is mirrored."""
     h, w = sample.image.shape[:2]

@@ -77,12 +77,25 @@ def candidates(
     show_default=True,
     help="Learn from these splits. With val, too, no figure of the result is honest: for a model that ships once its recipe is fixed.",
 )
+@click.option(
+    "--leave-out",
+    "scanners",
+    multiple=True,
+    help="Learn nothing from this scanner, to see what that costs on it.",
+)
 @click.option("--start", type=_PATH, help="Begin with the weights of an earlier run; random ones otherwise.")
-def classify(experiment: Path, folder: Path, out: Path, splits: tuple[str, ...], start: Path | None) -> None:
+def classify(
+    experiment: Path,
+    folder: Path,
+    out: Path,
+    splits: tuple[str, ...],
+    scanners: tuple[str, ...],
+    start: Path | None,
+) -> None:
     """Train the second stage by an EXPERIMENT file, from its last checkpoint if there is one."""
     import torch
 
-    from minugan_training.classification.candidates import joined, load_candidates
+    from minugan_training.classification.candidates import joined, load_candidates, without_scanners
     from minugan_training.classification.train import ClassifierExperiment, train_classifier
     from minugan_training.fitting.checkpoint import read_weights
     from wsi_minugan.config import read_yaml
@@ -90,6 +103,7 @@ def classify(experiment: Path, folder: Path, out: Path, splits: tuple[str, ...],
     torch.set_num_threads(1)
     settings = read_yaml(experiment, ClassifierExperiment, "experiment")
     train = joined([load_candidates(folder / f"{split}.npz") for split in splits])
+    train = without_scanners(train, scanners) if scanners else train
     val = None if "val" in splits else load_candidates(folder / "val.npz")
     first = None if start is None else read_weights(start)
     train_classifier(settings, train, val, out, first)

@@ -1,1 +1,4 @@
-"""Results for other programs: spatialdata, napari. Each needs an extra of its own, which is loaded when it is used."""
+"""Results for spatialdata, napari and QuPath, and the model for TIAToolbox.
+
+Each but QuPath needs an extra of its own, which is loaded when it is used.
+"""

@@ -1,6 +1,8 @@
 """Imports point down only: cli > jobs, training > front door > pipeline > rooms > value types."""
 
 import ast
+import importlib
+import operator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -143,3 +145,15 @@ def test_library_code_does_not_print() -> None:
             continue
         calls = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call)]
         assert not any(getattr(c.func, "id", "") == "print" for c in calls), module
+
+
+def test_the_benchmark_of_a_block_watches_steps_that_there_are() -> None:
+    tree = ast.parse((ROOT / "tests" / "benchmarks" / "block.py").read_text("utf-8"))
+    (steps,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "STEPS"
+    )
+    for step in steps:
+        module, _, path = step.partition(":")
+        assert operator.attrgetter(path)(importlib.import_module(module)), step

@@ -1,6 +1,7 @@
 """The model in TIAToolbox's engine, results in its annotation store, its stain normalisers; make test-tiatoolbox."""
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -30,8 +31,10 @@ from wsi_minugan.geometry import Box
 from wsi_minugan.interop import tiatoolbox_model
 from wsi_minugan.interop.tiatoolbox_model import MinuganModel
 from wsi_minugan.interop.tiatoolbox_stain import fit_normalizer
+from wsi_minugan.minugan.bundle import BUNDLED
 from wsi_minugan.outputs.exports.files import write_annotation_store
 from wsi_minugan.outputs.exports.objects import open_slide_folder
+from wsi_minugan.segmentation.objects import label_objects
 from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
 pytestmark = pytest.mark.tiatoolbox
@@ -121,6 +124,19 @@ def test_how_a_slide_is_cut_does_not_change_its_classes(
     tiled = model.postproc(laid_out(scores))
     assert tiled.numblocks == (3, 3)
     assert np.array_equal(tiled.compute(), model._class_map(laid_out(scores)))
+
+
+def test_touching_nuclei_are_split_as_in_a_run(tmp_path: Path) -> None:
+    shutil.copytree(BUNDLED / "default", tmp_path / "model")
+    card = json.loads((tmp_path / "model" / "card.json").read_text())
+    rule = {"smoothing_um": 0.2, "least_depth_um": 0.3, "least_area_um2": 25.0}
+    (tmp_path / "model" / "card.json").write_text(json.dumps(card | {"nucleus_splitting": rule}))
+    y, x = np.ogrid[:60, :90]
+    scores = np.zeros((60, 90, 3), np.float32)
+    scores[..., 0] = ((y - 30) ** 2 + (x - 30) ** 2 <= 169) | ((y - 34) ** 2 + (x - 53) ** 2 <= 169)
+    found = MinuganModel(tmp_path / "model")._class_map(scores)
+    assert label_objects(scores[..., 0] > 0).max() == 1
+    assert label_objects(found == 1).max() == 2
 
 
 def test_a_stride_that_leaves_gaps_is_refused() -> None:

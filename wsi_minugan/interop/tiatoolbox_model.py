@@ -21,6 +21,7 @@ from wsi_minugan.outputs.geojson import MITOSIS
 from wsi_minugan.pipeline.stages import CLASS_OF, object_thresholds
 from wsi_minugan.segmentation import classes
 from wsi_minugan.segmentation.objects import without_dropped
+from wsi_minugan.segmentation.splitting import split_classes
 
 try:
     from tiatoolbox.models.models_abc import ModelABC
@@ -35,7 +36,7 @@ CLASS_NAMES = {classes.BACKGROUND: "Background", classes.NUCLEUS: NUCLEUS, class
 
 _TILE_PX = 4096
 _AROUND_PX = 256
-"""So far beyond a tile an object is seen when its size and its peak are measured: 64 um, many times a nucleus."""
+"""So far beyond a tile an object is seen when it is split or measured: 64 um, many times a nucleus."""
 
 
 class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
@@ -206,4 +207,7 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
         levels = np.ascontiguousarray(np.rint(255 * scores).astype(np.uint8).transpose(2, 0, 1))
         of, mpp = self._thresholds.of, self._bundle.card.mpp
         cuts = {value: of(name, mpp) for name, value in CLASS_OF.items()}
-        return without_dropped(classes.class_map(levels, self._thresholds.classes), levels[1], cuts)
+        found = classes.class_map(levels, self._thresholds.classes)
+        if rule := self._thresholds.splitting_of("nuclei", mpp):
+            found = split_classes(found, rule)
+        return without_dropped(found, levels[1], cuts)

@@ -42,6 +42,8 @@ class CropSampler:
         Kind of candidate.
     patient : ndarray of str, shape (n,)
         Whose it is, with the scanner.
+    dataset : ndarray of str, shape (n,)
+        Its data set.
     seed : int
         Where randomness comes from.
     styles : dict of str to StainStatistics
@@ -52,6 +54,7 @@ class CropSampler:
     target: NDArray[np.float64]
     kind: NDArray[np.uint8]
     patient: NDArray[np.str_]
+    dataset: NDArray[np.str_]
     seed: int
     styles: dict[str, StainStatistics] = field(default_factory=dict)
 
@@ -72,7 +75,7 @@ class CropSampler:
             The sampler.
         """
         whose = np.char.add(np.char.add(found.patient, "|"), found.scanner)
-        return cls(found.crops, found.target, found.kind, whose, seed)
+        return cls(found.crops, found.target, found.kind, whose, found.dataset, seed)
 
     def __post_init__(self) -> None:
         """Measure each patient's stain."""
@@ -87,6 +90,9 @@ class CropSampler:
     def weights(self, difficulty: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Return the chance of each candidate to be drawn: by kind, then by the root of its patient's number, then by difficulty.
 
+        Mitoses are drawn from each data set as often as its other candidates are. Else a data set of mitoses alone would teach
+        that whatever looks like its images is one.
+
         Parameters
         ----------
         difficulty : ndarray of float, shape (n,), optional
@@ -100,15 +106,26 @@ class CropSampler:
         out = np.zeros(len(self.target))
         for kind, share in SHARES.items():
             of = self.kind == kind
-            if not of.any():
-                continue
-            w = np.ones(of.sum()) if difficulty is None or kind == MITOSIS else 0.15 + difficulty[of]
-            _, inverse = np.unique(self.patient[of], return_inverse=True)
-            total = np.bincount(inverse, w)
-            count = np.bincount(inverse)
-            w = w / total[inverse] * np.sqrt(count)[inverse]
-            out[of] = share * w / w.sum()
+            if kind != MITOSIS and of.any():
+                hard = np.ones(of.sum()) if difficulty is None else 0.15 + difficulty[of]
+                out[of] = share * self._by_patient(of, hard)
+        mitoses = self.kind == MITOSIS
+        names, dataset = np.unique(self.dataset, return_inverse=True)
+        others = np.bincount(dataset, out, len(names)) * np.bincount(dataset, mitoses, len(names)).astype(
+            bool
+        )
+        if mitoses.any() and not others.any():
+            out[mitoses] = SHARES[MITOSIS] * self._by_patient(mitoses, np.ones(mitoses.sum()))
+        for k in np.flatnonzero(others):
+            of = mitoses & (dataset == k)
+            out[of] = SHARES[MITOSIS] * others[k] / others.sum() * self._by_patient(of, np.ones(of.sum()))
         return np.asarray(out / out.sum(), np.float64)
+
+    def _by_patient(self, of: NDArray[np.bool_], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return weights of some candidates whose sum is 1, and a patient's in all is by the root of its number."""
+        _, inverse = np.unique(self.patient[of], return_inverse=True)
+        w = weights / np.bincount(inverse, weights)[inverse] * np.sqrt(np.bincount(inverse))[inverse]
+        return np.asarray(w / w.sum(), np.float64)
 
     def batch(
         self, step: int, size: int, weights: NDArray[np.float64]

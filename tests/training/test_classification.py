@@ -89,6 +89,19 @@ def test_kinds_have_their_shares_and_a_patient_with_fewer_candidates_is_drawn_mo
     assert many.sum() > few.sum()
 
 
+def test_no_data_set_has_more_of_the_mitoses_than_of_the_other_candidates() -> None:
+    # Crops with a mitosis in each, and few other candidates, beside fields that have many.
+    crops = replace(candidates(200), kind=np.where(np.arange(200) < 180, MITOSIS, DARK).astype(np.uint8))
+    crops = replace(crops, dataset=np.full(200, "amibr"), patient=(np.arange(200) // 10).astype(str))
+    found = joined([candidates(400), crops])
+    weights = CropSampler.of(found, 0).weights()
+    mitosis = found.kind == MITOSIS
+    assert weights[mitosis].sum() == pytest.approx(SHARES[MITOSIS])
+    for name in ("amibr", "mitos14"):
+        of = found.dataset == name
+        assert weights[mitosis & of].sum() / weights[of].sum() == pytest.approx(SHARES[MITOSIS])
+
+
 def test_hard_negatives_are_drawn_more_often_and_mitoses_are_not_weighed() -> None:
     found = candidates(400)
     difficulty = np.zeros(400)

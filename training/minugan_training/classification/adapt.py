@@ -20,6 +20,7 @@ from minugan_training.classification.candidates import (
     PEAK,
     Candidates,
     find_candidates,
+    joined,
 )
 from minugan_training.classification.crops import CropSampler
 from minugan_training.classification.train import averaged, classifier_inputs, descend, logits_of
@@ -134,7 +135,7 @@ def reviewed_candidates(places: Sequence[Path], bundle: Bundle) -> Candidates:
             parts.append(find_candidates(index.parent, entries, network, stage.least_score, 0.0))
     if not parts:
         raise DataError("The reviews hold no images to learn from. Reject, add or move a mitosis first.")
-    found = _joined(parts)
+    found = joined(parts)
     return _chosen(found, np.flatnonzero(found.kind != DARK))
 
 
@@ -174,7 +175,7 @@ def adapt(
     mixed_in = _chosen(mixed_in, rng.permutation(len(mixed_in.kind))[: settings.mixed_in])
     guard, reviewed_seen = _guards(guard, stage, settings, rng), _proposed(reviewed, stage)
     old = [m.state_dict() for m in load_classifiers(bundle)]
-    sampler = CropSampler.of(_joined([reviewed, mixed_in]), settings.seed)
+    sampler = CropSampler.of(joined([reviewed, mixed_in]), settings.seed)
     chances = _chances(reviewed, _weights_from(sampler, len(reviewed.kind)), settings.reviewed)
     new = [
         _trained(w, stage.width, replace(sampler, seed=settings.seed + 1000 * k), chances, settings)
@@ -250,12 +251,6 @@ def _stage_of(bundle: Bundle) -> CandidateStage:
     return bundle.card.candidate_stage
 
 
-def _joined(parts: Sequence[Candidates]) -> Candidates:
-    return Candidates(
-        *(np.concatenate([getattr(p, f.name) for p in parts], axis=0) for f in fields(Candidates))
-    )
-
-
 def _chosen(of: Candidates, which: NDArray[np.int64]) -> Candidates:
     return Candidates(*(getattr(of, f.name)[which] for f in fields(Candidates)))
 
@@ -309,7 +304,7 @@ def _trained(
 
 def _weights_from(sampler: CropSampler, start: int) -> NDArray[np.float64]:
     """Return the weights of the candidates from an index on, as if there were no others."""
-    parts = {k: getattr(sampler, k)[start:] for k in ("crops", "target", "kind", "patient")}
+    parts = {k: getattr(sampler, k)[start:] for k in ("crops", "target", "kind", "patient", "dataset")}
     return replace(sampler, **parts).weights()
 
 

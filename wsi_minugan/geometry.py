@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 UM2_PER_MM2 = 1e6
 GRID_PX = 0.01
 """Grid of the coordinates in files, level-0 px: QuPath's rules for valid rings hold on it."""
@@ -196,6 +198,30 @@ def analysis_frame(
         width_px=max(1, round(width_px / scale)),
         height_px=max(1, round(height_px / scale)),
     )
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Return indices spread evenly over a list, the first and the last among them.
+
+    Parameters
+    ----------
+    count : int
+        Length of the list.
+    most : int
+        How many indices at most.
+
+    Returns
+    -------
+    list of int
+        Ascending; all of them where the list is no longer than that.
+
+    Examples
+    --------
+    >>> evenly(10, 4)
+    [0, 3, 6, 9]
+    """
+    found: list[int] = np.unique(np.linspace(0, count - 1, min(most, count)).astype(int)).tolist()
+    return found
 
 
 def blocks_of(frame: Frame, block_px: int) -> Iterator[Box]:

@@ -20,8 +20,7 @@ from wsi_minugan.outputs.exports.objects import NUCLEUS
 from wsi_minugan.outputs.geojson import MITOSIS
 from wsi_minugan.pipeline.stages import CLASS_OF, object_thresholds
 from wsi_minugan.segmentation import classes
-from wsi_minugan.segmentation.objects import without_dropped
-from wsi_minugan.segmentation.splitting import split_classes
+from wsi_minugan.segmentation.splitting import classes_of_image
 
 try:
     from tiatoolbox.models.models_abc import ModelABC
@@ -207,7 +206,5 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
         levels = np.ascontiguousarray(np.rint(255 * scores).astype(np.uint8).transpose(2, 0, 1))
         of, mpp = self._thresholds.of, self._bundle.card.mpp
         cuts = {value: of(name, mpp) for name, value in CLASS_OF.items()}
-        found = classes.class_map(levels, self._thresholds.classes)
-        if rule := self._thresholds.splitting_of("nuclei", mpp):
-            found = split_classes(found, rule)
-        return without_dropped(found, levels[1], cuts)
+        rule = self._thresholds.splitting_of("nuclei", mpp)
+        return classes_of_image(levels, self._thresholds.classes, rule, cuts)

@@ -11,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_minugan.config import PATCH_PX
-from wsi_minugan.geometry import Box
+from wsi_minugan.geometry import Box, evenly
 from wsi_minugan.minugan.sentinel import slide_figures
 from wsi_minugan.outputs.closeups import HOTSPOT_PX, MOST, TILE_PX, Outlined, draw_gallery, draw_hotspot
 from wsi_minugan.pipeline.plan import SlidePlan
@@ -129,7 +129,6 @@ def sampled_figures(plan: SlidePlan, reader: SlideReader) -> dict[str, float]:
         See `minugan.sentinel`; empty where no patch holds enough tissue.
     """
     patches = sorted(plan.patches_of(plan.frame.box))
-    chosen = np.unique(np.linspace(0, len(patches) - 1, min(_SAMPLED, len(patches))).astype(int))
     view = AnalysisView(reader, plan.frame)
-    places = (plan.grid.box(*patches[k]) for k in chosen)
+    places = (plan.grid.box(*patches[k]) for k in evenly(len(patches), _SAMPLED))
     return slide_figures(view.read(Box(b.y_px, b.x_px, PATCH_PX, PATCH_PX)) for b in places)

@@ -7,14 +7,15 @@ blocks. So each object is split once it is whole. The arithmetic is of whole num
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_minugan.segmentation.classes import BACKGROUND, NUCLEUS
+from wsi_minugan.segmentation.classes import BACKGROUND, NUCLEUS, Thresholds, class_map
+from wsi_minugan.segmentation.objects import ObjectCut, without_dropped
 from wsi_minugan.segmentation.run_lengths import RunLengthMask, combined, run_length_mask
 from wsi_minugan.segmentation.shelves import moved, shelved
 
@@ -170,6 +171,31 @@ def split_classes(classes: NDArray[np.uint8], rule: Splitting) -> NDArray[np.uin
     runs.of(done.split[runs.labels - 1]).paint(out, BACKGROUND)
     done.pieces.paint(out, NUCLEUS)
     return out
+
+
+def classes_of_image(
+    scores: NDArray[np.uint8], cut: Thresholds, rule: Splitting | None, cuts: Mapping[int, ObjectCut]
+) -> NDArray[np.uint8]:
+    """Return the class map that a run makes of a whole image: touching nuclei are split, and dropped objects are left out.
+
+    Parameters
+    ----------
+    scores : ndarray of uint8, shape (3, h, w)
+        255 times the score of nucleus, mitosis, boundary.
+    cut : Thresholds
+        Of the scores.
+    rule : Splitting, optional
+        Where touching nuclei are split; without it they stay joined.
+    cuts : mapping of int to ObjectCut
+        Which objects are kept, by class.
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w)
+        Class of every pixel.
+    """
+    found = class_map(scores, cut)
+    return without_dropped(found if rule is None else split_classes(found, rule), scores[1], cuts)
 
 
 def splitting_px(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from minugan_training.classification.candidates import (
     MITOSIS,
     PEAK,
     Candidates,
+    chosen,
     find_candidates,
     joined,
 )
@@ -136,7 +137,7 @@ def reviewed_candidates(places: Sequence[Path], bundle: Bundle) -> Candidates:
     if not parts:
         raise DataError("The reviews hold no images to learn from. Reject, add or move a mitosis first.")
     found = joined(parts)
-    return _chosen(found, np.flatnonzero(found.kind != DARK))
+    return chosen(found, np.flatnonzero(found.kind != DARK))
 
 
 def adapt(
@@ -172,7 +173,7 @@ def adapt(
     """
     stage = _stage_of(bundle)
     rng = np.random.default_rng(settings.seed)
-    mixed_in = _chosen(mixed_in, rng.permutation(len(mixed_in.kind))[: settings.mixed_in])
+    mixed_in = chosen(mixed_in, rng.permutation(len(mixed_in.kind))[: settings.mixed_in])
     guard, reviewed_seen = _guards(guard, stage, settings, rng), _proposed(reviewed, stage)
     old = [m.state_dict() for m in load_classifiers(bundle)]
     sampler = CropSampler.of(joined([reviewed, mixed_in]), settings.seed)
@@ -251,13 +252,9 @@ def _stage_of(bundle: Bundle) -> CandidateStage:
     return bundle.card.candidate_stage
 
 
-def _chosen(of: Candidates, which: NDArray[np.int64]) -> Candidates:
-    return Candidates(*(getattr(of, f.name)[which] for f in fields(Candidates)))
-
-
 def _proposed(of: Candidates, stage: CandidateStage) -> Candidates:
     """Return what the first stage proposes: of all else the second stage is never asked."""
-    return _chosen(of, np.flatnonzero(of.score >= stage.least_score))
+    return chosen(of, np.flatnonzero(of.score >= stage.least_score))
 
 
 def _guards(
@@ -279,7 +276,7 @@ def _guards(
         raise DataError(
             "The guard set has no mitoses, so it guards nothing. Make candidates of labelled images with: minugan-train candidates"
         )
-    return _chosen(seen, np.concatenate([mitoses, others]))
+    return chosen(seen, np.concatenate([mitoses, others]))
 
 
 def _trained(

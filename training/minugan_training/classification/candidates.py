@@ -179,6 +179,24 @@ def joined(parts: Sequence[Candidates]) -> Candidates:
     )
 
 
+def chosen(of: Candidates, which: NDArray[np.integer] | NDArray[np.bool_]) -> Candidates:
+    """Return some of the candidates.
+
+    Parameters
+    ----------
+    of : Candidates
+        All of them.
+    which : ndarray of int or bool
+        Their indices, or one value for each.
+
+    Returns
+    -------
+    Candidates
+        In the order of the indices.
+    """
+    return Candidates(**{c.name: getattr(of, c.name)[which] for c in fields(Candidates)})
+
+
 def without_scanners(found: Candidates, scanners: Sequence[str]) -> Candidates:
     """Return the candidates that are of other scanners.
 
@@ -203,8 +221,7 @@ def without_scanners(found: Candidates, scanners: Sequence[str]) -> Candidates:
         if not (found.scanner == scanner).any():
             there = ", ".join(sorted({str(s) for s in found.scanner if s}))
             raise DataError(f"No candidate is of the scanner '{scanner}'. There are: {there}.")
-    keep = ~np.isin(found.scanner, scanners)
-    return Candidates(**{c.name: getattr(found, c.name)[keep] for c in fields(Candidates)})
+    return chosen(found, ~np.isin(found.scanner, scanners))
 
 
 def _score(network: nn.Module, sample: Sample) -> NDArray[np.float32]:

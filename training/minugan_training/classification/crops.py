@@ -111,9 +111,8 @@ class CropSampler:
                 out[of] = share * self._by_patient(of, hard)
         mitoses = self.kind == MITOSIS
         names, dataset = np.unique(self.dataset, return_inverse=True)
-        others = np.bincount(dataset, out, len(names)) * np.bincount(dataset, mitoses, len(names)).astype(
-            bool
-        )
+        with_mitoses = np.bincount(dataset[mitoses], minlength=len(names)) > 0
+        others = np.where(with_mitoses, np.bincount(dataset, out, len(names)), 0)
         if mitoses.any() and not others.any():
             out[mitoses] = SHARES[MITOSIS] * self._by_patient(mitoses, np.ones(mitoses.sum()))
         for k in np.flatnonzero(others):

@@ -121,15 +121,14 @@ def train_classifier(
     sampler = CropSampler.of(train, experiment.seed)
     state = _start(experiment, sampler, first)
     _resume(folder, experiment, state)
-    inputs = None if val is None else classifier_inputs(val.crops)
+    measured_on = None if val is None else (val, classifier_inputs(val.crops))
     while state.step < experiment.steps:
         _step(experiment, state, sampler)
         if state.step % _WEIGH_EVERY == 0:
             state.weights = sampler.weights(state.difficulty)
         if state.step % experiment.log_every == 0 or state.step == experiment.steps:
-            log.info(
-                "step %d  loss %.4f%s", state.step, state.loss, _precision(experiment, state, inputs, val)
-            )
+            precision = "" if measured_on is None else _precision(experiment, state, *measured_on)
+            log.info("step %d  loss %.4f%s", state.step, state.loss, precision)
             _save(folder, experiment, state)
     return state.ema
 
@@ -227,14 +226,9 @@ def descend(
 
 
 def _precision(
-    experiment: ClassifierExperiment,
-    state: _State,
-    inputs: NDArray[np.uint8] | None,
-    val: Candidates | None,
+    experiment: ClassifierExperiment, state: _State, val: Candidates, inputs: NDArray[np.uint8]
 ) -> str:
-    """Return each patient's average precision in words; nothing without candidates to measure it on."""
-    if inputs is None or val is None:
-        return ""
+    """Return each patient's average precision in words."""
     found = by_patient(logits_of(averaged(experiment.width, state.ema), inputs), val)
     mean = np.mean(list(found.values())) if found else math.nan
     return f"  average precision {mean:.3f}: {', '.join(f'{k} {v:.3f}' for k, v in found.items())}"

@@ -14,6 +14,7 @@ from minugan_training.data.index import Entry
 from minugan_training.data.labels import IGNORE, load_sample
 from wsi_minugan.config import PATCH_PX
 from wsi_minugan.errors import DataError
+from wsi_minugan.geometry import evenly
 from wsi_minugan.minugan.card import StainNormalisation
 from wsi_minugan.minugan.ink import ink_in
 from wsi_minugan.minugan.stain import (
@@ -73,26 +74,20 @@ def patches_of(root: Path, entries: Sequence[Entry]) -> Iterator[NDArray[np.uint
     ndarray of uint8, shape (h, w, 3)
         RGB of 256 px; images that are smaller are whole.
     """
-    chosen = [entries[k] for k in _evenly(len(entries), _PATCHES)]
+    chosen = [entries[k] for k in evenly(len(entries), _PATCHES)]
     for entry in chosen:
         sample = load_sample(root, entry)
         known = (sample.labels != IGNORE).any(axis=2, keepdims=True)
         image = np.where(known, sample.image, np.uint8(_WHITE))
         h, w = image.shape[:2]
         places = [(y, x) for y in _starts(h) for x in _starts(w)]
-        for k in _evenly(len(places), -(-_PATCHES // len(chosen))):
+        for k in evenly(len(places), -(-_PATCHES // len(chosen))):
             y, x = places[k]
             yield image[y : y + PATCH_PX, x : x + PATCH_PX]
 
 
 def _starts(size_px: int) -> range:
     return range(0, max(1, size_px - PATCH_PX + 1), PATCH_PX)
-
-
-def _evenly(count: int, wanted: int) -> list[int]:
-    """Return indices spread evenly, at most `wanted`."""
-    found: list[int] = np.unique(np.linspace(0, count - 1, min(wanted, count)).astype(int)).tolist()
-    return found
 
 
 def stains_of(root: Path, entries: Iterable[Entry]) -> dict[Slide, StainStatistics]:

@@ -25,7 +25,15 @@ from wsi_minugan.segmentation.run_lengths import run_length_mask
 class Scorer(Protocol):
     """What scores patches: a `Predictor`, or what stands before one."""
 
-    batch_size: int
+    @property
+    def batch_size(self) -> int:
+        """How many patches are scored at a time.
+
+        Returns
+        -------
+        int
+            1 or more.
+        """
 
     def predict(self, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return scores ``(n, 3, 256, 256)`` of patches ``(n, 256, 256, 3)``.

@@ -48,8 +48,8 @@ from wsi_minugan.errors import DataError
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.classes import MITOSIS, NUCLEUS, Thresholds, class_map
-from wsi_minugan.segmentation.objects import label_objects, object_cut, without_dropped
-from wsi_minugan.segmentation.splitting import split_classes, splitting_px
+from wsi_minugan.segmentation.objects import label_objects, object_cut
+from wsi_minugan.segmentation.splitting import classes_of_image, splitting_px
 
 _RANKED_FROM = 0.5
 """Average precision ranks all objects above this cut on the score, or the card's if that is lower."""
@@ -190,10 +190,8 @@ class _Evaluation:
             MITOSIS: object_cut(card.mitosis_min_area_um2, card.mitosis_peak, mpp),
             NUCLEUS: object_cut(card.nucleus_min_area_um2, 0.0, mpp),
         }
-        classes = class_map(scores, self._cut)
-        if splitting is not None:
-            classes = split_classes(classes, splitting_px(mpp, **splitting.model_dump()))
-        return without_dropped(classes, scores[1], cuts)
+        rule = None if splitting is None else splitting_px(mpp, **splitting.model_dump())
+        return classes_of_image(scores, self._cut, rule, cuts)
 
     def fields(self, entries: Sequence[Entry], split: str, kind: str) -> Iterator[Figure]:
         """Yield detection figures on images where every negative is known: all, and by scanner."""

@@ -143,13 +143,13 @@ def measured_groups(
     wanted = full_fields(entries)
     if not wanted:
         raise DataError("The index has no whole fields with known mitoses in these splits.")
-    predictor = _Features(bundle)
+    predictor = Predictor(_uncalibrated(bundle), precision="fp32")  # does not depend on the machine
     t = bundle.card.thresholds
     cut = Thresholds(t.mitosis, t.nucleus, t.boundary)
     parts: dict[tuple[str, str], list[PatientCandidates]] = defaultdict(list)
     for entry in wanted:
-        predictor.stain = (stains or {}).get((entry.patient, entry.scanner))
-        found = _of_field(predictor, root, entry, cut, t.mitosis_min_area_um2, radius_um)
+        seen = _Features(predictor, (stains or {}).get((entry.patient, entry.scanner)))
+        found = _of_field(seen, root, entry, cut, t.mitosis_min_area_um2, radius_um)
         parts[entry.patient, entry.scanner].append(found)
     return [_Group(p, s, joined(found)) for (p, s), found in sorted(parts.items())]
 
@@ -170,21 +170,24 @@ def _of_field(
     return PatientCandidates(logits, hit, len(field.truth_px), field.area_mm2)
 
 
+@dataclass(frozen=True)
 class _Features:
     """The classifiers' own scores as those of mitoses, and the generator's in place of the boundary's, which is not needed."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._predictor = Predictor(_uncalibrated(bundle), precision="fp32")  # does not depend on the machine
-        self.batch_size = self._predictor.batch_size
-        self.stain: StainMap | None = None
+    predictor: Predictor
+    stain: StainMap | None
+
+    @property
+    def batch_size(self) -> int:
+        return self.predictor.batch_size
 
     def predict(self, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self.stain is not None:
-            patches = self._predictor.restained(patches, self.stain)
-        out = self._predictor.first_stage(patches)
+            patches = self.predictor.restained(patches, self.stain)
+        out = self.predictor.first_stage(patches)
         first = out[:, MITOSES].copy()
-        if self._predictor.second_stage is not None:
-            self._predictor.second_stage.judge(patches, out)
+        if self.predictor.second_stage is not None:
+            self.predictor.second_stage.judge(patches, out)
         out[:, BOUNDARY] = first
         return out
 

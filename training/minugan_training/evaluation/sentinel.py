@@ -16,6 +16,7 @@ from minugan_training.data.index import Entry
 from minugan_training.data.labels import load_sample
 from wsi_minugan.config import PATCH_PX
 from wsi_minugan.errors import DataError
+from wsi_minugan.geometry import evenly
 from wsi_minugan.minugan.sentinel import Kind, TrainingRange, range_of, slide_figures, strangeness
 
 Image = NDArray[np.uint8]
@@ -101,7 +102,7 @@ def _patches(image: Image) -> Iterator[Image]:
     places = [
         (y, x) for y in range(0, h - PATCH_PX + 1, PATCH_PX) for x in range(0, w - PATCH_PX + 1, PATCH_PX)
     ]
-    for k in np.unique(np.linspace(0, len(places) - 1, _SAMPLED).astype(int)):
+    for k in evenly(len(places), _SAMPLED):
         y, x = places[k]
         yield image[y : y + PATCH_PX, x : x + PATCH_PX]
 

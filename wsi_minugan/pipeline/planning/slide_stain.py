@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wsi_minugan.config import PATCH_PX
 from wsi_minugan.errors import ModelError
-from wsi_minugan.geometry import Box, Frame
+from wsi_minugan.geometry import Box, Frame, evenly
 from wsi_minugan.minugan.card import ModelCard, StainNormalisation
 from wsi_minugan.minugan.stain import StainMap, StainStatistics, map_between, slide_stain
 from wsi_minugan.outputs.models import StainFacts
@@ -121,7 +121,7 @@ def look_at_stain(
 def _spread(plain: NDArray[np.bool_]) -> Iterator[Box]:
     """Yield patches around cells that are spread evenly over all of them, analysis px."""
     cells = np.argwhere(plain)
-    for k in np.unique(np.linspace(0, len(cells) - 1, min(_PATCHES, len(cells))).astype(int)):
+    for k in evenly(len(cells), _PATCHES):
         y, x = (int(v) * CELL_PX + (CELL_PX - PATCH_PX) // 2 for v in cells[k])
         yield Box(y, x, PATCH_PX, PATCH_PX)
 

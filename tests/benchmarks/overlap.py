@@ -15,8 +15,8 @@ from wsi_minugan import load_model, predict
 from wsi_minugan.config import PATCH_PX, RunSettings
 from wsi_minugan.geometry import Box
 from wsi_minugan.pipeline.stages import CLASS_OF, object_thresholds
-from wsi_minugan.segmentation.classes import MITOSIS, class_map
-from wsi_minugan.segmentation.objects import without_dropped
+from wsi_minugan.segmentation.classes import MITOSIS
+from wsi_minugan.segmentation.splitting import classes_of_image
 from wsi_minugan.slides.synthetic import SyntheticSlide
 
 STRIDE, HEIGHT, WIDTH = 192, 1300, 1500
@@ -27,7 +27,7 @@ THRESHOLDS = object_thresholds(MODEL.bundle, RunSettings())
 def mitoses(scores: np.ndarray) -> np.ndarray:
     """Return where a run has mitoses, given these scores."""
     cuts = {value: THRESHOLDS.of(name, 0.25) for name, value in CLASS_OF.items()}
-    return without_dropped(class_map(scores, THRESHOLDS.classes), scores[1], cuts) == MITOSIS
+    return classes_of_image(scores, THRESHOLDS.classes, None, cuts) == MITOSIS
 
 
 def mean_of_patches(image: np.ndarray, kept: int) -> np.ndarray:

@@ -1,13 +1,15 @@
 """`data check` finds what would spoil a training, and nothing in a sound index."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 from minugan_training.data.check import problems_of
-from minugan_training.data.index import Entry
+from minugan_training.data.index import Entry, read_index
 
 from tests.training.test_data import write
+from wsi_minugan.errors import DataError
 
 
 def entry(root: Path, **changes: object) -> Entry:
@@ -26,6 +28,19 @@ def mitoses(kind: str, truth: str) -> dict[str, object]:
 
 def nuclei(kind: str, truth: str) -> dict[str, object]:
     return {"nuclei": "known", "nuclei_kind": kind, "nuclei_truth": truth}
+
+
+@pytest.mark.parametrize(("told", "refused"), [("", False), ("uneven", True)])
+def test_an_index_of_before_0_11_loads_unless_it_asks_for_level_colours(
+    told: str, refused: bool, tmp_path: Path
+) -> None:
+    index = tmp_path / "index.csv"
+    index.write_text(
+        "dataset,image,width_px,height_px,mpp,patient,colours,mitoses,nuclei\n"
+        f"d,a.png,10,10,0.25,p,{told},absent,unknown\n"
+    )
+    with pytest.raises(DataError, match=r"line 2.*data import") if refused else nullcontext():
+        assert read_index(index)[0].image == "a.png"
 
 
 def test_a_whole_images_size_is_the_indexs(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ DATASET = "review"
 _IGNORE_PX = 16
 _COLUMNS = (
     *("dataset", "image", "x_px", "y_px", "width_px", "height_px", "mpp", "patient", "scanner", "split"),
-    *("colours", "mitoses", "mitoses_kind", "mitoses_truth", "look_alikes"),
+    *("mitoses", "mitoses_kind", "mitoses_truth", "look_alikes"),
     *("nuclei", "nuclei_kind", "nuclei_truth", "ignore"),
 )
 
@@ -157,7 +157,6 @@ def _row(result: Result, lesson: Lesson, image: str, ignore: str, mpp: float) ->
         *size,
         mpp,
         result.sealed.slide.slide_id,
-        "",
         "",
         "",
         *known,

@@ -47,7 +47,7 @@ def data_import(
 @click.argument("index", type=_PATH)
 @click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
 def data_check(index: Path, root: Path) -> None:
-    """Find files that are missing or cut short, wrong sizes, truth outside its image, patients in two splits, and colours that tell."""
+    """Find files that are missing or cut short, wrong sizes, truth outside its image, and patients in two splits."""
     from rich.console import Console
     from rich.table import Table
 
@@ -89,24 +89,3 @@ def data_outlines(index: Path, root: Path) -> None:
 
     for split, scores in outline_scores(root, read_index(index)).items():
         click.echo(f"{split}: Dice {sum(scores) / len(scores):.3f}, mean of {len(scores)} mitoses")
-
-
-@data.command("colours")
-@click.argument("index", type=_PATH)
-@click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
-def data_colours(index: Path, root: Path) -> None:
-    """Tell whether the colours around mitoses are sharper than elsewhere, as where an image was restored around them.
-
-    Printed for the files as they are stored and as they are read. A network would learn it instead of the mitosis.
-    """
-    from minugan_training.data.colours import sharpness_of
-    from minugan_training.data.index import read_index
-
-    entries = read_index(index)
-    for words, as_stored in (("stored", True), ("read", False)):
-        for name, found in sharpness_of(root, entries, as_stored=as_stored).items():
-            at_mitoses, elsewhere = found.medians
-            click.echo(
-                f"{name}, as {words}: {at_mitoses:.2f} around {len(found.at_mitoses)} mitoses, {elsewhere:.2f} elsewhere;"
-                f" chance to tell them apart {found.chance:.2f}"
-            )

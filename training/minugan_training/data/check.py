@@ -9,15 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from minugan_training.data.colours import sharpness_of
 from minugan_training.data.images import read_mask, read_rgb
 from minugan_training.data.index import WRITTEN_OUT, Entry
 from minugan_training.data.outlines import monuseg_corners, pixel_lists, within
 from wsi_minugan.errors import DataError
 from wsi_minugan.geometry import UM2_PER_MM2
 
-_TELLING = 0.9
-"""Chance of `Sharpness` from which colours give mitoses away (decision 0019)."""
 _OVER_THE_EDGE_PX = 2
 """Annotators' outlines of nuclei at an image's edge run over it by about a pixel."""
 
@@ -26,7 +23,7 @@ def problems_of(root: Path, entries: Sequence[Entry]) -> list[str]:
     """Return a sentence for each problem.
 
     These are files that are missing, cut short or of a wrong size, truth that lies outside its image, and patients in two
-    splits; where there are none of these, sets in which colours give mitoses away. Every image is decoded. Where an image has
+    splits. Every image is decoded. Where an image has
     a single entry that starts at its corner, the sizes must be equal; otherwise entries are regions, which must lie in it.
 
     Parameters
@@ -46,17 +43,7 @@ def problems_of(root: Path, entries: Sequence[Entry]) -> list[str]:
         of_image[e.image].append(e)
     found = [p for part in of_image.values() for p in _problems_of_image(root, part)]
     found += _patients_in_two_splits(entries)
-    return list(dict.fromkeys(found)) or _uneven_colours(root, entries)
-
-
-def _uneven_colours(root: Path, entries: Sequence[Entry]) -> list[str]:
-    """Tell of sets in which the colours around mitoses give these away; asked only of images that can all be read."""
-    return [
-        f"{name}: colours around mitoses are sharper than elsewhere (chance to tell them apart {found.chance:.2f}), as where "
-        'images were restored; a network would learn that. Write "uneven" in the index\'s column "colours" to have them levelled.'
-        for name, found in sharpness_of(root, [e for e in entries if not e.colours]).items()
-        if found.chance > _TELLING
-    ]
+    return list(dict.fromkeys(found))
 
 
 def _patients_in_two_splits(entries: Sequence[Entry]) -> list[str]:

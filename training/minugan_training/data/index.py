@@ -38,10 +38,6 @@ class Entry(FrozenModel):
     patient: str
     scanner: str = ""
     split: Literal["train", "val", "test", ""] = ""
-    colours: Literal["", "uneven"] = Field(
-        "",
-        description="uneven: some places of the file, restored around mitoses, hold sharper colours than the rest.",
-    )
     mitoses: Knowledge
     mitoses_kind: TruthKind = ""
     mitoses_truth: str = Field(
@@ -217,6 +213,11 @@ def read_index(path: Path) -> list[Entry]:
         ) from e
     entries = []
     for line, row in enumerate(rows, start=2):
+        if row.pop("colours", None):  # a column of indexes made before 0.11, empty or "uneven"
+            raise DataError(
+                f"The index {path}, line {line}: its colours are marked as uneven. They are not levelled any more. "
+                "Make the index again with: minugan-train data import"
+            )
         try:
             entries.append(Entry.model_validate(row))
         except ValidationError as e:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from minugan_training.data.images import MPP_40X, compressed, read_mask, read_rgb, soften_colours
+from minugan_training.data.images import MPP_40X, compressed, read_mask, read_rgb
 from minugan_training.data.index import Entry, points_of, polygons_of
 from minugan_training.data.outlines import polygon_instances, read_monuseg_xml, read_pixel_lists
 from minugan_training.data.weak_labels import weak_outlines
@@ -22,8 +22,6 @@ _Label = TypeVar("_Label", bound=np.generic)
 _TOLERANCE = 0.05
 _BLACK = 6
 _UNKNOWN_UM = 10.0
-_LEVEL_PX = 2.0
-"""Sigma that makes the colours of ICPR12's restored places like those around them (decision 0019)."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def load_sample(root: Path, entry: Entry, jpeg: int | None = None) -> Sample:
     entry : Entry
         The image.
     jpeg : int, optional
-        Quality at which the image, levelled if it needs that, is compressed before it is resampled.
+        Quality at which the image is compressed before it is resampled.
 
     Returns
     -------
@@ -91,8 +89,6 @@ def load_sample(root: Path, entry: Entry, jpeg: int | None = None) -> Sample:
         cv2.circle(labels, (round(x), round(y)), round(_UNKNOWN_UM / entry.mpp), (IGNORE,) * 3, -1)
     if entry.dataset == "amibr":
         labels[image.max(axis=2) < _BLACK] = IGNORE  # the border of crops at the image's edge
-    if entry.colours == "uneven":
-        image = soften_colours(image, _LEVEL_PX)
     if jpeg is not None:
         image = compressed(image, jpeg)
     sample = _at_model_resolution(image, labels, entry.mpp)

@@ -220,7 +220,7 @@ def _entry_of(pool: Pool, region: Region, number: int, look_alikes: Sequence[tup
         "width_px": region.x1_px - region.x0_px, "height_px": region.y1_px - region.y0_px,
         "mpp": pool.sample(region.entry).mpp, "mitoses_truth": "", "mitoses_votes": "", "nuclei_truth": "",
         "look_alikes": points_text((round(x + 0.5, 2), round(y + 0.5, 2)) for x, y in look_alikes),
-        "unknown_points": "", "ignore": "", "colours": "",
+        "unknown_points": "", "ignore": "",
     }  # fmt: skip
     return Entry.model_validate(entry.model_dump() | told)
 

@@ -283,6 +283,23 @@ def test_wrong_use_ends_with_status_2(tmp_path: Path, good: Path, run_command, f
     refused(run_command("run", good, "-o", tmp_path / "o", *flags))
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"aspect": "4to3"}, "two whole numbers with a colon, such as 4:3"),
+        ({"aspect": "0:3"}, "two whole numbers with a colon"),
+        ({"aspect": "100:3"}, "between 1:10 and 10:1"),
+        ({"hotspot_mm2": 1e9}, "less than or equal to 1000"),
+    ],
+)
+def test_a_hot_spot_that_no_slide_has_is_refused_in_words(flags: dict[str, object], words: str) -> None:
+    from wsi_minugan.config import load_settings
+    from wsi_minugan.errors import SettingsError
+
+    with pytest.raises(SettingsError, match=words):
+        load_settings(None, flags)
+
+
 def test_flags_win_over_the_configuration(tmp_path: Path) -> None:
     from wsi_minugan.config import load_settings
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import shapely
 import zarr
+from minugan_jobs.run import run_batch
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError
@@ -227,6 +228,23 @@ def test_a_file_without_an_area_is_refused_in_words(tmp_path: Path, text: str) -
     (tmp_path / "r.geojson").write_text(text)
     with pytest.raises(InputError, match=r"r\.geojson"):
         read_drawn(RunSettings(region=tmp_path / "r.geojson"), "a", 100, 100)
+
+
+@pytest.mark.parametrize("option", ["region", "exclude", "tissue_mask"])
+def test_a_file_for_all_slides_that_none_can_use_is_refused_before_the_run(
+    tmp_path: Path, option: str
+) -> None:
+    (tmp_path / "no area.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    (tmp_path / "no picture.png").write_bytes(b"no PNG")
+    for name, words in (
+        ("no area.geojson", "holds no area"),
+        ("none.geojson", "There is no file"),
+        ("no picture.png", "no PNG" if option == "tissue_mask" else "cannot be read"),
+    ):
+        settings = RunSettings.model_validate({option: tmp_path / name})
+        with pytest.raises(InputError, match=words):
+            run_batch([SlideInput("a", tmp_path / "a.svs")], tmp_path / "out", settings, lambda _: None)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_a_file_holds_and_not_its_place_decides_the_results(tmp_path: Path) -> None:

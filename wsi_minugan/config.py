@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -65,14 +66,14 @@ class RunSettings(FrozenModel):
     mitosis_threshold: float | None = Field(
         None, gt=0, lt=1, description="Least score of a mitosis, instead of the operating point's."
     )
-    hotspot_mm2: float | None = Field(None, gt=0, description="Area of the hot spot; default ten fields.")
+    hotspot_mm2: float | None = Field(
+        None, gt=0, le=1000, description="Area of the hot spot; default ten fields."
+    )
     hpf_diameter_mm: float = Field(
         0.5, gt=HPF_MIN_MM, lt=HPF_MAX_MM, description="Diameter of one high-power field."
     )
     hotspot_shape: Literal["circle", "rectangle"] = Field("circle", description="Shape of the hot spot.")
-    aspect: str = Field(
-        "4:3", pattern=r"^[0-9]{1,3}:[0-9]{1,3}$", description="Width to height of a rectangular hot spot."
-    )
+    aspect: str = Field("4:3", description="Width to height of a rectangular hot spot.")
     min_tissue: float = Field(
         0.0, ge=0, le=1, description="Least share of the hot spot that must be tissue, if any place has it."
     )
@@ -122,8 +123,10 @@ class RunSettings(FrozenModel):
     @field_validator("aspect")
     @classmethod
     def _plausible(cls, value: str) -> str:
-        width, height = map(int, value.split(":"))
-        if not (width and height and 0.1 <= width / height <= 10):
+        sides = re.fullmatch(r"([1-9][0-9]{0,2}):([1-9][0-9]{0,2})", value, re.ASCII)
+        if sides is None:
+            raise ValueError("must be two whole numbers with a colon, such as 4:3")
+        if not 0.1 <= int(sides[1]) / int(sides[2]) <= 10:
             raise ValueError("must be between 1:10 and 10:1")
         return value
 

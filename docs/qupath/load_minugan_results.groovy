@@ -10,7 +10,7 @@ import qupath.lib.io.PathIO
 
 // ---- Settings ----
 def outFolder = new File("/path/to/OUT")   // the folder given to "wsi-minugan run ... -o"
-def loadNuclei = false                     // needs OUT/qupath/SLIDE.nuclei.geojson.gz, see docs/how-to/qupath.md
+def loadNuclei = false                     // needs "wsi-minugan export OUT --to geojson.gz", see docs/how-to/qupath.md
 // ------------------
 
 def OURS = ["Mitosis", "Hot spot", "High-power field", "Nucleus"]
@@ -49,18 +49,18 @@ if (isCropped && origin == [0, 0]) {
     return
 }
 
-def files = [new File(folder, "mitoses.geojson")]
-if (loadNuclei) {
-    def nuclei = new File(outFolder, "qupath/${folder.getName()}.nuclei.geojson.gz")
-    if (nuclei.isFile())
-        files << nuclei
-    else
-        println "There is no ${nuclei}; nuclei are left out."
-}
+// An export holds the mitoses, too: of it only the nuclei are taken.
+def name = folder.getName()
+def exported = ["qupath/${name}.nuclei.geojson.gz", "export/${name}.geojson.gz", "export/${name}.geojson"].collect { new File(outFolder, it) }
+def nuclei = loadNuclei ? exported.find { it.isFile() } : null
+if (loadNuclei && nuclei == null)
+    println "There is no ${exported[1]}; nuclei are left out."
 
 def old = getAllObjects(false).findAll { OURS.contains(it.getPathClass()?.toString()) }
 removeObjects(old, true)
-def objects = files.collectMany { PathIO.readObjects(it.toPath()) }
+def objects = [] + PathIO.readObjects(new File(folder, "mitoses.geojson").toPath())
+if (nuclei != null)
+    objects += PathIO.readObjects(nuclei.toPath()).findAll { it.getPathClass()?.toString() == "Nucleus" }
 addObjects(objects)
 fireHierarchyUpdate()
-println "${folder.getName()}: ${objects.size()} objects loaded, ${old.size()} replaced."
+println "${name}: ${objects.size()} objects loaded, ${old.size()} replaced."

@@ -37,6 +37,7 @@ from wsi_minugan.outputs.atomic import write_text
 from wsi_minugan.outputs.models import RunFile, SlideState
 from wsi_minugan.outputs.report import write_report
 from wsi_minugan.outputs.tables import write_slides
+from wsi_minugan.pipeline.areas import check_drawn
 from wsi_minugan.pipeline.facts import model_facts, versions
 from wsi_minugan.pipeline.planning.slide_stain import stain_wish
 from wsi_minugan.pipeline.stages import object_thresholds
@@ -120,6 +121,7 @@ def run_batch(
     bundle = load_bundle(find_bundle(settings.model))
     _check_device(settings)
     check_card(bundle, settings)
+    check_drawn(settings)
     slides, settings = _for_workers(slides, settings)
     prepare_folder(out, slides, settings.overwrite)
     broke: MinuganError | None = None

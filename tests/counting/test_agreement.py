@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from wsi_minugan.counting.agreement import Reading, compare, icc, limits_of_agreement, weighted_kappa
+from wsi_minugan.errors import InputError
+from wsi_minugan.pipeline.readers import read_readers
 
 
 def test_icc_is_that_of_shrout_and_fleiss() -> None:
@@ -91,6 +93,12 @@ def test_readers_without_a_common_case_are_refused(tmp_path: Path, run_command) 
     done = run_command("agree", tmp_path / "A", tmp_path / "B", "--mpp", "0.25")
     assert done.returncode == 2
     assert "No case is common" in done.stderr
+
+
+def test_a_reader_who_is_named_twice_is_refused(tmp_path: Path) -> None:
+    marks(tmp_path / "A" / "a.geojson", [(1, 1)])
+    with pytest.raises(InputError, match="named twice"):
+        read_readers([tmp_path / "A", tmp_path / "A"], 0.25, 0.5)
 
 
 @pytest.mark.shared

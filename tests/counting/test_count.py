@@ -162,3 +162,36 @@ def test_the_curve_starts_at_the_runs_threshold_and_falls() -> None:
     assert curve[0] == 40
     assert curve == sorted(curve, reverse=True)
     assert found.sensitivity[0].hotspot_mitoses == found.hotspot.mitoses
+
+
+def test_the_method_in_words_says_how_fields_and_hot_spot_were_looked_for() -> None:
+    points = np.random.default_rng(0).uniform(0, 20_000, (30, 2))
+    free, adjacent, held = (
+        count_mitoses(points, 0.25, 2.0, 0.5, 25.0, options=o).method
+        for o in (Options(), Options(fields="adjacent"), Options(min_tissue=0.9))
+    )
+    assert "integer program" in free
+    assert "tissue mask" not in free
+    assert "each touching another, grown for the highest total (beam search)" in adjacent
+    assert "integer program" not in adjacent
+    assert "among those with 90 % of analysed tissue or more, or with the most that any place has" in held
+    assert "else the places are the tissue mask's cells" in held
+
+
+def test_a_further_hot_spot_with_less_tissue_than_asked_for_is_told() -> None:
+    analysed = np.zeros((200, 200), bool)
+    analysed[:100] = True
+    points = np.array([[800.0, 500.0]] * 5 + [[800.0, 1600.0]] * 3)
+    found = count_mitoses(
+        points,
+        1.0,
+        0.2,
+        0.1,
+        1.0,
+        Ground(TissueRaster(analysed, 8.0, 1600, 1600)),
+        Options(min_tissue=0.9, hotspots=2),
+    )
+    first, second = found.hotspots
+    assert first.tissue_fraction >= 0.9 > second.tissue_fraction
+    (told,) = [w for w in found.warnings if "hot spot 2" in w]
+    assert f"has {100 * second.tissue_fraction:.0f} %" in told

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from minugan_cli.exporting import export
 from shapely.geometry import shape
 
 from tests.test_docs import ROOT
@@ -70,7 +71,7 @@ def test_the_script_looks_where_the_files_lie_and_for_the_classes_that_are_writt
     path = write_nuclei_for_qupath(Result.open(out / "SLIDE"))
     text = SCRIPT.read_text("utf-8")
     assert path == out / "qupath" / "SLIDE.nuclei.geojson.gz"
-    assert '"qupath/${folder.getName()}.nuclei.geojson.gz"' in text
+    assert '"qupath/${name}.nuclei.geojson.gz", "export/${name}.geojson.gz", "export/${name}.geojson"' in text
     assert '["Mitosis", "Hot spot", "High-power field", "Nucleus"]' in text
     manifest = json.loads((out / "SLIDE" / "manifest.json").read_text("utf-8"))
     for key in re.findall(r"slide\.(\w+)", re.sub(r"def slide = .*", "", text)):
@@ -102,7 +103,7 @@ def test_the_script_loads_a_folders_results_onto_the_images_by_name(
 ) -> None:
     out = tmp_path / "OUT"
     shutil.copytree(finished, out)
-    write_nuclei_for_qupath(Result.open(out / slide.stem))
+    export(out, "geojson.gz", None)
     fits = {"file": slide.name.replace(" ", "%20"), "name": "any", "width": 1500, "height": 1300, "there": []}
     again = fits | {"there": ["Mitosis", "Nucleus", "Tumour"]}
     by_file, replaced, by_name, cropped, unknown = run_script(

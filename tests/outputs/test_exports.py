@@ -159,6 +159,16 @@ def test_what_qupath_would_refuse_is_mended_or_left_out() -> None:
     assert plain.geom_type == "Polygon"
 
 
+def test_what_lies_between_the_grids_points_is_brought_onto_it_and_the_rest_stays_as_it_is() -> None:
+    on, between = shapely.box(0, 0, 7.25, 3.5), shapely.box(0.001, 0, 7.252, 3.499)
+    kept, moved = snapped(np.array([on, between], object))
+    assert shapely.equals(kept, on)
+    assert moved.bounds == (0, 0, 7.25, 3.5)
+    # GEOS would round what is computed of a shape with a grid to it.
+    assert shapely.centroid(kept).coords[0] == shapely.centroid(moved).coords[0] == (3.625, 1.75)
+    assert shapely.get_precision(moved) == 0
+
+
 def test_tables_hold_every_object_with_place_and_area(tmp_path: Path) -> None:
     folder = slide_folder(tmp_path / "out" / "a", 30)
     with exported(folder, "csv")[0].open(encoding="utf-8-sig", newline="") as f:

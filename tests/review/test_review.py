@@ -17,6 +17,7 @@ from wsi_minugan.outputs.geojson import read_marks
 from wsi_minugan.outputs.manifest import digests
 from wsi_minugan.outputs.objects import Marked, read_objects
 from wsi_minugan.pipeline.own_files import own_files
+from wsi_minugan.pipeline.readers import read_readers
 from wsi_minugan.review.people import folder_name
 from wsi_minugan.review.result import Result, open_result
 from wsi_minugan.review.store import circle_at, read_review, reviewers_of, save_review
@@ -53,6 +54,8 @@ def test_a_review_tells_what_changed_and_writes_it_beside_the_original(
     for name, schema in (("mitoses.geojson", "mitoses"), ("count.json", "count")):
         content = json.loads((place / name).read_text())
         jsonschema.validate(content, json.loads((FOLDER / f"{schema}.schema.json").read_text()))
+    readings, _ = read_readers([folder, place], None, 0.5)
+    assert [len(r["case"].points_px) for r in readings.values()] == [n, n - 1]
     again = run_command("count", place / "mitoses.geojson", "--mpp", "0.25", "-o", out / "again.json")
     assert again.returncode == 0
     assert json.loads((out / "again.json").read_text())["mitoses"] == n - 1

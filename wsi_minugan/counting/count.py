@@ -25,7 +25,7 @@ from wsi_minugan.counting.models import (
 from wsi_minugan.counting.regions import TissueRaster, points_in
 from wsi_minugan.counting.scores import nottingham_cuts, nottingham_score, tupac16_score
 from wsi_minugan.counting.sensitivity import sensitivity
-from wsi_minugan.counting.settings import Ground, Options
+from wsi_minugan.counting.settings import Ground, Options, method_in_words
 from wsi_minugan.counting.stability import Stability, stability_of
 from wsi_minugan.counting.windows import (
     Shape,
@@ -104,8 +104,12 @@ def count_mitoses(
         sensitivity=_sensitivity(points_px, ground, shape, (hotspot_mm2, hpf_diameter_mm, glass), area_mm2),
         regions=_regions(points_px, ground, mpp),
         scores=scores,
-        method=_method(hotspot_mm2, hpf_diameter_mm, options),
-        warnings=(*_tissue_warnings(spots[0], share, options.min_tissue), *_cut_warnings(predicted, scores)),
+        method=method_in_words(hotspot_mm2, hpf_diameter_mm, options),
+        warnings=(
+            *_tissue_warnings(spots[0], share, options.min_tissue),
+            *_further_warnings(spots[1:], options.min_tissue),
+            *_cut_warnings(predicted, scores),
+        ),
     )
 
 
@@ -303,6 +307,16 @@ def _tissue_warnings(spot: HotspotCount, share: float | None, min_tissue: float)
     )
 
 
+def _further_warnings(spots: Sequence[HotspotCount], min_tissue: float) -> Iterator[str]:
+    """Say which of the further hot spots have less tissue than was asked for."""
+    for number, spot in enumerate(spots, 2):
+        if spot.tissue_fraction is not None and spot.tissue_fraction < min_tissue:
+            yield (
+                f"Beside the hot spots before it, no place of hot spot {number} has {100 * min_tissue:.0f} % of analysed tissue; "
+                f"the one that was taken has {100 * spot.tissue_fraction:.0f} %."
+            )
+
+
 def _cut_warnings(predicted: IntervalCount | None, scores: Scores) -> tuple[str, ...]:
     """Say where a score could easily be another."""
     if predicted is None or scores.tupac16 is None:
@@ -366,22 +380,4 @@ def scores_of(mitoses: int, area_mm2: float, diameter_mm: float, mostly_glass: b
         nottingham_count=in_fields,
         tupac16=None if mostly_glass else tupac16_score(round(in_two_mm2)),
         tupac16_count=in_two_mm2,
-    )
-
-
-def _method(area_mm2: float, diameter_mm: float, options: Options) -> str:
-    shape = (
-        "circle" if options.shape == "circle" else f"rectangle ({options.aspect:.3g} times as wide as high)"
-    )
-    held = f" with {100 * options.min_tissue:.0f} % of analysed tissue or more," if options.min_tissue else ""
-    touch = "touching each other, " if options.fields == "adjacent" else ""
-    centred = "the smallest circle around" if options.shape == "circle" else "the box around"
-    return (
-        f"Mitoses are counted by their centroids. The hot spot is the {shape} of {area_mm2:.3f} mm2{held} that holds the most of them; "
-        f"no placement of the {options.shape} holds more (critical positions, not a raster). It is centred on {centred} "
-        "its mitoses; of equal counts the one with more analysed tissue is taken, then the smallest (y, x). "
-        f"The ten fields are circles of {diameter_mm:g} mm that do not overlap, {touch}chosen for the highest total (integer program). "
-        f"The Nottingham score is that of the hot spot's count brought to ten fields of {diameter_mm:g} mm diameter and rounded; "
-        "TUPAC16's that of the count brought to 2 mm2; neither is given where less than half of the hot spot was analysed. "
-        "Areas of high-power fields differ between microscopes: compare mitoses per mm2."
     )

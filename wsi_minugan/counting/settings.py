@@ -91,3 +91,52 @@ class Ground:
     scores: FloatArray | None = None
     regions: Mapping[str, shapely.Geometry] = field(default_factory=dict)
     reliability: Reliability = NO_MODEL
+
+
+def method_in_words(area_mm2: float, diameter_mm: float, options: Options) -> str:
+    """Say how a count is made.
+
+    Parameters
+    ----------
+    area_mm2 : float
+        Area of the hot spot, mm2.
+    diameter_mm : float
+        Diameter of a high-power field, mm.
+    options : Options
+        How to count.
+
+    Returns
+    -------
+    str
+        Sentences for ``count.json`` and the report.
+    """
+    shape = (
+        "circle" if options.shape == "circle" else f"rectangle ({options.aspect:.3g} times as wide as high)"
+    )
+    return (
+        f"Mitoses are counted by their centroids. The hot spot is the {shape} of {area_mm2:.3f} mm2 that holds the most of them"
+        f"{_search(options)}; of equal counts the one with more analysed tissue is taken, then the smallest (y, x). "
+        f"The ten fields are circles of {diameter_mm:g} mm that do not overlap, {_fields_search(options)}. "
+        f"The Nottingham score is that of the hot spot's count brought to ten fields of {diameter_mm:g} mm diameter and rounded; "
+        "TUPAC16's that of the count brought to 2 mm2; neither is given where less than half of the hot spot was analysed. "
+        "Areas of high-power fields differ between microscopes: compare mitoses per mm2."
+    )
+
+
+def _search(options: Options) -> str:
+    """Say how the hot spot was looked for."""
+    centred = "the smallest circle around" if options.shape == "circle" else "the box around"
+    exact = f"no placement of the {options.shape} holds more (critical positions, not a raster). It is centred on {centred} its mitoses"
+    if not options.min_tissue:
+        return f"; {exact}"
+    return (
+        f" among those with {100 * options.min_tissue:.0f} % of analysed tissue or more, or with the most that any place has. "
+        f"Where the best of all places has as much tissue, {exact}; else the places are the tissue mask's cells of 8 um"
+    )
+
+
+def _fields_search(options: Options) -> str:
+    """Say how the fields were looked for."""
+    if options.fields == "adjacent":
+        return "each touching another, grown for the highest total (beam search)"
+    return "chosen for the highest total (integer program)"

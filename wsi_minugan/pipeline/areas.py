@@ -112,6 +112,28 @@ def read_drawn(
     return Drawn(regions, allowed, settings.tissue_mask is not None)
 
 
+def check_drawn(settings: RunSettings) -> None:
+    """Refuse a file of areas that no slide can use, before any slide is begun: every slide would fail by it.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        They name the files. Folders have a file for each slide, and are read with it.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or holds no area.
+    """
+    for path in (settings.region, settings.exclude, settings.tissue_mask):
+        if path is None or path.is_dir():
+            continue
+        if path == settings.tissue_mask and path.suffix.lower() == ".png":
+            _png(path)
+        else:
+            read_regions(path)
+
+
 def _polygons(area: shapely.Geometry) -> shapely.Geometry:
     """Return only the polygons of a geometry: where borders touch, lines and points are left over."""
     parts = [p for p in shapely.get_parts(area) if p.geom_type in {"Polygon", "MultiPolygon"}]

@@ -11,7 +11,7 @@ from wsi_minugan.counting.count import scores_of
 from wsi_minugan.counting.windows import circle_of, find_windows
 from wsi_minugan.errors import InputError
 from wsi_minugan.outputs.geojson import read_marks
-from wsi_minugan.outputs.manifest import MANIFEST, read_manifest
+from wsi_minugan.outputs.manifest import MANIFEST, REVIEWS, read_manifest
 
 _SUFFIXES = (".geojson", ".geojson.gz", ".json")
 ONE_CASE = "case"
@@ -60,7 +60,11 @@ def read_readers(
 def _names(sources: Sequence[Path]) -> list[str]:
     """Return short names that differ."""
     short = [s.resolve().name for s in sources]
-    return [n if short.count(n) == 1 else str(s) for n, s in zip(short, sources, strict=True)]
+    names = [n if short.count(n) == 1 else str(s) for n, s in zip(short, sources, strict=True)]
+    for name, source in zip(names, sources, strict=True):
+        if names.count(name) > 1:
+            raise InputError(f"{source} is named twice. Name another reader beside it.")
+    return names
 
 
 def _cases(source: Path, mpp: float | None, hpf_diameter_mm: float) -> dict[str, Reading]:
@@ -70,6 +74,9 @@ def _cases(source: Path, mpp: float | None, hpf_diameter_mm: float) -> dict[str,
         return {_stem(source): _reading(source, (0, 0), mpp, hpf_diameter_mm)}
     if (source / MANIFEST).is_file():
         return {source.name: _of_slide(source, hpf_diameter_mm)}
+    slide = source.absolute().parent.parent
+    if source.absolute().parent.name == REVIEWS and (slide / MANIFEST).is_file():
+        return {slide.name: _of_slide(slide, hpf_diameter_mm, source)}
     slides = [p for p in sorted(source.iterdir()) if (p / MANIFEST).is_file()]
     if slides:
         return {p.name: _of_slide(p, hpf_diameter_mm) for p in slides}
@@ -85,9 +92,12 @@ def _stem(path: Path) -> str:
     return next((path.name[: -len(s)] for s in _SUFFIXES if path.name.lower().endswith(s)), path.name)
 
 
-def _of_slide(folder: Path, hpf_diameter_mm: float) -> Reading:
+def _of_slide(folder: Path, hpf_diameter_mm: float, marked_in: Path | None = None) -> Reading:
+    """Return the mitoses of a slide's folder, or of a review's folder in it."""
     sealed = read_manifest(folder)
-    return _reading(folder / "mitoses.geojson", sealed.geojson_origin_px, sealed.slide.mpp, hpf_diameter_mm)
+    return _reading(
+        (marked_in or folder) / "mitoses.geojson", sealed.geojson_origin_px, sealed.slide.mpp, hpf_diameter_mm
+    )
 
 
 def _reading(path: Path, origin_px: tuple[int, int], mpp: float | None, hpf_diameter_mm: float) -> Reading:

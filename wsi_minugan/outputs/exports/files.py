@@ -21,7 +21,7 @@ import shapely
 
 from wsi_minugan.errors import OutputError
 from wsi_minugan.outputs.atomic import atomic_path
-from wsi_minugan.outputs.exports.objects import NUCLEUS, Part, Slide, parts_of
+from wsi_minugan.outputs.exports.objects import NUCLEUS, Part, Slide, nuclei_of, parts_of
 from wsi_minugan.outputs.geojson import COLOURS, WINDOWS
 
 _BYTE_ORDER_MARK = "\ufeff"
@@ -46,10 +46,32 @@ def write_geojson(slide: Slide, path: Path) -> int:
     int
         Objects written.
     """
+    return _write_features(slide, parts_of(slide), path)
+
+
+def write_nuclei_geojson(slide: Slide, path: Path) -> int:
+    """Write the nuclei alone, each as `write_geojson` writes it, and return their number.
+
+    Parameters
+    ----------
+    slide : Slide
+        A finished slide.
+    path : Path
+        File to write; a name that ends in .gz is compressed.
+
+    Returns
+    -------
+    int
+        Nuclei written.
+    """
+    return _write_features(slide, nuclei_of(slide), path)
+
+
+def _write_features(slide: Slide, parts: Iterator[Part], path: Path) -> int:
     count = 0
     with _text(path) as f:
         f.write(f'{{"type":"FeatureCollection","origin_px":{json.dumps(slide.origin_px)},"features":[')
-        for part in parts_of(slide):
+        for part in parts:
             for feature in _features(slide, part):
                 f.write((",\n" if count else "\n") + feature)
                 count += 1

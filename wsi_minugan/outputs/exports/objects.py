@@ -15,14 +15,12 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_minugan.errors import OutputError
-from wsi_minugan.outputs.geojson import MITOSIS, UNREADABLE, WINDOWS, features_of, object_id
+from wsi_minugan.outputs.geojson import MITOSIS, UNREADABLE, WINDOWS, features_of, object_id, single
 from wsi_minugan.outputs.manifest import read_manifest
 
 NUCLEUS = "Nucleus"
 PART = 10_000
 """Objects held at once."""
-
-_GRID_PX = 0.01
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def parts_of(slide: Slide) -> Iterator[Part]:
     """
     yield from _marked(slide)
     if slide.nuclei.is_file():
-        yield from _nuclei(slide)
+        yield from nuclei_of(slide)
 
 
 def _marked(slide: Slide) -> Iterator[Part]:
@@ -157,7 +155,24 @@ def _part_of(path: Path, label: str, features: list[dict[str, Any]], origin: NDA
     return Part(label, ids, shapely.transform(shapes, lambda xy: np.round(xy + origin, 2)), measured)
 
 
-def _nuclei(slide: Slide) -> Iterator[Part]:
+def nuclei_of(slide: Slide) -> Iterator[Part]:
+    """Yield the nuclei of a slide that has some, at most `PART` at once.
+
+    Parameters
+    ----------
+    slide : Slide
+        A finished slide.
+
+    Yields
+    ------
+    Part
+        Nuclei.
+
+    Raises
+    ------
+    OutputError
+        If their file cannot be read.
+    """
     try:
         with pq.ParquetFile(slide.nuclei) as file:
             for batch in file.iter_batches(PART, columns=["nucleus", "area_um2", "geometry"]):
@@ -192,16 +207,21 @@ def snapped(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
     ndarray of object, shape (n,)
         Polygons or multipolygons, exterior rings counter-clockwise.
     """
-    bad = ~shapely.is_valid(shapes)
-    if bad.any():
-        shapes = shapes.copy()
-        shapes[bad] = shapely.make_valid(shapes[bad])
-    out = np.asarray(shapely.orient_polygons(shapely.set_precision(shapes, _GRID_PX)), object)
-    # A multipolygon of one part is fatal to QuPath, and slivers are no parts.
-    for k in np.flatnonzero(shapely.get_type_id(out) != _POLYGON):
-        parts = [p for p in shapely.get_parts(out[k]) if p.geom_type == "Polygon" and p.area > 0]
-        out[k] = parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
-    return out
+    out = shapes.copy()
+    # A run writes polygons on this grid; what is right already, nearly all of them, need not be noded again.
+    odd = ~_is_right(shapes)
+    mended = np.array([single(m) for m in shapely.make_valid(shapes[odd])], object)
+    # Without their grid: GEOS would round what is computed of them, such as centroids, to it.
+    out[odd] = shapely.set_precision(mended, 0.0)
+    return np.asarray(shapely.orient_polygons(out), object)
+
+
+def _is_right(shapes: NDArray[np.object_]) -> NDArray[np.bool_]:
+    """Return which are valid polygons with all corners on the grid, shape ``(n,)``."""
+    right = np.asarray(shapely.is_valid(shapes) & (shapely.get_type_id(shapes) == _POLYGON))
+    xy, shape = shapely.get_coordinates(shapes, return_index=True)
+    right[shape[(np.round(xy, 2) != xy).any(axis=1)]] = False
+    return np.asarray(right & (shapely.area(shapes) > 0))
 
 
 _POLYGON = int(shapely.get_type_id(shapely.Polygon()))

@@ -39,7 +39,7 @@ from wsi_minugan.pipeline.stages import (
     prepare_store,
     write_block,
 )
-from wsi_minugan.segmentation.store import tune_zarr
+from wsi_minugan.segmentation.masks.store import tune_zarr
 from wsi_minugan.slides.files import fingerprint
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.reader import SlideReader

@@ -38,7 +38,7 @@ from wsi_minugan.outputs.geojson import (
     write_geojson,
 )
 from wsi_minugan.outputs.nuclei import write_nuclei
-from wsi_minugan.segmentation import masks
+from wsi_minugan.segmentation.masks import writing
 
 WINDOWS = (
     Window(HOTSPOT, "hotspot", circle(5050, 6000, 300), "Hot spot"),
@@ -81,7 +81,7 @@ def slide_folder(folder: Path, nuclei: int, origin: tuple[int, int] | None = Non
     write_geojson(folder / "mitoses.geojson", found, WINDOWS)
     if nuclei:
         write_nuclei(folder / "nuclei.parquet", batches(nuclei), folder.name, 0.25)
-    masks.create_store(folder / "masks.zarr", Frame(700, 600, 0.25, 1.0, 700, 600), 512, nuclei=True)
+    writing.create_store(folder / "masks.zarr", Frame(700, 600, 0.25, 1.0, 700, 600), 512, nuclei=True)
     manifest_checksum(folder)
     if origin:
         path = folder / "manifest.json"
@@ -207,7 +207,7 @@ def test_an_annotation_store_has_tiatoolboxs_tables(tmp_path: Path) -> None:
 
 def test_masks_in_one_zip_open_as_they_are(tmp_path: Path) -> None:
     folder = slide_folder(tmp_path / "out" / "a", 0)
-    masks.write_block(folder / "masks.zarr", "classes", Box(0, 0, 512, 512), np.ones((512, 512), np.uint8))
+    writing.write_block(folder / "masks.zarr", "classes", Box(0, 0, 512, 512), np.ones((512, 512), np.uint8))
     (path,) = exported(folder, "ome-zarr-zip")
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist()[0] == "zarr.json"

@@ -15,7 +15,7 @@ from wsi_minugan.pipeline.plan import SlidePlan, open_reader, plan_slide
 from wsi_minugan.pipeline.planning.plan_file import save_plan
 from wsi_minugan.pipeline.scratch import WORK, Scratch
 from wsi_minugan.pipeline.stages import prepare_store
-from wsi_minugan.segmentation import masks
+from wsi_minugan.segmentation.masks import writing
 from wsi_minugan.slides.inputs import SlideInput
 
 
@@ -34,12 +34,12 @@ def test_no_stage_makes_a_runs_folder_that_is_gone(tmp_path: Path, plan: SlidePl
     prepare_store(plan, folder, nuclei=True)
     save_plan(folder / WORK, plan)
     ones = np.ones((512, 512), np.uint8)
-    masks.write_block(folder / "masks.zarr", "classes", Box(0, 0, 512, 512), ones)
+    writing.write_block(folder / "masks.zarr", "classes", Box(0, 0, 512, 512), ones)
     Scratch(folder / WORK).save_patch(0, 0, np.zeros((3, 256, 256), np.uint8))
     shutil.rmtree(out)
     for write in (
-        lambda: masks.create_store(folder / "masks.zarr", plan.frame, 512, nuclei=True),
-        lambda: masks.write_block(folder / "masks.zarr", "classes", Box(0, 512, 512, 512), ones),
+        lambda: writing.create_store(folder / "masks.zarr", plan.frame, 512, nuclei=True),
+        lambda: writing.write_block(folder / "masks.zarr", "classes", Box(0, 512, 512, 512), ones),
         lambda: Scratch(folder / WORK).save_patch(0, 0, np.zeros((3, 256, 256), np.uint8)),
         lambda: save_plan(folder / WORK, plan),
         lambda: write_text(folder / "count.json", "{}"),
@@ -57,16 +57,16 @@ def test_masks_that_are_removed_while_a_block_is_written_do_not_come_back(
     out = tmp_path / "out"
     out.mkdir()
     prepare_store(plan, out / "s", nuclei=True)
-    really = masks._open
+    really = writing._open
 
     def open_then_remove(path: Path, name: str, level: int) -> object:
         array = really(path, name, level)
         shutil.rmtree(out)
         return array
 
-    monkeypatch.setattr(masks, "_open", open_then_remove)
+    monkeypatch.setattr(writing, "_open", open_then_remove)
     with pytest.raises(OutputError, match="cannot be written"):
-        masks.write_block(
+        writing.write_block(
             out / "s" / "masks.zarr", "classes", Box(0, 0, 512, 512), np.ones((512, 512), np.uint8)
         )
     assert not out.exists()

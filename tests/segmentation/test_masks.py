@@ -10,21 +10,21 @@ from ome_zarr_models.v05 import Image
 from ome_zarr_models.v05.image_label import ImageLabel
 
 from wsi_minugan.geometry import Frame, blocks_of
-from wsi_minugan.segmentation import masks
-from wsi_minugan.segmentation.store import tune_zarr
+from wsi_minugan.segmentation.masks import layout, writing
+from wsi_minugan.segmentation.masks.store import tune_zarr
 
 FRAME = Frame(2311, 1803, 0.25, 1.0, 2311, 1803)
 
 
 def written(store: Path, name: str, values: np.ndarray, block_px: int) -> list[np.ndarray]:
     """Write an array block by block, and return the levels of its pyramid."""
-    masks.create_store(store, FRAME, block_px, nuclei=True)
+    writing.create_store(store, FRAME, block_px, nuclei=True)
     for box in blocks_of(FRAME, block_px):
-        masks.write_block(store, name, box, values[box.slices_within(FRAME.box)])
-    masks.build_pyramid(store, FRAME)
-    folder = store / masks._PATHS[name][0]
+        writing.write_block(store, name, box, values[box.slices_within(FRAME.box)])
+    writing.build_pyramid(store, FRAME)
+    folder = store / layout.PATHS[name][0]
     return [
-        np.asarray(zarr.open_array(folder / str(k), mode="r")) for k in range(len(masks.level_shapes(FRAME)))
+        np.asarray(zarr.open_array(folder / str(k), mode="r")) for k in range(len(layout.level_shapes(FRAME)))
     ]
 
 
@@ -32,7 +32,7 @@ def written(store: Path, name: str, values: np.ndarray, block_px: int) -> list[n
 def test_nuclei_keep_their_share_of_every_level(tmp_path: Path, block_px: int) -> None:
     values = np.random.default_rng(0).integers(0, 99, (1803, 2311)).astype(np.uint32)
     for level, found in enumerate(written(tmp_path / "m.zarr", "nuclei", values, block_px)):
-        assert found.shape == masks.level_shapes(FRAME)[level]
+        assert found.shape == layout.level_shapes(FRAME)[level]
         assert np.array_equal(found, values[:: 2**level, :: 2**level])
 
 
@@ -54,7 +54,7 @@ def test_each_mitosis_is_left_at_every_level(tmp_path: Path, name: str, block_px
 
 def test_every_group_says_what_it_is_and_every_image_has_a_window(tmp_path: Path) -> None:
     store = tmp_path / "m.zarr"
-    masks.create_store(store, FRAME, 1024, nuclei=True)
+    writing.create_store(store, FRAME, 1024, nuclei=True)
     nodes = [json.loads(p.read_text()) for p in store.rglob("zarr.json")]
     groups = [node for node in nodes if node["node_type"] == "group"]
     assert len(groups) == 7  # root, coverage, score, labels and its three
@@ -72,13 +72,13 @@ def test_ome_zarr_py_and_so_napari_shows_each_image_in_its_window(tmp_path: Path
     why = "needs ome-zarr, whose pins conflict with ours: pip install --no-deps ome-zarr Deprecated wrapt"
     io, reader = (pytest.importorskip(f"ome_zarr.{name}", reason=why) for name in ("io", "reader"))
     store = tmp_path / "m.zarr"
-    masks.create_store(store, FRAME, 1024, nuclei=True)
+    writing.create_store(store, FRAME, 1024, nuclei=True)
     for name, end in (("", 1), ("mitosis_score", 255)):
         image = next(iter(reader.Reader(io.parse_url(store / name))()))
         assert image.metadata["contrast_limits"] == [[0, end]]
         assert image.metadata["visible"] == [True]
         assert image.data[0].shape == (1803, 2311)
-        assert len(image.data) == len(masks.level_shapes(FRAME))
+        assert len(image.data) == len(layout.level_shapes(FRAME))
     labels = {
         node.metadata["name"] for node in reader.Reader(io.parse_url(store))() if "color" in node.metadata
     }
@@ -87,7 +87,7 @@ def test_ome_zarr_py_and_so_napari_shows_each_image_in_its_window(tmp_path: Path
 
 def test_pixels_of_reduced_levels_lie_in_the_middle_of_what_they_stand_for(tmp_path: Path) -> None:
     store = tmp_path / "m.zarr"
-    masks.create_store(store, FRAME, 1024, nuclei=True)
+    writing.create_store(store, FRAME, 1024, nuclei=True)
     for name, middle in (("labels/mitoses", 0.375), ("labels/nuclei", 0.0)):
         group = zarr.open_group(store / name, mode="r")
         levels = group.attrs["ome"]["multiscales"][0]["datasets"]
@@ -107,9 +107,9 @@ def test_tuning_zarr_changes_no_byte_and_empty_chunks_stay_absent(tmp_path: Path
         with zarr.config.set({"ndbuffer": "zarr.buffer.cpu.NDBuffer", "codec_pipeline.batch_size": 1}):
             if tuned:
                 tune_zarr()
-            masks.create_store(store, frame, 1536, nuclei=True)
-            masks.write_block(store, "nuclei", box, values)
-            masks.write_block(store, "mitoses", box, np.zeros_like(values))
+            writing.create_store(store, frame, 1536, nuclei=True)
+            writing.write_block(store, "nuclei", box, values)
+            writing.write_block(store, "mitoses", box, np.zeros_like(values))
         files = [p for p in sorted(store.rglob("*")) if p.is_file()]
         written.append({str(p.relative_to(store)): p.read_bytes() for p in files})
     assert written[0] == written[1]

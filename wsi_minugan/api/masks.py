@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsi_minugan.api.folders import ResultFolder
 from wsi_minugan.outputs.models import Manifest
-from wsi_minugan.segmentation.masks import open_levels
+from wsi_minugan.segmentation.masks.reading import open_levels
 
 if TYPE_CHECKING:
     import dask.array as da

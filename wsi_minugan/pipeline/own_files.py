@@ -12,13 +12,13 @@ from wsi_minugan.hashing import sha256_of
 from wsi_minugan.outputs.atomic import SUFFIX, not_written
 from wsi_minugan.outputs.manifest import MANIFEST, SCRATCH, read_manifest
 from wsi_minugan.pipeline.areas import REGIONS
-from wsi_minugan.segmentation import masks
+from wsi_minugan.segmentation.masks import layout
 from wsi_minugan.syncing import sync
 
 MITOSES = "mitoses.geojson"
 STORE = "masks.zarr"
 _FILES = ("count.json", MITOSES, REGIONS, "nuclei.parquet", "overview.png", "hotspot.jpg", "gallery.jpg")
-_STORE_FOLDERS = tuple(f"{STORE}/{place}" for place in masks.PLACES)
+_STORE_FOLDERS = tuple(f"{STORE}/{place}" for place in layout.PLACES)
 
 
 def own_files(folder: Path) -> list[str]:
@@ -34,7 +34,9 @@ def own_files(folder: Path) -> list[str]:
     list of str
         With forward slashes.
     """
-    found = [name for name in (*_FILES, *(f"{STORE}/{m}" for m in masks.GROUPS)) if (folder / name).is_file()]
+    found = [
+        name for name in (*_FILES, *(f"{STORE}/{m}" for m in layout.GROUPS)) if (folder / name).is_file()
+    ]
     for place in _STORE_FOLDERS:
         inside = (p for p in (folder / place).rglob("*") if p.is_file() and p.suffix != SUFFIX)
         found += [p.relative_to(folder).as_posix() for p in inside]
@@ -86,7 +88,7 @@ def remove_own(folder: Path) -> str:
         # First, and on the disk before all else: what is half removed must never look finished.
         (folder / MANIFEST).unlink(missing_ok=True)
         sync(folder)
-        for name in (*_FILES, *(f"{STORE}/{m}" for m in masks.GROUPS)):
+        for name in (*_FILES, *(f"{STORE}/{m}" for m in layout.GROUPS)):
             (folder / name).unlink(missing_ok=True)
         for name in (SCRATCH, *_STORE_FOLDERS):
             with suppress(FileNotFoundError):

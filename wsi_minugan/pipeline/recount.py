@@ -18,7 +18,7 @@ from wsi_minugan.outputs.manifest import problems_in, read_manifest
 from wsi_minugan.outputs.models import Manifest
 from wsi_minugan.pipeline.areas import REGIONS, Drawn, both_drawn, read_drawn, read_regions_file
 from wsi_minugan.pipeline.ground import options_of, raster_of, reliability_in, reliability_of
-from wsi_minugan.segmentation import masks
+from wsi_minugan.segmentation.masks import reading
 from wsi_minugan.slides.tissue import CELL_PX, TissueMask
 
 _ANY_PX = 10**8
@@ -86,8 +86,8 @@ def open_finished(folder: Path) -> Finished:
     if lost:
         raise OutputError(f"{folder} cannot be counted as it was written ({lost[0]}). Run the slide again.")
     h, w = written.analysis_height_px, written.analysis_width_px
-    cells = masks.read_coarse(folder / "masks.zarr", "coverage", Box(0, 0, h, w), CELL_PX) > 0
-    stained = masks.read_whole(folder / "masks.zarr", "tissue")
+    cells = reading.read_coarse(folder / "masks.zarr", "coverage", Box(0, 0, h, w), CELL_PX) > 0
+    stained = reading.read_whole(folder / "masks.zarr", "tissue")
     mask = TissueMask(cells, CELL_PX, w, h, None if stained is None else stained > 0)
     raster = raster_of(mask, written.analysis_mpp / written.slide.mpp)
     drawn = read_regions_file(folder / REGIONS) if REGIONS in written.files else Drawn()

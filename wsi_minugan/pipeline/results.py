@@ -39,7 +39,7 @@ from wsi_minugan.pipeline.plan import SlidePlan
 from wsi_minugan.pipeline.planning.plan_file import PLAN_FILE
 from wsi_minugan.pipeline.planning.slide_stain import facts_of
 from wsi_minugan.pipeline.scratch import ANALYSED, WORK, WRITTEN, Scratch
-from wsi_minugan.segmentation import masks
+from wsi_minugan.segmentation.masks import writing
 from wsi_minugan.segmentation.merging import SlideObjects
 from wsi_minugan.segmentation.outlines import scaled, to_level0
 from wsi_minugan.slides.analysis import thumbnail
@@ -110,7 +110,7 @@ def finish_slide(plan: SlidePlan, reader: SlideReader, work: SlideWork, folder: 
     _draw(plan, reader, points_px, count, folder)
     # By their peaks, which thresholds decide on.
     draw_closeups(reader, plan.frame.level0_mpp, shapes, peaks, outline_of(count.hotspot), folder)
-    coarse = masks.build_pyramid(folder / STORE, plan.frame) | _write_coarse(plan, points_px, count, folder)
+    coarse = writing.build_pyramid(folder / STORE, plan.frame) | _write_coarse(plan, points_px, count, folder)
     figures = sampled_figures(plan, reader)
     known = load_range(work.bundle.path)
     warnings = (*count.warnings, *(warnings_of(figures, known) if known else ()))
@@ -272,10 +272,10 @@ def _write_coarse(
     """Write the layers of few pixels: what of the coverage is tissue, and mitoses per mm2 in circles as large as the hot spot."""
     store, raster = folder / STORE, raster_of(plan.tissue, plan.frame.scale)
     cell_um = plan.tissue.px_per_cell * plan.frame.mpp
-    written = masks.write_coarse(store, "tissue", raster.counted.astype(np.uint8), cell_um)
+    written = writing.write_coarse(store, "tissue", raster.counted.astype(np.uint8), cell_um)
     shape = circle_of(count.hotspot.area_mm2, plan.frame.level0_mpp)
     values = density_map(points_px, counted_raster(plan), shape, plan.frame.level0_mpp)
-    return written | masks.write_coarse(store, "density", values, cell_um * MAP_STEP)
+    return written | writing.write_coarse(store, "density", values, cell_um * MAP_STEP)
 
 
 def _mitosis_shapes(plan: SlidePlan, scratch: Scratch, mitoses: SlideObjects) -> NDArray[np.object_]:

@@ -28,8 +28,9 @@ from wsi_minugan.pipeline.blocks.splitting import pieces_by_block, split_crossin
 from wsi_minugan.pipeline.own_files import STORE
 from wsi_minugan.pipeline.plan import SlidePlan
 from wsi_minugan.pipeline.scratch import WORK, WRITTEN, Scratch
-from wsi_minugan.segmentation import classes, masks
+from wsi_minugan.segmentation import classes
 from wsi_minugan.segmentation.blend import Blender
+from wsi_minugan.segmentation.masks import writing
 from wsi_minugan.segmentation.merging import Wanted, join_objects, numbered_objects
 from wsi_minugan.segmentation.objects import ObjectCut, measure_objects, object_cut
 from wsi_minugan.segmentation.outlines import outlines
@@ -186,7 +187,7 @@ def prepare_store(plan: SlidePlan, folder: Path, nuclei: bool) -> None:
             sync(made)
     except OSError as e:
         raise not_written(folder, e) from e
-    masks.create_store(folder / STORE, plan.frame, plan.block_px, nuclei)
+    writing.create_store(folder / STORE, plan.frame, plan.block_px, nuclei)
 
 
 def analyse_block(
@@ -238,7 +239,7 @@ def analyse_block(
     scratch.check()
     with ThreadPoolExecutor(1, "write") as writer:
         written = [
-            writer.submit(masks.write_block, store, name, box, pixels)
+            writer.submit(writing.write_block, store, name, box, pixels)
             for name, pixels in (("mitosis_score", score), ("coverage", coverage))
         ]
         runs = {n: run_length_mask(found_classes == value) for n, value in CLASS_OF.items()}
@@ -360,7 +361,7 @@ def write_block(plan: SlidePlan, index: int, folder: Path, nuclei: bool = True) 
         if len(runs.labels) and (nuclei or name != "nuclei"):
             image = np.zeros(shape, np.uint32)
             runs.paint(image, runs.labels)
-            shards |= masks.write_block(store, name, box, image)
+            shards |= writing.write_block(store, name, box, image)
         runs.paint(found, value)
-    shards |= masks.write_block(store, "classes", box, found)
+    shards |= writing.write_block(store, "classes", box, found)
     scratch.save_shards(WRITTEN, index, {f"{STORE}/{name}": digest for name, digest in shards.items()})

@@ -29,7 +29,7 @@ from wsi_minugan.review.pixels import frame_of, open_pixels
 from wsi_minugan.review.result import Result, open_result, score_of
 from wsi_minugan.review.standing import standing_of
 from wsi_minugan.review.store import Saved, read_review, reviewers_of, save_review
-from wsi_minugan.segmentation import masks
+from wsi_minugan.segmentation.masks import layout, reading
 from wsi_minugan.slides.reader import SlideReader
 from wsi_minugan.viewer import tiles
 from wsi_minugan.viewer.nuclei import TILE_PX as NUCLEI_TILE_PX
@@ -121,7 +121,7 @@ class SlideView:
         tuple of str
             Names of arrays in ``masks.zarr``.
         """
-        there = masks.names_in(self._store)
+        there = reading.names_in(self._store)
         return tuple(name for name in _LAYERS if name in there)
 
     def close(self) -> None:
@@ -154,7 +154,7 @@ class SlideView:
             "mask_width_px": self.frame.width_px,
             "mask_height_px": self.frame.height_px,
             "mask_scale": self.frame.scale,
-            "mask_levels": len(masks.level_shapes(self.frame)),
+            "mask_levels": len(layout.level_shapes(self.frame)),
             "mitoses": [_described(m) for m in with_moved(self.result, saved).mitoses],
             "reviewer": self._reviewer,
             # Only how many: to see what others decided would make two readings one.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wsi_minugan.errors import InputError
 from wsi_minugan.geometry import Box, Frame
-from wsi_minugan.segmentation import masks
+from wsi_minugan.segmentation.masks import layout, reading
 from wsi_minugan.slides.analysis import AnalysisView, reduced
 from wsi_minugan.slides.reader import SlideReader
 
@@ -119,12 +119,12 @@ def mask_tile(store: Path, name: str, frame: Frame, level: int, column: int, row
     InputError
         If there is no such tile.
     """
-    shapes = masks.level_shapes(frame)
+    shapes = layout.level_shapes(frame)
     if not 0 <= level < len(shapes):
         raise InputError(f"The masks have no level {level}.")
     at = len(shapes) - 1 - level
     h, w = shapes[at]
-    values = masks.read_part(store, name, at, _tile_box((w, h), column, row))
+    values = reading.read_part(store, name, at, _tile_box((w, h), column, row))
     return png(coloured(name, values))
 
 

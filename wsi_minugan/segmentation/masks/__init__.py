@@ -1,0 +1,1 @@
+"""Masks on disk as OME-Zarr: their layout, how they are written, and how they are read."""

@@ -26,7 +26,7 @@ def pytest_configure() -> None:
 
 NOT_QUICK = {"slow", "alone", "shared", "gpu", "slurm", "browser", "tiatoolbox"}
 OTHER_PROCESSES = {"subprocess", "multiprocessing", "LocalCluster", "Client", "command", "run_command"}
-HEAVY_FIXTURES = {"finished", "run_command", "shared", "obeying", "before_finish"}
+HEAVY_FIXTURES = {"finished", "opened", "run_command", "shared", "obeying", "before_finish"}
 
 
 def is_quick(item: pytest.Item) -> bool:

@@ -259,7 +259,7 @@ def test_one_mitosis_of_one_slide_is_told_as_one(
 ) -> None:
     from minugan_cli.progress import Progress
     from minugan_jobs.scheduler import Event
-    from minugan_jobs.worker import Outcome
+    from minugan_jobs.tasks import Outcome
 
     from wsi_minugan.outputs.models import SlideState
 

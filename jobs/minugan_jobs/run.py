@@ -28,7 +28,7 @@ from minugan_jobs.state.ledger import Ledger, SlideRecord
 from minugan_jobs.state.lock import hold
 from minugan_jobs.state.output_folder import name_slides, prepare_folder, remove_results
 from minugan_jobs.stopping import StopRequest, stop_signals
-from minugan_jobs.worker import WORKER_STATE, Job, WorkerState
+from minugan_jobs.tasks import WORKER_STATE, Job, StagePlugin
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError, MinuganError, OutputError
 from wsi_minugan.minugan.bundle import BUNDLED, Bundle, find_bundle, load_bundle
@@ -40,7 +40,6 @@ from wsi_minugan.outputs.tables import write_slides
 from wsi_minugan.pipeline.areas import check_drawn
 from wsi_minugan.pipeline.facts import model_facts, versions
 from wsi_minugan.pipeline.planning.slide_stain import stain_wish
-from wsi_minugan.pipeline.stages import object_thresholds
 from wsi_minugan.slides.files import file_state
 from wsi_minugan.slides.guarded import StallGuard
 from wsi_minugan.slides.inputs import SlideInput
@@ -261,7 +260,7 @@ def _work_off(
     with (
         stop.breaks_off(),
         open_staging(records, settings.stage_dir, run, settings.stage_gb, settings.stall_s) as staging,
-        open_cluster(settings, WorkerState(worker_state)) as client,
+        open_cluster(settings, StagePlugin(worker_state)) as client,
         stop.is_looked_for(),
     ):
         Engine(client, ledger, staging, make_job, watch, stop.asked).run()
@@ -361,7 +360,8 @@ def check_card(bundle: Bundle, settings: RunSettings) -> None:
     ModelError
         If the card lacks the operating point, or the target stain.
     """
-    object_thresholds(bundle, settings)
+    if not settings.mitosis_threshold:
+        bundle.card.least_peak(settings.operating_point)
     stain_wish(bundle.card, settings.stain)
 
 

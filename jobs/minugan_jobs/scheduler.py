@@ -26,7 +26,7 @@ from minugan_jobs.clusters.worker_wait import Waiting
 from minugan_jobs.staging import Staging
 from minugan_jobs.state.ledger import Ledger, SlideRecord
 from minugan_jobs.state.output_folder import unnamed
-from minugan_jobs.worker import Job, Outcome, Stage, run_stage
+from minugan_jobs.tasks import Job, Outcome, Stage, run_stage
 from wsi_minugan.errors import RETRY, ClusterError, MinuganError
 from wsi_minugan.slides.files import file_state
 from wsi_minugan.slides.guarded import StallGuard

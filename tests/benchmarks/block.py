@@ -40,8 +40,8 @@ STEPS = (
     "wsi_minugan.segmentation.masks.writing:write_block",
     "wsi_minugan.segmentation.masks.writing:build_pyramid",
     "wsi_minugan.pipeline.scratch:Scratch.save_block",
-    "wsi_minugan.pipeline.scratch:Scratch.save_patch",
-    "wsi_minugan.pipeline.scratch:Scratch.load_patch",
+    "wsi_minugan.pipeline.blocks.patch_scores:PatchScores.save",
+    "wsi_minugan.pipeline.blocks.patch_scores:PatchScores.load",
     "wsi_minugan.pipeline.scratch:Scratch.load_numbered",
     "wsi_minugan.pipeline.scratch:Scratch.load_run_lengths",
     "wsi_minugan.segmentation.run_lengths:RunLengthMask.paint",
@@ -140,7 +140,7 @@ def one_pass(job: Any, replay: Replay, clock: Clock) -> int:
 
 def prepared(arguments: argparse.Namespace, folder: Path) -> Any:
     """Return the job: the given slide, or a drawn one as large as a block."""
-    from minugan_jobs.worker import Job
+    from minugan_jobs.tasks import Job
 
     from wsi_minugan.config import RunSettings
     from wsi_minugan.minugan.bundle import find_bundle

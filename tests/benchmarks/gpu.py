@@ -28,7 +28,8 @@ def busy_percent(stop: threading.Event, found: list[float]) -> None:
 
 
 def main() -> None:
-    from minugan_jobs.worker import Job, WorkerState
+    from minugan_jobs.tasks import Job
+    from minugan_jobs.worker import WorkerState
 
     from wsi_minugan.config import RunSettings
     from wsi_minugan.minugan.bundle import find_bundle

@@ -29,7 +29,8 @@ def seconds_a_patch(predictor: Any, patches: np.ndarray, times: int) -> float:
 
 
 def main() -> None:
-    from minugan_jobs.worker import Job, WorkerState
+    from minugan_jobs.tasks import Job
+    from minugan_jobs.worker import WorkerState
 
     from wsi_minugan.config import RunSettings
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle

@@ -15,7 +15,8 @@ import zarr
 
 
 def classes_of(path: Path, out: Path, mpp: float, model: str) -> np.ndarray:
-    from minugan_jobs.worker import Job, WorkerState
+    from minugan_jobs.tasks import Job
+    from minugan_jobs.worker import WorkerState
 
     from wsi_minugan.config import RunSettings
     from wsi_minugan.minugan.bundle import find_bundle

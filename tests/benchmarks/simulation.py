@@ -27,7 +27,8 @@ from minugan_jobs.clusters.worker_failures import tell_begun
 from minugan_jobs.scheduler import Engine, Event
 from minugan_jobs.staging import InPlace
 from minugan_jobs.state.ledger import Ledger, SlideRecord
-from minugan_jobs.worker import Job, Outcome, Planned, Stage, WorkerState
+from minugan_jobs.tasks import Job, Outcome, Planned, Stage
+from minugan_jobs.worker import WorkerState
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.outputs.models import SlideState

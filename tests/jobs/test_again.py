@@ -16,7 +16,8 @@ from distributed import LocalCluster
 from minugan_jobs.run import _to_do, run_batch
 from minugan_jobs.scheduler import Event
 from minugan_jobs.state.ledger import SlideRecord
-from minugan_jobs.worker import Job, Stage, WorkerState
+from minugan_jobs.tasks import Job, Stage
+from minugan_jobs.worker import WorkerState
 
 import wsi_minugan.slides.files
 from wsi_minugan.config import RunSettings

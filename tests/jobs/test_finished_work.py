@@ -13,7 +13,8 @@ import minugan_jobs.worker
 import pytest
 from minugan_jobs.state.ledger import Ledger
 from minugan_jobs.state.output_folder import name_slides, remove_results
-from minugan_jobs.worker import Job, Planned, WorkerState
+from minugan_jobs.tasks import Job, Planned
+from minugan_jobs.worker import WorkerState
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import NoTissueError, OutputError

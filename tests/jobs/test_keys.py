@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from minugan_jobs.run import _request
-from minugan_jobs.worker import Job, work_key
+from minugan_jobs.tasks import Job
+from minugan_jobs.worker import work_key
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.minugan.bundle import BUNDLED, load_bundle

@@ -12,7 +12,8 @@ from minugan_jobs.scheduler import Event
 from minugan_jobs.staging import StagedSlide, Staging, open_staging
 from minugan_jobs.state.disk_space import KEPT_FREE_BYTES
 from minugan_jobs.state.ledger import SlideRecord
-from minugan_jobs.worker import Job, WorkerState
+from minugan_jobs.tasks import Job
+from minugan_jobs.worker import WorkerState
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import OutputError, SlideError

@@ -19,7 +19,8 @@ from minugan_jobs.clusters.cluster_file import load_cluster, start_cluster
 from minugan_jobs.scheduler import Engine, Event
 from minugan_jobs.staging import InPlace
 from minugan_jobs.state.ledger import Ledger, SlideRecord
-from minugan_jobs.worker import Job, Outcome, Planned, Stage, WorkerState
+from minugan_jobs.tasks import Job, Outcome, Planned, Stage
+from minugan_jobs.worker import WorkerState
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.outputs.models import SlideState

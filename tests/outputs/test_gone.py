@@ -35,12 +35,12 @@ def test_no_stage_makes_a_runs_folder_that_is_gone(tmp_path: Path, plan: SlidePl
     save_plan(folder / WORK, plan)
     ones = np.ones((512, 512), np.uint8)
     writing.write_block(folder / "masks.zarr", "classes", Box(0, 0, 512, 512), ones)
-    Scratch(folder / WORK).save_patch(0, 0, np.zeros((3, 256, 256), np.uint8))
+    Scratch(folder / WORK).patches.save(0, 0, np.zeros((3, 256, 256), np.uint8))
     shutil.rmtree(out)
     for write in (
         lambda: writing.create_store(folder / "masks.zarr", plan.frame, 512, nuclei=True),
         lambda: writing.write_block(folder / "masks.zarr", "classes", Box(0, 512, 512, 512), ones),
-        lambda: Scratch(folder / WORK).save_patch(0, 0, np.zeros((3, 256, 256), np.uint8)),
+        lambda: Scratch(folder / WORK).patches.save(0, 0, np.zeros((3, 256, 256), np.uint8)),
         lambda: save_plan(folder / WORK, plan),
         lambda: write_text(folder / "count.json", "{}"),
         lambda: write_text(out / "run.json", "{}"),

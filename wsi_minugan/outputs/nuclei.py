@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -61,7 +62,8 @@ def write_nuclei(path: Path, batches: Iterable[dict[str, Any]], slide_id: str, m
         pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
     ):
         for batch in batches:
-            waiting.append(pa.record_batch(batch, schema=schema))
+            columns = [_column(batch[name], kind) for name, kind in _FIELDS]
+            waiting.append(pa.record_batch(columns, schema=schema))
             count += waiting[-1].num_rows
             table = pa.Table.from_batches(waiting, schema)
             while table.num_rows >= ROWS_PER_GROUP:
@@ -70,3 +72,14 @@ def write_nuclei(path: Path, batches: Iterable[dict[str, Any]], slide_id: str, m
             waiting = table.combine_chunks().to_batches()
         writer.write_table(pa.Table.from_batches(waiting, schema))
     return count
+
+
+def _column(values: Any, kind: pa.DataType) -> pa.Array:
+    """Return an array of Arrow's; its own conversion loads pandas, for which a worker would spend a second."""
+    if kind == pa.binary():
+        ends = np.cumsum([0, *map(len, values)], dtype=np.int32)
+        buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(values))]
+    else:
+        numbers = np.ascontiguousarray(values, kind.to_pandas_dtype())
+        buffers = [None, pa.py_buffer(numbers)]
+    return pa.Array.from_buffers(kind, len(values), buffers)

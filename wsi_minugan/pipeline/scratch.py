@@ -1,4 +1,4 @@
-"""A slide's scratch folder: what stages hand each other, and the scores of patches that several blocks need.
+"""A slide's scratch folder: what stages hand each other. Scores of patches that several blocks need are `blocks.patch_scores`.
 
 Nothing here is a result. Files appear whole or not at all, so a stage that was killed is simply done again. What was made under
 another key is never seen: a block of a run that was stopped may end after the next run, with other settings, has begun.
@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from wsi_minugan.config import PATCH_PX
 from wsi_minugan.errors import RETRY, OutputError
 from wsi_minugan.geometry import Box
 from wsi_minugan.hashing import sha256_of
@@ -35,6 +32,7 @@ from wsi_minugan.pipeline.blocks.packing import (
     unpacked_runs,
     unpacked_shapes,
 )
+from wsi_minugan.pipeline.blocks.patch_scores import PatchScores
 from wsi_minugan.segmentation.merging import SlideObjects
 from wsi_minugan.segmentation.objects import BlockObjects
 from wsi_minugan.segmentation.run_lengths import RunLengthMask
@@ -42,7 +40,6 @@ from wsi_minugan.segmentation.run_lengths import RunLengthMask
 WORK = SCRATCH
 ANALYSED, WRITTEN = "analysed", "written"
 """The stages that write shards."""
-_PATCH_SHAPE = (3, PATCH_PX, PATCH_PX)
 
 
 @dataclass(frozen=True)
@@ -71,6 +68,17 @@ class Scratch:
         """
         digest, _, cut = self.key.partition("-")
         return self.folder / (f"{digest[:16]}-{cut}" if cut else digest[:16])
+
+    @property
+    def patches(self) -> PatchScores:
+        """The scores of patches that several blocks need.
+
+        Returns
+        -------
+        PatchScores
+            Of this work.
+        """
+        return PatchScores(self.place / "patches")
 
     def check(self) -> None:
         """Check, before results are written, that they still are wanted.
@@ -332,54 +340,6 @@ class Scratch:
         runs = self.load_run_lengths(index, name, box)
         with self._open(f"merged-{name}.npz") as data:
             return unpacked_numbered(data, index, runs)
-
-    def save_patch(self, i: int, j: int, scores: NDArray[np.uint8]) -> None:
-        """Keep a patch's scores for the neighbouring blocks; not synced, for a lost one is only computed again.
-
-        Parameters
-        ----------
-        i, j : int
-            Row and column of the patch.
-        scores : ndarray of uint8, shape (3, 256, 256)
-            255 times the scores.
-
-        Raises
-        ------
-        OutputError
-            If the scratch folder does not take the file.
-        """
-        path = self._patch(i, j)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            path.parent.mkdir(exist_ok=True)
-            temporary.write_bytes(imagecodecs.zstd_encode(scores.tobytes(), level=1))
-            temporary.replace(path)
-        except OSError as e:
-            raise OutputError(
-                f"{path} cannot be written: {e.strerror or e}. Check the folder and its disk."
-            ) from e
-
-    def load_patch(self, i: int, j: int) -> NDArray[np.uint8] | None:
-        """Return a patch's scores if another block already made them, uint8 ``(3, 256, 256)``.
-
-        Parameters
-        ----------
-        i, j : int
-            Row and column of the patch.
-
-        Returns
-        -------
-        ndarray of uint8 or None
-            255 times the scores.
-        """
-        try:
-            raw = imagecodecs.zstd_decode(self._patch(i, j).read_bytes())
-            return np.frombuffer(raw, np.uint8).reshape(_PATCH_SHAPE)
-        except (OSError, imagecodecs.ZstdError, ValueError):
-            return None
-
-    def _patch(self, i: int, j: int) -> Path:
-        return self.place / "patches" / f"{i:05d}-{j:05d}.zst"
 
     def _save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         data = io.BytesIO()

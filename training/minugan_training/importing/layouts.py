@@ -6,14 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from minugan_training.data.index import Entry
-from minugan_training.importing.importers import (
-    IMPORTERS,
-    icpr12_images,
-    icpr14_images,
-    import_data,
-    monuseg_pairs,
-    tupac16_images,
-)
+from minugan_training.importing.importers import IMPORTERS, import_data
+from minugan_training.importing.mitosis_sets import icpr12_images, icpr14_images, tupac16_images
+from minugan_training.importing.nucleus_sets import monuseg_pairs
 from minugan_training.importing.shared_data import SHARED
 from wsi_minugan.errors import DataError
 

@@ -60,7 +60,7 @@ def blend_left_over(
     """
     fresh = []
     for patch in wanted:
-        scores = scratch.load_patch(*patch) if _shared(plan, box, patch) else None
+        scores = scratch.patches.load(*patch) if _shared(plan, box, patch) else None
         if scores is None:
             fresh.append(patch)
         else:
@@ -110,7 +110,7 @@ def predict_into(
         for ij, patch_scores in zip(places, scores, strict=True):
             blender.add(*ij, patch_scores)
             if _shared(plan, box, ij):
-                scratch.save_patch(*ij, patch_scores)
+                scratch.patches.save(*ij, patch_scores)
 
     ahead = _STRIPS_AHEAD if predictor.device.type == "cuda" else 1
     with ThreadPoolExecutor(1, "blend") as follower:

@@ -9,6 +9,9 @@ STAMP = $(VENV)/.installed
 
 DOCS = $(VENV)/.installed-docs
 
+# Python keeps what it compiled, also where the environment says otherwise: a hundred processes would each compile it anew.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo test quick docs serve-docs spelling lint-containers build lint format-check types check schemas viewer test-313 run-313 test-313-torch test-openings test-tiatoolbox clean
 
 $(STAMP): pyproject.toml constraints.txt
@@ -24,8 +27,8 @@ $(DOCS): $(STAMP)
 demo: $(STAMP)
 	$(BIN)/wsi-minugan demo -o demo-output
 
-# A file of tests stays in one process, so that what it prepares is prepared once. In the order of names, because otherwise
-# the files with the fewest tests, which are the slowest, come last, and a process waits for the other.
+# A file of tests stays in one process, so that what it prepares is prepared once. In the order that tests/conftest.py gives,
+# which has the longest first: otherwise the files with the fewest tests, which are the slowest, come last.
 SIDE_BY_SIDE = -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP)

@@ -1,5 +1,7 @@
 """Fixtures that several rooms share: synthetic slides, the bundled model, the command line."""
 
+import atexit
+import functools
 import importlib.util
 import os
 import shutil
@@ -36,9 +38,14 @@ def is_quick(item: pytest.Item) -> bool:
     return not (marked or HEAVY_FIXTURES & set(getattr(item, "fixturenames", ())) or OTHER_PROCESSES & named)
 
 
+LONGEST = {"test_guide.py", "test_odd_run.py", "test_commands_in_docs.py", "test_kill.py", "test_slurm.py"}
+"""Files that take a minute or more. They come first: else one process works on the last of them while the other is idle."""
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m is applied
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is quick, and skip, with a reason, what this machine cannot run."""
+    """Mark what is quick, put the longest files first, and skip, with a reason, what this machine cannot run."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
         if is_quick(item):
             item.add_marker("quick")
@@ -94,13 +101,35 @@ def obeying() -> list[str]:
     return without_rights()
 
 
+@functools.cache
+def shared_scheduler() -> str:
+    """Return the address of a Dask scheduler with one worker process, which the tests of this process share.
+
+    A run of a small slide spends most of its time on starting a worker of its own.
+    """
+    import dask
+    from distributed import LocalCluster
+
+    environment = {"OMP_NUM_THREADS": "1", "DASK_LOGGING__DISTRIBUTED": "critical"}
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
+        cluster = LocalCluster(
+            n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit=0
+        )
+    atexit.register(cluster.close)
+    return str(cluster.scheduler_address)
+
+
+ON_ITS_OWN = {"--workers", "--cluster", "--scheduler", "--dry-run", "--device", "--config"}
+"""With one of these a run says itself where it works, or does no work."""
+
+
 def command(
     *arguments: object, timeout: float = 600, obey_rights: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own; a run that says nothing of its workers has one, which starts sooner than two."""
+    """Run the command line in a process of its own; a run that says nothing of its workers uses those that the tests share."""
     words = [str(a) for a in arguments]
-    if words[:1] == ["run"] and not {"--workers", "--cluster", "--scheduler", "--dry-run"} & set(words):
-        words += ["--workers", "1"]
+    if words[:1] == ["run"] and not ON_ITS_OWN & set(words):
+        words += ["--workers", "1"] if obey_rights else ["--scheduler", shared_scheduler()]
     call = [sys.executable, "-c", "from minugan_cli.main import main; main()", *words]
     call = [*(without_rights() if obey_rights else []), *call]
     env = os.environ | {"COLUMNS": "80", "OMP_NUM_THREADS": "1"}

@@ -1,6 +1,7 @@
 """Imports point down only: cli > jobs, training > front door > pipeline > rooms > value types."""
 
 import ast
+import functools
 import importlib
 import operator
 from graphlib import TopologicalSorter
@@ -63,10 +64,16 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Return the project's modules that a file imports, also inside functions."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             names |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -143,7 +150,7 @@ def test_library_code_does_not_print() -> None:
     for module, path in MODULES.items():
         if module.startswith(("minugan_cli", "minugan_training.cli")):
             continue
-        calls = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call)]
+        calls = [n for n in ast.walk(tree_of(path)) if isinstance(n, ast.Call)]
         assert not any(getattr(c.func, "id", "") == "print" for c in calls), module
 
 

@@ -69,7 +69,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory, run_command):
             b"\0" * page.databytecounts[0]
         )
     (slides / "bad tile.tiff").write_bytes(bytes(bad))
-    done = run_command("run", slides, folder / "missing.svs", "-o", out, "--workers", "2")
+    done = run_command("run", slides, folder / "missing.svs", "-o", out)
     with (out / "slides.csv").open(encoding="utf-8-sig") as f:
         rows = {r["slide_id"]: r for r in csv.DictReader(f)}
     return done, rows, out

@@ -120,7 +120,7 @@ def test_nothing_of_label_and_scanners_notes_is_in_any_file_of_a_run(
     tmp_path: Path, svs: Path, run_command, flags: list[str]
 ) -> None:
     out = tmp_path / "out"
-    done = run_command("run", svs, "-o", out, "--workers", "1", "--block", "512", *flags)
+    done = run_command("run", svs, "-o", out, "--block", "512", *flags)
     assert done.returncode == 0, done.stderr
     found = dict(contents(out))
     for kind in (".html", ".png", ".parquet", ".sqlite", ".json", ".geojson"):

@@ -80,7 +80,7 @@ def test_a_run_in_a_region_is_a_whole_run_cut_afterwards(tmp_path: Path, run_com
     region = drawn(tmp_path / "region.geojson", [(0, 0), (x, 0), (x + 20.5, 300), (x - 90, 690), (3.3, 600)])
     exclude = drawn(tmp_path / "exclude.geojson", [(0, 0), (150, 0), (150, 150), (0, 150)])
     counted = {"hotspot_mm2": 0.01, "hotspots": 2}
-    settings = RunSettings(block_px=512, nuclei=False, **counted)
+    settings = RunSettings(block_px=512, stride_px=256, nuclei=False, **counted)
     whole = analysed(tmp_path / "a.tiff", tmp_path / "whole" / "a", settings)
     cut = settings.model_copy(update={"region": region, "exclude": exclude})
     part = analysed(tmp_path / "a.tiff", tmp_path / "part" / "a", cut)

@@ -127,9 +127,7 @@ def test_the_report_is_one_offline_file(finished: Path) -> None:
 def test_any_block_size_and_worker_count_give_the_same_result(
     tmp_path: Path, slide: Path, finished: Path, run_command
 ) -> None:
-    done = run_command(
-        "run", slide, "-o", tmp_path / "o", "--workers", "1", "--block", "1024", "--batch-size", "5"
-    )
+    done = run_command("run", slide, "-o", tmp_path / "o", "--block", "1024", "--batch-size", "5")
     assert done.returncode == 0, done.stderr
     for name in ("labels/classes", "labels/mitoses", "labels/nuclei", "mitosis_score", "coverage"):
         a, b = (
@@ -157,7 +155,7 @@ def test_counting_a_result_again_gives_the_same_count(finished: Path, tmp_path: 
 def test_the_class_map_is_the_same_without_nuclei(
     finished: Path, slide: Path, tmp_path: Path, run_command
 ) -> None:
-    flags = ("--workers", "1", "--block", "512", "--no-nuclei")
+    flags = ("--block", "512", "--no-nuclei")
     done = run_command("run", slide, "-o", tmp_path / "o", *flags)
     assert done.returncode == 0, done.stderr
     maps = [
@@ -211,7 +209,7 @@ def test_counting_a_whole_batch_says_to_name_a_slide(finished: Path, run_command
 
 def test_running_again_does_nothing_again(finished: Path, slide: Path, run_command) -> None:
     before = (finished / ID / "manifest.json").stat().st_mtime_ns
-    done = run_command("run", slide, "-o", finished, "--workers", "2", "--block", "512")
+    done = run_command("run", slide, "-o", finished, "--block", "512")
     assert done.returncode == 0, done.stderr
     assert (finished / ID / "manifest.json").stat().st_mtime_ns == before
 
@@ -245,7 +243,7 @@ def test_ids_stay_when_the_hot_spots_area_or_the_models_place_change(
     finished: Path, slide: Path, tmp_path: Path, run_command
 ) -> None:
     shutil.copytree(BUNDLED / "default", tmp_path / "model")
-    flags = ("--workers", "1", "--block", "1024", "--hotspot-mm2", "0.05", "--model", tmp_path / "model")
+    flags = ("--block", "1024", "--hotspot-mm2", "0.05", "--model", tmp_path / "model")
     done = run_command("run", slide, "-o", tmp_path / "o", *flags)
     assert done.returncode == 0, done.stderr
     before, again = (
@@ -259,7 +257,7 @@ def test_ids_stay_when_the_hot_spots_area_or_the_models_place_change(
 def test_with_bounds_offset_the_export_and_the_manifest_record_it_and_counting_goes_on(
     finished: Path, slide: Path, tmp_path: Path, run_command
 ) -> None:
-    flags = ("--workers", "1", "--block", "512", "--bounds-offset")
+    flags = ("--block", "512", "--bounds-offset")
     done = run_command("run", slide, "-o", tmp_path / "o", *flags)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "o" / ID

@@ -161,6 +161,7 @@ def results(folder: Path) -> dict[str, Any]:
     return masks | {n: (folder / n).read_bytes() for n in ("mitoses.geojson", "nuclei.parquet", "count.json")}
 
 
+@pytest.mark.slow
 def test_a_normalised_slide_gives_the_same_bytes_in_blocks_of_any_size(small: Path, tmp_path: Path) -> None:
     made = model(tmp_path / "model", known(switched_on=True))
     for px in (512, 1024):

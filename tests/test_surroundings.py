@@ -154,7 +154,7 @@ def test_too_few_descriptors_for_the_workers_are_a_sentence(slide_file: Path, tm
 
 @pytest.mark.slow
 def test_a_low_limit_that_may_be_raised_is_raised(slide_file: Path, tmp_path: Path) -> None:
-    arguments = ("run", slide_file, "-o", tmp_path / "o", "--workers", "2")
+    arguments = ("run", slide_file, "-o", tmp_path / "o", "--workers", "1")
     run = started(*arguments, stderr=subprocess.PIPE, preexec_fn=limited(40, hard=False))
     said = run.communicate(timeout=600)[1].decode()
     assert run.returncode == 0, said

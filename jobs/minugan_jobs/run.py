@@ -28,7 +28,8 @@ from minugan_jobs.state.ledger import Ledger, SlideRecord
 from minugan_jobs.state.lock import hold
 from minugan_jobs.state.output_folder import name_slides, prepare_folder, remove_results
 from minugan_jobs.stopping import StopRequest, stop_signals
-from minugan_jobs.tasks import WORKER_STATE, Job, StagePlugin
+from minugan_jobs.tasks import WORKER_STATE, Job
+from minugan_jobs.worker_plugin import StagePlugin
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import InputError, MinuganError, OutputError
 from wsi_minugan.minugan.bundle import BUNDLED, Bundle, find_bundle, load_bundle

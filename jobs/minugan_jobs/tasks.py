@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from distributed import Worker, WorkerPlugin, get_worker
+from distributed import get_worker
 
 from wsi_minugan.config import RunSettings
 from wsi_minugan.outputs.models import SlideState
@@ -126,62 +126,6 @@ class StageRunner(Protocol):
         previous_key : str
             As a digest.
         """
-
-
-class StagePlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
-    """Gives each worker what runs its stages, which a worker loads and a client does not.
-
-    Parameters
-    ----------
-    name : str
-        Its name on the workers. A scheduler that several runs share has one for each of them.
-    """
-
-    name = WORKER_STATE
-
-    def __init__(self, name: str = WORKER_STATE) -> None:
-        self.name = name
-        self._runner: StageRunner | None = None
-
-    def __reduce__(self) -> tuple[type[StagePlugin], tuple[str]]:
-        """Travel to a worker empty."""
-        return StagePlugin, (self.name,)
-
-    def setup(self, worker: Worker) -> None:
-        """Load what runs stages.
-
-        Parameters
-        ----------
-        worker : distributed.Worker
-            The worker that holds this.
-        """
-        from minugan_jobs.worker import WorkerState
-
-        state = WorkerState(self.name)
-        state.setup(worker)
-        self._runner = state
-
-    def run(self, stage: Stage, job: Job, blocks: Sequence[int], previous_key: str) -> Outcome:
-        """Run one stage of a slide; see `StageRunner`.
-
-        Parameters
-        ----------
-        stage : {"plan", "analyse", "merge", "write", "finish"}
-            Which.
-        job : Job
-            The slide and the settings.
-        blocks : sequence of int
-            Indices.
-        previous_key : str
-            As a digest; for "plan" only.
-
-        Returns
-        -------
-        Outcome
-            What the stage tells the client.
-        """
-        assert self._runner is not None
-        return self._runner.run(stage, job, blocks, previous_key)
 
 
 def run_stage(stage: Stage, job: Job, blocks: Sequence[int], previous_key: str) -> Outcome:

@@ -113,7 +113,7 @@ def test_finished_slides_stay_done_when_their_files_are_gone_or_other_slides_are
     folder, out = tmp_path / "in", tmp_path / "out"
     shutil.copytree(slides, folder)
     (folder / "bad.tiff").write_bytes((folder / "s0.tiff").read_bytes()[:3000])
-    assert run_command("run", folder, "-o", out, "--workers", "1").returncode == 1
+    assert run_command("run", folder, "-o", out).returncode == 1
     assert run_command("run", folder / "s1.tiff", "-o", out, "--stride", "256").returncode == 0
     before = {k: written(out / k) for k in ("s0", "s1")}
     (folder / "s0.tiff").rename(tmp_path / "archived.tiff")

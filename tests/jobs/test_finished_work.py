@@ -283,10 +283,10 @@ def test_a_run_with_other_blocks_leaves_the_results_and_a_correction_alone(
 ) -> None:
     caplog.set_level(logging.WARNING)
     out = tmp_path / "o"
-    first = run_command("run", slide_file, "-o", out, "--workers", "1", "--block", "512")
+    first = run_command("run", slide_file, "-o", out, "--block", "512")
     assert first.returncode == 0, first.stderr
     (out / "s" / "corrected.geojson").write_text("mine")
     before = {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in (out / "s").rglob("*") if p.is_file()}
-    assert run_command("run", slide_file, "-o", out, "--workers", "1", "--block", "1024").returncode == 0
+    assert run_command("run", slide_file, "-o", out, "--block", "1024").returncode == 0
     after = {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in (out / "s").rglob("*") if p.is_file()}
     assert after == before

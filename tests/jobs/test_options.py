@@ -115,9 +115,7 @@ def test_a_slide_on_a_web_server_is_staged_computed_and_removed(
     refused = run_command("run", url, "-o", out)
     assert refused.returncode == 2
     assert "--stage-dir" in refused.stderr
-    done = run_command(
-        "run", url, "-o", out, "--stage-dir", tmp_path / "stage", "--block", "512", "--workers", "1"
-    )
+    done = run_command("run", url, "-o", out, "--stage-dir", tmp_path / "stage", "--block", "512")
     assert done.returncode == 0, done.stderr
     assert not [p for p in (tmp_path / "stage").rglob("*") if p.is_file()]
     for name in ("count.json", "mitoses.geojson"):
@@ -154,14 +152,12 @@ def test_a_tile_that_does_not_decode_is_left_out_where_that_is_allowed(
     tmp_path: Path, holed: tuple[Path, tuple[int, int, int, int]], run_command
 ) -> None:
     path, (top, left, bottom, right) = holed
-    strict = run_command("run", path, "-o", tmp_path / "strict", "--workers", "1")
+    strict = run_command("run", path, "-o", tmp_path / "strict")
     assert strict.returncode == 1
     sides = {}
     for block in ("512", "1024"):
         out = tmp_path / block
-        done = run_command(
-            "run", path, "-o", out, "--tolerate-tiles", "1", "--block", block, "--workers", "1"
-        )
+        done = run_command("run", path, "-o", out, "--tolerate-tiles", "1", "--block", block)
         assert done.returncode == 0, done.stderr
         coverage = np.asarray(zarr.open_array(out / "holed/masks.zarr/coverage/0", mode="r"))
         assert not coverage[top:bottom, left:right].any()
@@ -214,7 +210,7 @@ def test_the_command_at_the_end_gets_folder_and_tally_and_no_shell(tmp_path: Pat
         "    os.environ['WSI_MINUGAN_DONE'] + os.environ['WSI_MINUGAN_FAILED'] + ' '.join(sys.argv[1:]))\n"
     )
     command = f"{sys.executable} {script} ; rm -rf x"
-    done = run_command("run", path, "-o", tmp_path / "o", "--workers", "1", "--on-finish", command)
+    done = run_command("run", path, "-o", tmp_path / "o", "--on-finish", command)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "o" / "told").read_text() == "10; rm -rf x"
     assert "ended with status 0" in done.stderr

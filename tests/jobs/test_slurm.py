@@ -54,7 +54,7 @@ def test_the_end_of_a_test_cancels_only_its_own_jobs(tmp_path: Path, slurm: None
         cancel(other)
 
 
-def wait_until(true: Callable[[], bool], within_s: float = 60) -> None:
+def wait_until(true: Callable[[], bool], within_s: float = 300) -> None:
     until = time.monotonic() + within_s
     while not true():
         assert time.monotonic() < until, queued() + subprocess.getoutput("sinfo --list-reasons")
@@ -85,8 +85,8 @@ def digests(out: Path) -> dict[str, str]:
 @pytest.mark.timeout(600)
 def test_a_batch_on_slurm_survives_a_cancelled_job(tmp_path: Path, slurm: None, run_command) -> None:
     (tmp_path / "slides").mkdir()
-    for k in range(6):
-        write_slide(tmp_path / "slides" / f"s{k}.tiff", SyntheticSlide(1100, 900, seed=k, mitoses=4))
+    for k in range(3):
+        write_slide(tmp_path / "slides" / f"s{k}.tiff", SyntheticSlide(1000, 800, seed=k, mitoses=4))
     options = {"queue": "cpu", "cores": 1, "processes": 1, "memory": "1GB", "walltime": "00:15:00"}
     options |= {"interface": "lo", "log_directory": str(tmp_path / "logs"), "local_directory": str(tmp_path)}
     name = f"wsi-minugan-{uuid.uuid4().hex}"
@@ -103,10 +103,10 @@ def test_a_batch_on_slurm_survives_a_cancelled_job(tmp_path: Path, slurm: None, 
             [*map(str, call), "--cluster", str(file)], stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        wait_until(lambda: run.poll() is not None or (len(jobs(name)) >= 2 and blocks_done(out) >= 2), 300)
+        wait_until(lambda: run.poll() is not None or (len(jobs(name)) >= 2 and blocks_done(out) >= 2))
         cancelled = jobs(name)[0]
         subprocess.run(["scancel", cancelled], check=True)
-        assert run.wait(240) == 0, (tmp_path / "output").read_text()
+        assert run.wait(500) == 0, (tmp_path / "output").read_text()
     finally:
         run.kill()
         cancel(name)

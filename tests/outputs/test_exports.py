@@ -234,10 +234,19 @@ print(FORMATS[sys.argv[3]][1](slide, Path(sys.argv[2])), resource.getrusage(reso
 """
 
 
+@pytest.fixture(scope="module")
+def few_and_many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return the folders of a slide of 20,000 nuclei and of one of 100,000."""
+    folder = tmp_path_factory.mktemp("nuclei")
+    return slide_folder(folder / "few", 20_000), slide_folder(folder / "many", 100_000)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["qupath", "csv", "parquet", "annotationstore"])
-def test_many_nuclei_take_no_more_memory_than_few_and_a_minute_at_most(tmp_path: Path, kind: str) -> None:
-    few, many = slide_folder(tmp_path / "few", 20_000), slide_folder(tmp_path / "many", 100_000)
+def test_many_nuclei_take_no_more_memory_than_few_and_a_minute_at_most(
+    tmp_path: Path, few_and_many: tuple[Path, Path], kind: str
+) -> None:
+    few, many = few_and_many
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     arguments = [few, tmp_path / "out.x", kind, many]
     done = subprocess.run(

@@ -288,7 +288,7 @@ def test_a_slide_that_is_done_again_keeps_its_reviews(
     place = out / "synthetic slide" / "reviews"
     save_review(open_result(place.parent), read_objects(corrected(edit)), "ann", "review")
     before = {p.name: p.read_bytes() for p in (place / "ann").iterdir() if p.is_file()}
-    done = run_command("run", slide, "-o", out, "--workers", "1", "--block", "512", "--hotspot-mm2", "1.0")
+    done = run_command("run", slide, "-o", out, "--block", "512", "--hotspot-mm2", "1.0")
     assert done.returncode == 0, done.stderr
     assert {p.name: p.read_bytes() for p in (place / "ann").iterdir() if p.is_file()} == before
     assert run_command("verify", out).returncode == 0

@@ -20,6 +20,9 @@ masks = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(
     lambda s: arrays(np.bool_, s, elements=st.booleans(), fill=st.booleans())
 )
 
+cuttings = masks.flatmap(lambda m: st.tuples(st.just(m), st.integers(-(-max(m.shape) // 8), max(m.shape))))
+"""Masks, and a side of blocks that cuts them into 64 at most: more are slow, and show no more."""
+
 
 def merged(
     mask: np.ndarray, side: int, min_area: float = 0, min_peak: int = 0
@@ -47,9 +50,10 @@ def merged(
 
 
 @pytest.mark.slow
-@given(masks, st.integers(1, 40))
-@settings(max_examples=200, deadline=None)
-def test_any_block_size_gives_the_same_objects(mask: np.ndarray, side: int) -> None:
+@given(cuttings)
+@settings(max_examples=150, deadline=None)
+def test_any_block_size_gives_the_same_objects(cutting: tuple[np.ndarray, int]) -> None:
+    mask, side = cutting
     whole, painted_whole = merged(mask, max(mask.shape))
     cut, painted_cut = merged(mask, side)
     assert np.array_equal(painted_whole, painted_cut)
@@ -58,7 +62,7 @@ def test_any_block_size_gives_the_same_objects(mask: np.ndarray, side: int) -> N
 
 
 @given(masks)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_objects_are_those_of_scikit_image(mask: np.ndarray) -> None:
     found, painted = merged(mask, 7)
     expected = label(mask, connectivity=2)
@@ -91,9 +95,10 @@ def test_runs_are_the_masks_pixels_and_label_its_connected_objects(mask: np.ndar
 
 
 @pytest.mark.slow
-@given(masks, st.integers(1, 40))
-@settings(max_examples=100, deadline=None)
-def test_the_runs_of_blocks_joined_are_those_of_the_whole_mask(mask: np.ndarray, side: int) -> None:
+@given(cuttings)
+@settings(max_examples=80, deadline=None)
+def test_the_runs_of_blocks_joined_are_those_of_the_whole_mask(cutting: tuple[np.ndarray, int]) -> None:
+    mask, side = cutting
     whole = run_length_mask(mask)
     painted = np.zeros(mask.shape, np.int32)
     whole.paint(painted, whole.labels)

@@ -61,6 +61,8 @@ class OddSlides:
 
     def pages(self, path: Path, *pages: np.ndarray, **options: object) -> Path:
         """Write pages: the first of full size, the others flagged as reduced."""
+        if options.get("compression", "deflate") == "deflate":
+            options["compressionargs"] = {"level": 1}  # as good for a test, and three times as fast
         with tifffile.TiffWriter(path) as tif:
             for k, page in enumerate(pages):
                 tif.write(page, **PAGE | ({"subfiletype": 1} if k else {}) | options)

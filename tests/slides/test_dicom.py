@@ -132,7 +132,7 @@ def test_a_dicom_slide_is_inspected_without_its_patient(series: Path, run_comman
 def test_a_dicom_slide_is_analysed_and_no_file_names_its_patient(
     tmp_path: Path, series: Path, run_command
 ) -> None:
-    done = run_command("run", series, "-o", tmp_path / "o", "--workers", "1", "--block", "512")
+    done = run_command("run", series, "-o", tmp_path / "o", "--block", "512")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "o" / "case 7" / "manifest.json").is_file()
     for path in (p for p in (tmp_path / "o").rglob("*") if p.is_file()):

@@ -83,6 +83,7 @@ def slide_bytes(
     return (request.param, Whole(path.read_bytes()), *header_of(path))
 
 
+@pytest.mark.slow
 @for_a_while
 @given(CHANGES)
 @FUZZ

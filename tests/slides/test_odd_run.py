@@ -62,9 +62,7 @@ def test_the_folder_of_odd_slides_gives_sixteen_right_counts_or_sentences(
     image = shared / "data" / "icpr12" / "images" / "A01_02.jpg"
     call = [sys.executable, str(shared / "tools" / "odd_slides.py"), str(image), str(tmp_path / "odd")]
     subprocess.run(call, check=True, capture_output=True)
-    done = run_command(
-        "run", tmp_path / "odd", "-o", tmp_path / "out", "--workers", "2", "--no-nuclei", timeout=3500
-    )
+    done = run_command("run", tmp_path / "odd", "-o", tmp_path / "out", "--no-nuclei", timeout=3500)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     rows = rows_of(tmp_path / "out")
@@ -98,7 +96,7 @@ def test_odd_slides_of_drawn_tissue_give_right_counts_or_sentences(tmp_path: Pat
         slides / "sparse_level0.tif", [b"" if k == 12 else s for k, s in enumerate(streams)], levels[1::2]
     )
     odd.pages(slides / "two_scenes.tif", np.ascontiguousarray(image[:700, :700]), image, subfiletype=0)
-    options = ("run", slides, "-o", tmp_path / "out", "--workers", "1", "--no-nuclei")
+    options = ("run", slides, "-o", tmp_path / "out", "--no-nuclei")
     done = run_command(*options, timeout=1100)
     assert done.returncode == 1, done.stderr
     rows = rows_of(tmp_path / "out")

@@ -44,6 +44,7 @@ def exact(experiment: Experiment) -> TrainingState:
     return replace(state, optimizer=next(optimizers), discriminator_optimizer=next(optimizers))
 
 
+@pytest.mark.slow
 def test_two_batches_of_one_train_both_networks_as_one_batch_of_two(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     source = {"datasets": ("rgb",), "at": "mitoses", "per_batch": 2}

@@ -45,7 +45,7 @@ def test_a_review_by_keyboard_alone(
     assert seen["axe"] == seen["axeHelp"] == []
     assert seen["foreign"] == []
     assert "token" not in seen["address"]
-    # The files are those of a review, the original's are as they were, and the file can be pluralize.
+    # The files are those of a review, the original's are as they were, and the file can be counted.
     (place,) = (folder / "reviews").iterdir()
     review = json.loads((place / "review.json").read_text())
     assert (review["reviewer"], review["accepted"]) == ("Ann Lee", 1)

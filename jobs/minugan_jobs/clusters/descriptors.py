@@ -9,9 +9,9 @@ from wsi_minugan.errors import SettingsError
 from wsi_minugan.words import pluralize
 
 PER_WORKER = 12
-"""Descriptors that this process has open for each worker: its pipes and connections (11 were pluralize)."""
+"""Descriptors that this process has open for each worker: its pipes and connections (11 were counted)."""
 _OWN = 64
-"""What this process needs besides: scheduler, ledger, log, locks, slides that are copied (23 were pluralize)."""
+"""What this process needs besides: scheduler, ledger, log, locks, slides that are copied (23 were counted)."""
 _WANTED = 4096
 """What workers inherit, for slides of many files."""
 

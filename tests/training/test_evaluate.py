@@ -31,7 +31,7 @@ from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.pipeline.stages import object_thresholds
 from wsi_minugan.slides.synthetic import SyntheticSlide
 
-SIDE_PX = 512
+SIDE_PX = 640
 
 
 @pytest.fixture

@@ -107,6 +107,18 @@ def test_empty_fields_lie_on_tissue() -> None:
     assert all(tissue.share(True, 4.0, 4.0, x, y) > 0.5 for x, y in found.centers_px)
 
 
+@pytest.mark.parametrize("seed", [5, 9])
+def test_fields_that_hold_all_mitoses_are_found_at_once(seed: int) -> None:
+    # Of these many choices of fields hold all, and the integer program tried one after the other.
+    rng = np.random.default_rng(seed)
+    crowd = rng.uniform(-620, 620, (20, 2))
+    beside = rng.uniform(-60, 60, (2, 2)) + np.array([1900, -400])
+    start = time.thread_time()
+    found = find_fields(np.concatenate([crowd, beside]), 2000.0)
+    assert time.thread_time() - start < 1
+    assert (found.counts[:2], found.proved_optimal) == ((20, 2), True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("spread", [2_000, 3_000, 10_000])
 def test_three_hundred_mitoses_take_under_ten_seconds_of_work(spread: float) -> None:

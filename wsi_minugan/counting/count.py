@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wsi_minugan.counting import interval
 from wsi_minugan.counting.density import per_mm2, tiles_of
-from wsi_minugan.counting.fields.placing import Mode, find_fields
+from wsi_minugan.counting.fields.placing import LIMIT_S, find_fields
 from wsi_minugan.counting.models import (
     Count,
     FieldsCount,
@@ -98,7 +98,7 @@ def count_mitoses(
         hotspot=spots[0],
         hotspots=spots if windows else (),
         stability=_stability(points_px, shape, windows, mpp),
-        fields=_fields(points_px, mpp, hpf_diameter_mm, options.fields, ground.tissue),
+        fields=_fields(points_px, mpp, hpf_diameter_mm, options, ground.tissue),
         interval=predicted,
         no_interval=None if predicted else ground.reliability.why_not,
         sensitivity=_sensitivity(points_px, ground, shape, (hotspot_mm2, hpf_diameter_mm, glass), area_mm2),
@@ -176,11 +176,13 @@ def _stability(
 
 
 def _fields(
-    points: FloatArray, mpp: float, diameter_mm: float, mode: Mode | None, tissue: TissueRaster | None
+    points: FloatArray, mpp: float, diameter_mm: float, options: Options, tissue: TissueRaster | None
 ) -> FieldsCount | None:
+    mode = options.fields
     if mode is None:
         return None
-    found = find_fields(points, 1000 * diameter_mm / mpp, mode, tissue=tissue)
+    limit_s = LIMIT_S if options.fields_s is None else options.fields_s
+    found = find_fields(points, 1000 * diameter_mm / mpp, mode, tissue=tissue, limit_s=limit_s)
     return FieldsCount(
         diameter_mm=diameter_mm,
         mode=mode,

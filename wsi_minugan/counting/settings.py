@@ -32,6 +32,8 @@ class Options:
         How many hot spots to look for at most. They do not overlap.
     fields : {"free", "adjacent"} or None
         How the ten high-power fields lie: anywhere, or each touching another. None places none.
+    fields_s : float or None
+        Seconds of processor time after which no better fields are looked for. None for the usual ones.
     """
 
     shape: Literal["circle", "rectangle"] = "circle"
@@ -39,6 +41,7 @@ class Options:
     min_tissue: float = 0.0
     hotspots: int = 1
     fields: Literal["adjacent", "free"] | None = "free"
+    fields_s: float | None = None
 
 
 @dataclass(frozen=True)

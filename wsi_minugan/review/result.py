@@ -73,7 +73,7 @@ class Result:
         """
         return self.sealed.files[MITOSES]
 
-    def recount(self, mitoses: Sequence[Marked]) -> Count:
+    def recount(self, mitoses: Sequence[Marked], fields_s: float | None = None) -> Count:
         """Count other mitoses as this slide's were counted: by the run's settings, and in what the run counted in.
 
         A person has looked at them, so the model's errors say nothing of them any more: there is no interval.
@@ -82,6 +82,8 @@ class Result:
         ----------
         mitoses : sequence of Marked
             What counts, level-0 px.
+        fields_s : float, optional
+            Seconds of processor time after which no better fields are looked for; 0 for no fields.
 
         Returns
         -------
@@ -92,7 +94,7 @@ class Result:
         drawn, tissue = self.finished.drawn, self.finished.counted.tissue
         if drawn.allowed is not None:
             points = points[points_in(drawn.allowed, points)]
-        options = options_in(self.sealed)
+        options = replace(options_in(self.sealed), fields_s=fields_s)
         return count_mitoses(
             points,
             self.mpp,
@@ -100,7 +102,7 @@ class Result:
             self.count.scores.nottingham_field_diameter_mm,
             self.count.area_mm2,
             Ground(tissue, regions=drawn.regions, reliability=REVIEWED),
-            options if self.count.fields else replace(options, fields=None),
+            options if self.count.fields and fields_s != 0 else replace(options, fields=None),
         )
 
 

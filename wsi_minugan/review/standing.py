@@ -15,6 +15,8 @@ from wsi_minugan.outputs.objects import Marked
 from wsi_minugan.review.result import Result, score_of
 
 Verdict = Literal["accepted", "rejected"]
+FIELDS_S = 0.5
+"""While a reviewer decides, the count must follow at once; what is saved is looked for as long as a run's."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ def standing_of(
     """
     accepted = [m for m in result.mitoses if verdicts.get(m.id) == "accepted"]
     still_open = [m for m in result.mitoses if m.id not in verdicts]
-    count = result.count if untouched else result.recount([*accepted, *still_open, *added])
-    least = result.recount([*accepted, *added])
+    count = result.count if untouched else result.recount([*accepted, *still_open, *added], FIELDS_S)
+    least = result.recount([*accepted, *added], fields_s=0)
     settled = _scores(count) == _scores(least)
     inside = _inside(count, still_open) if not settled else []
     first = sorted(inside, key=_certainty)

@@ -105,8 +105,10 @@ def find_fields(
     origin = points.mean(axis=0)
     places, weights = np.unique((points - origin) / radius, axis=0, return_counts=True)
     greedy = _greedy(places, weights, fields)
-    packed = pack(places, weights, fields, limit_s)
-    bound = min(_simple_bound(places, weights, fields), packed.upper_bound if packed else len(points))
+    bound = _simple_bound(places, weights, fields)
+    # What holds all there is needs no program to prove it, which can be slow just then: many choices hold as much.
+    packed = None if _total(places, weights, greedy) == bound else pack(places, weights, fields, limit_s)
+    bound = min(bound, packed.upper_bound if packed else bound)
     best = max([greedy] + ([packed.centers] if packed else []), key=partial(_total, places, weights))
     if mode == "adjacent":
         best, bound = _adjacent(places, weights, fields, best, bound)

@@ -104,7 +104,8 @@ class Replay:
 
         return torch.device("cpu")
 
-    def predict(self, patches: np.ndarray) -> np.ndarray:
+    def predict(self, patches: np.ndarray, stain: Any = None) -> np.ndarray:
+        """Score patches; their stain is never moved, as in a run without `--stain`."""
         keys = [hashlib.blake2b(p.tobytes(), digest_size=16).hexdigest() for p in patches]
         if any(k not in self._scores for k in keys):
             self._scores |= dict(zip(keys, self._forward(patches), strict=True))

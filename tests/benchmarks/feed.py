@@ -31,9 +31,9 @@ class NoTime(Replay):
     cpu_s = 0.0
     asked = 0
 
-    def predict(self, patches: np.ndarray) -> np.ndarray:
+    def predict(self, patches: np.ndarray, stain: Any = None) -> np.ndarray:
         wall, cpu = time.perf_counter(), time.thread_time()
-        out = super().predict(patches)
+        out = super().predict(patches, stain)
         self.wall_s += time.perf_counter() - wall
         self.cpu_s += time.thread_time() - cpu
         self.asked += len(patches)

@@ -39,8 +39,8 @@ def write_crops(folder: Path) -> None:
 
 
 def write_fields(root: Path) -> None:
-    """Write fields of two of ICPR 2012's slides, with three mitoses each, and one whose mitoses are painted over."""
-    for k in range(2):
+    """Write a field of each of ICPR 2012's slides, with three mitoses, and one whose mitoses are painted over."""
+    for k in range(3):
         image, classes = drawn(k, 640, 3)
         field, mitoses = tissue(2084, 2084), np.zeros((2084, 2084), np.uint16)
         field[:640, :640] = image

@@ -109,6 +109,18 @@ def test_models_are_listed_shown_and_verified(run_command) -> None:
     assert "digest" in run_command("models", "verify").stdout
 
 
+def test_a_card_in_short_fits_a_terminal_and_tells_training_data_and_figures() -> None:
+    from minugan_cli.inspection import card_in_short
+
+    from wsi_minugan.minugan.bundle import find_bundle, load_bundle
+
+    lines = card_in_short(load_bundle(find_bundle("default")).card)
+    assert lines[0].startswith("minugan-9 ")
+    assert sum(line.startswith("  - ") for line in lines) >= 5
+    assert any(line.startswith("F1, full fields, all, val split: 0.") for line in lines)
+    assert len(lines) <= 22
+
+
 def test_the_doctor_finds_nothing_to_fix(run_command) -> None:
     done = run_command("doctor")
     assert "OpenSlide" in done.stdout
@@ -293,6 +305,9 @@ def test_one_mitosis_of_one_slide_is_told_as_one(
     (tmp_path / "m.geojson").write_text(mark)
     done = run_command("count", tmp_path / "m.geojson", "--mpp", "0.25", "-o", tmp_path / "c.json")
     assert done.stdout.startswith("1 mitosis; 1 in the hot spot")
+    shown = run_command("count", tmp_path / "m.geojson", "--mpp", "0.25")
+    assert json.loads(shown.stdout)["mitoses"] == 1
+    assert shown.stderr.splitlines()[-1].startswith("1 mitosis; 1 in the hot spot")
     row = SlideState(slide_id="s", path="s", status="done", mitoses=1, hotspot_mitoses=1)
     with Progress(1, quiet=False) as progress:
         progress(Event("done", "s", outcome=Outcome(1.0, row=row)))

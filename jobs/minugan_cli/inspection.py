@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+import sys
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from wsi_minugan.minugan.card import ModelCard
     from wsi_minugan.slides.reader import SlideInfo, SlideReader
+
+_IN_SHORT = {"F1", "precision", "recall", "false positives per mm2"}
+"""Figures of the card that are shown on a terminal."""
 
 
 def inspect(
@@ -161,7 +166,7 @@ def list_models() -> None:
 
 
 def show_model(name: str) -> None:
-    """Print a model's card as JSON.
+    """Print a model's card as JSON; on a terminal, which shows only its end, then what matters most.
 
     Parameters
     ----------
@@ -170,7 +175,36 @@ def show_model(name: str) -> None:
     """
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 
-    click.echo(load_bundle(find_bundle(name)).card.model_dump_json(indent=2))
+    card = load_bundle(find_bundle(name)).card
+    click.echo(card.model_dump_json(indent=2))
+    if sys.stdout.isatty():
+        click.echo("\n" + "\n".join(card_in_short(card)))
+
+
+def card_in_short(card: ModelCard) -> list[str]:
+    """Return the lines that tell what a model is, what it learnt from, and how well it does.
+
+    Parameters
+    ----------
+    card : ModelCard
+        The card.
+
+    Returns
+    -------
+    list of str
+        Lines; figures with their interval where the card has one.
+    """
+    lines = [f"{card.name} {card.version}, {card.mpp} um/px. {card.licence.capitalize()}.", "Trained on:"]
+    lines += [f"  - {text}" for text in card.training_data]
+    for row in card.scores.get("rows", []):
+        if row["figure"] not in _IN_SHORT or not row["data"].endswith("all"):
+            continue
+        known = row["low"] is not None and row["high"] is not None
+        interval = f" ({row['low']:.2f} to {row['high']:.2f})" if known else ""
+        lines.append(f"{row['figure']}, {row['data']}, {row['split']} split: {row['value']:.2f}{interval}")
+    if card.figures_of:
+        lines.append(f"Figures are of: {card.figures_of}")
+    return [*lines, "All of it: wsi-minugan models show | less"]
 
 
 def verify_model(name: str) -> None:

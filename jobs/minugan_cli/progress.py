@@ -116,5 +116,7 @@ class Progress:
             unknown = max(0, self._slides - self._planned - self._ended)
             per_slide = (self._blocks + self._blocks_left) / self._planned
             left_s = (self._blocks_left + unknown * per_slide) * spent / self._blocks
-            line += f"  {int(left_s // 3600)}:{int(left_s % 3600 // 60):02d}:{int(left_s % 60):02d} left"
+            # How long writing takes is not known from what analysing took.
+            left = f"{int(left_s // 3600)}:{int(left_s % 3600 // 60):02d}:{int(left_s % 60):02d} left"
+            line += f"  {left if left_s > 0 else 'writing results'}"
         return line

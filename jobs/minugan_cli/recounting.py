@@ -65,14 +65,15 @@ def recount(
     for warning in count.warnings:
         click.echo(warning, err=True)
     text = count.model_dump_json(indent=2)
+    spot = count.hotspot
+    told = f"{pluralize(count.mitoses, 'mitosis', 'mitoses')}; {spot.mitoses} in the hot spot of {spot.area_mm2:.2f} mm2."
     if out is None:
         click.echo(text)
+        # The text is longer than a terminal: what matters is its last line there, and in no pipe.
+        click.echo(f"{told} To write this to a file: -o count.json", err=True)
         return
     write_text(out, text + "\n", parents=True)
-    spot = count.hotspot
-    click.echo(
-        f"{pluralize(count.mitoses, 'mitosis', 'mitoses')}; {spot.mitoses} in the hot spot of {spot.area_mm2:.2f} mm2. Written: {out}"
-    )
+    click.echo(f"{told} Written: {out}")
 
 
 def _folder_first(source: Path, corrected: Path | None) -> tuple[Path, Path | None]:

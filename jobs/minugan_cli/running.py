@@ -102,7 +102,11 @@ def run_slides(
         )
     if failed:
         _print_failures(failed, f"{pluralize(len(failed), 'slide')} failed")
-        click.echo(f"To retry the failed slides: wsi-minugan retry {shlex.quote(str(out))}", err=True)
+        click.echo(
+            f"To retry the failed slides as they are: wsi-minugan retry {shlex.quote(str(out))}\n"
+            "To give another setting, such as --mpp, run the same command again with it.",
+            err=True,
+        )
     if result.signal is not None:
         click.echo("Stopped. Run the same command again to resume.", err=True)
     return result.exit_status

@@ -15,6 +15,11 @@ PIXELS = np.full((300, 400, 3), 200, np.uint8)
 CUT_OFF = "may be truncated"
 
 
+def test_a_folder_is_told_as_one(tmp_path: Path) -> None:
+    with pytest.raises(SlideUnreadableError, match="It is a folder and no slide: name a slide in it"):
+        open_slide(tmp_path)
+
+
 def write_tiff(path: Path, **how: object) -> None:
     tifffile.imwrite(path, PIXELS, photometric="rgb", metadata=None, **how)
 

@@ -12,7 +12,7 @@ from wsi_minugan.outputs.exports.objects import open_slide_folder
 
 
 def write_nuclei_for_qupath(result: Result, path: str | os.PathLike[str] | None = None) -> Path:
-    """Write a slide's nuclei as QuPath detections, streamed: a million need no more memory than a thousand.
+    """Write a slide's nuclei as QuPath detections; they are streamed, not held in memory.
 
     The command `wsi-minugan export OUT --to qupath` writes the same nuclei, with the mitoses.
 

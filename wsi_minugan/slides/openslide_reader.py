@@ -157,6 +157,8 @@ def _advice(path: Path) -> str:
             "OpenSlide does not open this format, TIAToolbox does: add --reader tiatoolbox (once, to install it: "
             "pip install 'wsi-minugan[tiatoolbox]', and the system's package libgl1)."
         )
+    if path.is_dir():
+        return "It is a folder and no slide: name a slide in it."
     if (told := why_not_opened(path)) is not None:
         return told
     return (

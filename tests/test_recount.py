@@ -36,8 +36,20 @@ def test_a_correction_is_counted_over_its_slides_area_and_tissue(
         assert after["mitoses"] == before["mitoses"] - 2
         assert (after["area_mm2"], after["mpp"]) == (pytest.approx(before["area_mm2"]), before["mpp"])
         assert after["hotspot"]["tissue_fraction"] is not None
+        assert after["interval"] is None
+        assert "reviewed" in after["no_interval"]
         assert f"Counted, by class: {after['mitoses']} Mitosis." in told
         assert "High-power field, 1 Hot spot, 1 Mitosis: Negative, 1 Tumor." in told
+
+
+def test_a_file_that_was_changed_in_its_folder_has_no_interval_either(
+    finished: Path, tmp_path: Path, run_command
+) -> None:
+    shutil.copytree(finished / ID, tmp_path / ID)
+    assert counts(run_command, tmp_path / ID)[0]["interval"] is not None
+    assert counts(run_command, tmp_path / ID, finished / ID / "mitoses.geojson")[0]["interval"] is not None
+    corrected_from(finished / ID, tmp_path / ID / "mitoses.geojson", a="Mitosis: Negative")
+    assert counts(run_command, tmp_path / ID)[0]["interval"] is None
 
 
 @pytest.mark.parametrize("both", ["folders", "files"])

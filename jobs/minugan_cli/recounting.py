@@ -59,9 +59,10 @@ def recount(
     settings = _settings(flags)
     source, corrected = _folder_first(source, corrected)
     opened = _open(source, mpp)
-    marks = read_marks(corrected or opened.path, opened.origin_px)
+    counted = corrected or opened.path
+    marks = read_marks(counted, opened.origin_px)
     _tell(marks)
-    count = _counted(opened, marks, settings)
+    count = _counted(opened, marks, settings, counted)
     for warning in count.warnings:
         click.echo(warning, err=True)
     text = count.model_dump_json(indent=2)
@@ -96,7 +97,7 @@ def _settings(flags: dict[str, Any]) -> RunSettings:
         raise SettingsError(text) from e
 
 
-def _counted(opened: _Source, marks: Marks, settings: RunSettings) -> Count:
+def _counted(opened: _Source, marks: Marks, settings: RunSettings, path: Path) -> Count:
     import numpy as np
 
     from wsi_minugan.counting.count import count_mitoses
@@ -104,15 +105,16 @@ def _counted(opened: _Source, marks: Marks, settings: RunSettings) -> Count:
     from wsi_minugan.counting.settings import Ground
     from wsi_minugan.pipeline.ground import options_of
     from wsi_minugan.pipeline.recount import drawn_over
+    from wsi_minugan.review.result import REVIEWED
 
     drawn = drawn_over(opened.finished, settings, opened.slide_id, opened.origin_px)
     kept = np.ones(len(marks.points_px), bool)
     if drawn.allowed is not None:
         kept = points_in(drawn.allowed, marks.points_px)
     scores = marks.scores[kept]
-    ground = Ground(
-        drawn.tissue, None if np.isnan(scores).any() else scores, drawn.regions, drawn.reliability
-    )
+    # Of what a person changed the model's errors say nothing.
+    known = drawn.reliability if opened.finished is None or _is_the_runs(opened.finished, path) else REVIEWED
+    ground = Ground(drawn.tissue, None if np.isnan(scores).any() else scores, drawn.regions, known)
     return count_mitoses(
         marks.points_px[kept],
         opened.mpp,
@@ -122,6 +124,13 @@ def _counted(opened: _Source, marks: Marks, settings: RunSettings) -> Count:
         ground,
         options_of(settings),
     )
+
+
+def _is_the_runs(finished: Finished, path: Path) -> bool:
+    """Return whether a file holds the mitoses as the run wrote them."""
+    from wsi_minugan.hashing import sha256_of
+
+    return sha256_of(path) == finished.manifest.files.get("mitoses.geojson")
 
 
 def _open(source: Path, mpp: float | None) -> _Source:

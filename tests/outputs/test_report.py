@@ -101,6 +101,7 @@ def test_a_slide_is_shown_with_its_density_interval_probabilities_and_pictures(t
     assert html.count("data:image/jpeg;base64,") == 3
     assert "The resolution, 0.25 um/px, was given by hand (--mpp)" in html
     assert "Mitoses are counted." in html
+    assert "operating point &#39;balanced&#39; of its card" in html
     for name in ("mitoses.geojson", "nuclei.parquet", "masks.zarr"):
         assert f'href="a/{name}"' not in html  # not there, so not linked
     for name in ("count.json", "overview.png", "hotspot.jpg", "gallery.jpg", "manifest.json"):

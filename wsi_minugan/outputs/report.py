@@ -207,10 +207,11 @@ def _by_hand(sealed: Manifest) -> tuple[str, ...]:
 
 def _method(sealed: Manifest) -> str:
     slide, cut = sealed.slide, sealed.settings.get("mitosis_threshold")
+    point = sealed.settings.get("operating_point", "balanced")
     return (
         f"Resolution {slide.mpp:.4g} µm/px ({slide.mpp_source}), analysed at {sealed.analysis_mpp:.4g}. "
         f"Model {sealed.model.get('name', '')} {sealed.model.get('version', '')}, "
-        + (f"mitosis threshold {cut:g}." if cut else "its card's thresholds.")
+        + (f"mitosis threshold {cut:g}, set by hand." if cut else f"operating point '{point}' of its card.")
     )
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from minugan_training.cli.main import app
 from minugan_training.data.index import write_index
 from minugan_training.data.labels import MITOSES
-from minugan_training.export import export_bundle
+from minugan_training.export import SecondStageFiles, export_bundle
 from minugan_training.fitting.checkpoint import load_checkpoint, save_checkpoint
 from minugan_training.fitting.fit import fit
 from minugan_training.fitting.metrics_log import draw_curves, read_metrics
@@ -19,12 +19,13 @@ from minugan_training.fitting.state import build_network
 from minugan_training.fitting.step import learning_rate
 from minugan_training.sampling.pool import Pool
 from minugan_training.settings import Experiment, load_experiment
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.training.test_data import experiment, pool
 from wsi_minugan.errors import SettingsError, TrainingError
 from wsi_minugan.minugan.bundle import load_bundle
 from wsi_minugan.minugan.card import StainNormalisation
+from wsi_minugan.minugan.classifier import CandidateClassifier
 from wsi_minugan.minugan.stain import StainStatistics
 
 KINDS = {
@@ -177,6 +178,24 @@ def test_an_exported_bundle_loads(tmp_path: Path) -> None:
     written = load_bundle(tmp_path / "bundle").card
     assert (written.scores, written.stain) == ({"F1": 0.5}, known)
     assert load_file(weights)
+
+    # With a second stage, its errors by patient and how far two readers agree come onto the card.
+    stage = {"width": 4, "least_score": 0.3, "full_score": 0.6}
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(card | {"candidate_stage": stage, "reader_f1": 0.74}))
+    save_file(CandidateClassifier(4).state_dict(), tmp_path / "classifier.safetensors")
+    row = {"patient": "a", "area_mm2": 1.0, "true_positives": 1, "false_positives": 2, "false_negatives": 3}
+    measured = {
+        "points": {"balanced": 0.5},
+        "patients": {"balanced": [row | {"scanner": ""}]},
+        "radius_um": 7.5,
+    }
+    (tmp_path / "calibration.json").write_text(json.dumps(measured))
+    second = SecondStageFiles([tmp_path / "classifier.safetensors"], tmp_path / "calibration.json")
+    export_bundle(s, [weights], *files[:2], tmp_path / "both", second)
+    reliability = load_bundle(tmp_path / "both").card.reliability
+    assert reliability is not None
+    assert reliability.reader_f1 == 0.74
+    assert reliability.operating_points["balanced"].patients[0].false_positives == 2
 
 
 @pytest.mark.parametrize(

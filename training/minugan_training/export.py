@@ -57,7 +57,8 @@ def export_bundle(
     weights : sequence of Path
         ``weights.safetensors`` of the run, or of several that went on from each other: these are averaged.
     card : Path
-        YAML with name, version, training_data, licence and thresholds.
+        YAML with name, version, training_data, licence and thresholds, and the F1 of two readers
+        (`reader_f1`) where it is known.
     scores : Path, optional
         What `evaluate` measured.
     out : Path
@@ -111,12 +112,13 @@ def _full_card(
             "training/cards has one to begin with."
         )
     full = {**known, **{str(k): v for k, v in fields.items()}}
+    reader_f1 = full.pop("reader_f1", None)
     if members:
         measured = {k: calibration[k] for k in ("weight", "first_stage_weight", "bias") if k in calibration}
         stage = full.get("candidate_stage") or {}
         full["candidate_stage"] = {**stage, **measured, "members": members, "weights_sha256": "0" * 64}
         full["operating_points"] = calibration.get("points", {})
-        full["reliability"] = _reliability(calibration) if calibration else None
+        full["reliability"] = _reliability(calibration) | {"reader_f1": reader_f1} if calibration else None
     else:
         full.pop("candidate_stage", None)
     try:

@@ -188,6 +188,21 @@ def test_wrong_input_is_a_sentence(tmp_path: Path, slide: Path) -> None:
         count_mitoses([[1.0, 2.0, 3.0]], 0.25)
 
 
+@pytest.mark.parametrize("size", [0, -1.0, float("nan"), float("inf")])
+def test_sizes_and_modes_that_are_none_are_told(size: float) -> None:
+    point = [[1.0, 2.0]]
+    for count in (
+        lambda: count_mitoses(point, size),
+        lambda: count_mitoses(point, 0.25, hotspot_mm2=size),
+        lambda: hotspot(point, 0.25, area_mm2=size),
+        lambda: fields(point, 0.25, hpf_diameter_mm=size),
+    ):
+        with pytest.raises(InputError, match="must be a number above zero"):
+            count()
+    with pytest.raises(InputError, match="'free' or 'adjacent', not 'touching'"):
+        fields(point, 0.25, mode="touching")  # type: ignore[arg-type]
+
+
 def test_predict_scores_patches_and_images_of_any_size(model: Predictor, drawing: SyntheticSlide) -> None:
     x, y = (int(v) for v in drawing.mitoses_xy_px[0])
     image = drawing.draw(Box(y - 200, x - 250, 400, 500))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ def count_mitoses(
     Raises
     ------
     InputError
-        If the points are no (n, 2) array of finite numbers.
+        If the points are no (n, 2) array of finite numbers, or a size is not above zero.
 
     Examples
     --------
@@ -57,6 +57,7 @@ def count_mitoses(
     >>> count.mitoses, count.hotspot.mitoses
     (3, 2)
     """
+    _above_zero(mpp=mpp, hotspot_mm2=hotspot_mm2, hpf_diameter_mm=hpf_diameter_mm)
     area = ten_fields_mm2(hpf_diameter_mm) if hotspot_mm2 is None else hotspot_mm2
     return _count_mitoses(points_of(mitoses), mpp, area, hpf_diameter_mm, area_mm2)
 
@@ -85,13 +86,14 @@ def hotspot(
     Raises
     ------
     InputError
-        If the points are no (n, 2) array of finite numbers.
+        If the points are no (n, 2) array of finite numbers, or a size is not above zero.
 
     Examples
     --------
     >>> hotspot([[1000, 1000], [1200, 1000], [90000, 0]], mpp=0.25).mitoses
     2
     """
+    _above_zero(mpp=mpp, area_mm2=area_mm2, hpf_diameter_mm=hpf_diameter_mm)
     area = ten_fields_mm2(hpf_diameter_mm) if area_mm2 is None else area_mm2
     return find_hotspot(points_of(mitoses), circle_radius_px(area, mpp))
 
@@ -120,14 +122,23 @@ def fields(
     Raises
     ------
     InputError
-        If the points are no (n, 2) array of finite numbers.
+        If the points are no (n, 2) array of finite numbers, a size is not above zero, or there is no such mode.
 
     Examples
     --------
     >>> fields([[1000, 1000], [1200, 1000], [90000, 0]], mpp=0.25).total
     3
     """
+    _above_zero(mpp=mpp, hpf_diameter_mm=hpf_diameter_mm)
+    if mode not in get_args(Mode):
+        raise InputError(f"The mode of fields is 'free' or 'adjacent', not '{mode}'.")
     return find_fields(points_of(mitoses), 1000 * hpf_diameter_mm / mpp, mode)
+
+
+def _above_zero(**sizes: float | None) -> None:
+    for name, value in sizes.items():
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"{name} must be a number above zero, not {value}.")
 
 
 def ten_fields_mm2(hpf_diameter_mm: float) -> float:

@@ -181,7 +181,7 @@ def test_a_signal_ends_a_run_that_still_waits_for_its_cluster(
     run.send_signal(number)
     said = run.communicate(timeout=600)[1].decode()
     assert run.returncode == 128 + number, said
-    assert time.monotonic() - begin < 15
+    assert time.monotonic() - begin < 60
     assert "Traceback" not in said
     assert '"event": "stopped"' in (out / "log.jsonl").read_text()
     assert "pending" in (out / "slides.csv").read_text()

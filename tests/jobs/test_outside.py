@@ -26,9 +26,8 @@ class Outside:
         self.folder, self.file = folder, folder / "scheduler.json"
         self.processes: list[subprocess.Popen[bytes]] = []
         self.scheduler = self.start("scheduler", "--port", "0", "--host", "127.0.0.1", "--no-dashboard")
-        until = time.monotonic() + 60
         while not self.file.is_file() or not self.file.read_text().endswith("}"):
-            assert time.monotonic() < until
+            assert self.scheduler.poll() is None
             time.sleep(0.05)
         self.address: str = json.loads(self.file.read_text())["address"]
 
@@ -79,10 +78,9 @@ def log_of(out: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-def wait_for(out: Path, event: str) -> None:
-    until = time.monotonic() + 90
+def wait_for(run: subprocess.Popen[str], out: Path, event: str) -> None:
     while all(e["event"] != event for e in log_of(out)):
-        assert time.monotonic() < until
+        assert run.poll() is None
         time.sleep(0.05)
 
 
@@ -119,9 +117,9 @@ def test_a_scheduler_that_is_killed_ends_the_run_with_a_sentence_and_its_slides_
         write_slide(tmp_path / "slides" / f"s{k}.tiff", SyntheticSlide(1100, 900, seed=k, mitoses=4))
     outside.worker("--nthreads", "1")
     run = outside.run(tmp_path / "slides", tmp_path / "o")
-    wait_for(tmp_path / "o", "planned")
+    wait_for(run, tmp_path / "o", "planned")
     outside.scheduler.kill()
-    _, told = run.communicate(timeout=60)
+    _, told = run.communicate(timeout=600)
     assert run.returncode == 1
     assert told.splitlines() == [
         f"Error: The Dask scheduler at {outside.address} is gone. Start it and its workers, then run the same command again "
@@ -148,7 +146,7 @@ def test_a_worker_with_four_threads_gives_the_bytes_of_workers_with_one(
         write_slide(tmp_path / "slides" / f"s{k}.tiff", SyntheticSlide(900, 700, seed=k, mitoses=4))
     outside.worker("--nthreads", "4")
     run = outside.run(tmp_path / "slides", tmp_path / "o")
-    _, told = run.communicate(timeout=200)
+    _, told = run.communicate(timeout=800)
     assert run.returncode == 0, told
     assert results_of(tmp_path / "o" / slide.stem) == results_of(finished / slide.stem)
 
@@ -162,11 +160,11 @@ def test_a_worker_that_lacks_the_package_is_named_before_anything_begins(
     outside.worker("--nthreads", "1")
     outside.worker("--nthreads", "1", "--name", "lacking", "--preload", str(lacking))
     with Client(outside.address, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=600)
         workers = client.scheduler_info(n_workers=-1)["workers"]
     (address,) = [a for a, w in workers.items() if w["name"] == "lacking"]
     run = outside.run(slide, tmp_path / "o")
-    _, told = run.communicate(timeout=60)
+    _, told = run.communicate(timeout=600)
     assert run.returncode == 2
     (line,) = told.splitlines()
     assert line.startswith(f"Error: 1 Dask worker cannot run this program. The one at {address} says: ")

@@ -28,7 +28,7 @@ def record(path: Path, status: str = "pending", size: int = 100) -> SlideRecord:
 
 
 def taken(staging: Staging) -> StagedSlide:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 120
     while (staged := staging.take()) is None:
         assert time.monotonic() < until
         time.sleep(0.01)

@@ -41,7 +41,7 @@ def address() -> Iterator[str]:
 
 
 def next_of(staging: Staging) -> StagedSlide:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while (found := staging.take()) is None:
         assert time.monotonic() < until, "nothing comes any more"
         time.sleep(0.02)

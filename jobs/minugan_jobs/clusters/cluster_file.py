@@ -138,6 +138,10 @@ def _slurm(described: ClusterFile, environment: Mapping[str, str]) -> Cluster:
     inherited = {"DASK_INTERNAL_INHERIT_CONFIG": dask.config.serialize(dask.config.global_config)}
     exports = [f"export {k}={shlex.quote(v)}" for k, v in {**environment, **inherited}.items()]
     options["job_script_prologue"] = [*exports, *options.get("job_script_prologue", [])]
+    # As without a file there is no dashboard, and two batches of one host do not ask for the same port.
+    quiet = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+    own = options.get("scheduler_options") or dask.config.get("jobqueue.slurm.scheduler-options", None)
+    options["scheduler_options"] = quiet | (own or {})
     cluster = SLURMCluster(**options, job_cls=telling_job(SLURMJob, submissions))
     cluster.submissions = submissions
     workers = described.workers or Workers()

@@ -199,8 +199,9 @@ class SyntheticSlide:
         stain += 0.08 * clear
         for side in (1.0,) if gap == 0 else (-1.0, 1.0):
             centre = np.array(at) + side * gap * across
-            for _ in range(9):
-                along = rng.uniform(-11, 11) * unit * np.array([math.cos(angle), math.sin(angle)])
+            for k in range(9):  # side by side, so that a plate has no gap
+                place = -12 + 24 * (k + rng.uniform()) / 9
+                along = place * unit * np.array([math.cos(angle), math.sin(angle)])
                 where = centre + along + rng.normal(0, 2.2 * unit, 2)
                 axes = (rng.uniform(3.5, 5.5) * unit, rng.uniform(2.5, 4.0) * unit)
                 blob = _ellipse(

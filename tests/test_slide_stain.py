@@ -29,6 +29,8 @@ from wsi_minugan.pipeline.planning.slide_stain import StainWish, stain_wish
 from wsi_minugan.slides.inputs import SlideInput
 from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
+pytestmark = pytest.mark.slow  # each test reads a drawn slide
+
 SIDE = 1536
 TARGET = StainStatistics(mean=(0.5, 0.25, 0.05), spread=(0.25, 0.1, 0.05))
 WIDE = (
@@ -161,7 +163,6 @@ def results(folder: Path) -> dict[str, Any]:
     return masks | {n: (folder / n).read_bytes() for n in ("mitoses.geojson", "nuclei.parquet", "count.json")}
 
 
-@pytest.mark.slow
 def test_a_normalised_slide_gives_the_same_bytes_in_blocks_of_any_size(small: Path, tmp_path: Path) -> None:
     made = model(tmp_path / "model", known(switched_on=True))
     for px in (512, 1024):

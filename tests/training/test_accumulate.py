@@ -15,6 +15,8 @@ from minugan_training.settings import Experiment
 from tests.training.test_data import pool
 from tests.training.test_fit import settings
 
+pytestmark = pytest.mark.slow  # each test trains networks
+
 CPU = torch.device("cpu")
 
 
@@ -44,7 +46,6 @@ def exact(experiment: Experiment) -> TrainingState:
     return replace(state, optimizer=next(optimizers), discriminator_optimizer=next(optimizers))
 
 
-@pytest.mark.slow
 def test_two_batches_of_one_train_both_networks_as_one_batch_of_two(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     source = {"datasets": ("rgb",), "at": "mitoses", "per_batch": 2}

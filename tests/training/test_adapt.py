@@ -117,6 +117,7 @@ def test_the_command_writes_a_bundle_that_claims_no_figures_of_the_old_model(
         assert words in done.output
 
 
+@pytest.mark.slow
 def test_a_model_is_never_overwritten_and_one_stage_cannot_be_adapted(bundle: Bundle) -> None:
     data = candidates()
     made = adapt(bundle, data, data, data, FEW.model_copy(update={"steps": 1, "most_lost": 1.0}))

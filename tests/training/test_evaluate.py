@@ -32,6 +32,8 @@ from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.pipeline.stages import object_thresholds
 from wsi_minugan.slides.synthetic import SyntheticSlide
 
+pytestmark = pytest.mark.slow  # each test scores images by a network
+
 SIDE_PX = 640
 
 
@@ -72,7 +74,6 @@ def judged(root: Path, entries: list[Entry], **changes: float) -> dict[tuple[str
     return {(r.data, r.figure): r for r in evaluate_model(bundle, root, entries, 7.5, ("",)).rows}
 
 
-@pytest.mark.slow
 def test_intervals_are_by_patient_where_there_are_several(field: Path) -> None:
     one = import_data("icpr12", field)[0]
     twice = [one, one.model_copy(update={"x_px": 1, "width_px": SIDE_PX - 1})]
@@ -83,7 +84,6 @@ def test_intervals_are_by_patient_where_there_are_several(field: Path) -> None:
     assert (others.groups, others.by, others.images) == (2, "patient", 3)
 
 
-@pytest.mark.slow
 def test_average_precision_does_not_depend_on_the_cards_cuts(field: Path) -> None:
     entries = import_data("icpr12", field)
     low, high = (judged(field, entries, mitosis=cut) for cut in (0.5, 1.0))
@@ -118,7 +118,6 @@ def test_a_true_positive_is_compared_with_all_pieces_of_its_outline(
     assert again[key].value == pytest.approx(usual[key].value, abs=0.1)
 
 
-@pytest.mark.slow
 def test_what_compression_costs_is_measured_and_told(field: Path, tmp_path: Path) -> None:
     found = {}
     for jpeg in (None, 90, 2):
@@ -133,7 +132,6 @@ def test_what_compression_costs_is_measured_and_told(field: Path, tmp_path: Path
     assert found[2]["F1"] < found[90]["F1"] <= found[None]["F1"]
 
 
-@pytest.mark.slow
 def test_nuclei_have_an_interval_by_patient_where_there_are_several(tmp_path: Path) -> None:
     one = pool(tmp_path).entries[0].model_copy(update={"split": ""})
     other = one.model_copy(update={"patient": "another", "x_px": 40, "width_px": 280})
@@ -194,7 +192,6 @@ def test_cuts_are_chosen_by_f1_on_the_choosing_fields_alone(field: Path) -> None
     assert all(c.found.tp + c.found.fn == outlined for c in found)
 
 
-@pytest.mark.slow
 def test_the_recall_of_a_crop_is_by_its_truth_of_whatever_kind(field: Path) -> None:
     predictor = Predictor(load_bundle(find_bundle("default")), "cpu")
     entry = import_data("icpr12", field)[0].model_copy(update={"split": "val"})

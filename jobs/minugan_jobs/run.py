@@ -361,8 +361,7 @@ def check_card(bundle: Bundle, settings: RunSettings) -> None:
     ModelError
         If the card lacks the operating point, or the target stain.
     """
-    if not settings.mitosis_threshold:
-        bundle.card.least_peak(settings.operating_point)
+    bundle.card.least_peak(settings.operating_point, settings.mitosis_threshold)
     stain_wish(bundle.card, settings.stain)
 
 

@@ -213,13 +213,15 @@ class ModelCard(FrozenModel):
     licence: str = Field(min_length=1)
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
-    def least_peak(self, point: OperatingPoint) -> float:
+    def least_peak(self, point: OperatingPoint, own: float | None = None) -> float:
         """Return the least peak score of a mitosis at an operating point.
 
         Parameters
         ----------
         point : {"balanced", "sensitive", "specific"}
             Name of the operating point.
+        own : float, optional
+            The user's threshold, which takes the place of the point's.
 
         Returns
         -------
@@ -231,6 +233,8 @@ class ModelCard(FrozenModel):
         ModelError
             If the card has no such point; "balanced" is there always.
         """
+        if own:
+            return own
         if point == "balanced":
             return self.operating_points.get(point, self.thresholds.mitosis_peak)
         if point not in self.operating_points:

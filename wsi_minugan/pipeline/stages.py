@@ -127,7 +127,7 @@ def object_thresholds(bundle: Bundle, settings: RunSettings) -> ObjectThresholds
         If the card does not have the operating point.
     """
     card = bundle.card.thresholds
-    peak = settings.mitosis_threshold or bundle.card.least_peak(settings.operating_point)
+    peak = bundle.card.least_peak(settings.operating_point, settings.mitosis_threshold)
     # Scores of a second stage are probabilities of objects, whose outlines no threshold shall move.
     one_stage = bundle.card.candidate_stage is None
     pixel = (settings.mitosis_threshold or card.mitosis) if one_stage else min(card.mitosis, peak)

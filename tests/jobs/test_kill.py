@@ -71,8 +71,12 @@ def wait_until(run: subprocess.Popen[bytes], true: Callable[[], bool]) -> None:
 
 
 def work_done(out: Path) -> int:
-    """Return how much of a batch is done: the files that stages and results left so far."""
-    return sum(1 for p in out.glob("*/**/*") if p.is_file() and p.suffix != ".partial")
+    """Return how much of a batch is done: the files that stages and results left so far.
+
+    `os.walk` passes over a folder that the run removes meanwhile; `Path.glob` raises.
+    """
+    found = (name for folder, _, names in os.walk(out) if Path(folder) != out for name in names)
+    return sum(1 for name in found if not name.endswith(".partial"))
 
 
 def kill_client(run: subprocess.Popen[bytes]) -> None:

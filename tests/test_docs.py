@@ -73,6 +73,11 @@ def test_the_repository_says_who_may_use_it_and_how_to_cite_it() -> None:
     assert {"title", "message", "authors", "license"} <= citation.keys()
 
 
+def test_a_decisions_heading_has_the_number_of_its_file() -> None:
+    for path in (ROOT / "docs" / "decisions").glob("[0-9]*.md"):
+        assert path.read_text("utf-8").startswith(f"# {path.name[:4]}: "), path.name
+
+
 KINDS = {"feature", "bugfix", "doc", "removal", "misc"}
 
 

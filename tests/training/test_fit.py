@@ -207,6 +207,14 @@ def test_every_experiment_file_is_valid(path: Path) -> None:
     assert load_experiment(path).name == path.stem
 
 
+def test_two_views_that_would_not_overlap_are_refused(tmp_path: Path) -> None:
+    """Their consistency would be the mean of no pixels."""
+    experiment = load_experiment(Path(__file__).parents[2] / "training" / "experiments" / "ship-10.yaml")
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(experiment.model_dump(mode="json") | {"patch_px": 64}))
+    with pytest.raises(SettingsError, match="shift_px can be 31 at most"):
+        load_experiment(tmp_path / "e.yaml")
+
+
 def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
     (tmp_path / "e.yaml").write_text("name: x\nsurprise: 1\n")
     with pytest.raises(SettingsError, match="surprise"):

@@ -122,6 +122,8 @@ def write_small_experiments(folder: Path) -> None:
     folder.mkdir(parents=True)
     for path in (ROOT / "training" / "experiments").glob("*.yaml"):
         content = yaml.safe_load(path.read_text("utf-8")) | {"ngf": 2, "patch_px": 64, "steps": 2}
+        if "consistency" in content:
+            content["consistency"]["shift_px"] = 8
         (folder / path.name).write_text(yaml.safe_dump(content))
     for path in (ROOT / "training" / "experiments" / "second-stage").glob("*.yaml"):
         content = yaml.safe_load(path.read_text("utf-8")) | {"batch": 4, "steps": 2}

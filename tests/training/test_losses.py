@@ -6,7 +6,6 @@ import pytest
 import torch
 from minugan_training.data.labels import IGNORE
 from minugan_training.fitting.losses import (
-    EDGE_PX,
     consistency_loss,
     feature_matching_loss,
     focal_discriminator_loss,
@@ -16,7 +15,7 @@ from minugan_training.fitting.losses import (
     supervised_loss,
 )
 from minugan_training.fitting.unet import UNet
-from minugan_training.settings import Losses
+from minugan_training.settings import EDGE_PX, Losses
 
 from wsi_minugan.minugan.discriminator import MultiscaleDiscriminator
 

@@ -12,6 +12,9 @@ from wsi_minugan.config import problems_in, read_yaml
 from wsi_minugan.errors import SettingsError
 from wsi_minugan.frozen import FrozenModel
 
+EDGE_PX = 16
+"""Width of a patch's margin that has no say in the consistency: it has almost none in blending either."""
+
 
 class Source(FrozenModel):
     """Where some of a batch's patches come from.
@@ -304,6 +307,16 @@ class Experiment(FrozenModel):
         description="Bundle that labels nuclei where nobody did; empty: such pixels are left out of the losses.",
     )
     start_from: str = Field("", description="Weights (safetensors) to start from.")
+
+    @model_validator(mode="after")
+    def _views_overlap(self) -> Self:
+        most = self.patch_px - 2 * EDGE_PX - 1
+        if self.consistency is not None and self.consistency.shift_px > most:
+            raise ValueError(
+                f"with patches of {self.patch_px} px, consistency.shift_px can be {most} at most: two views of "
+                "a patch must overlap"
+            )
+        return self
 
     @property
     def batch(self) -> int:

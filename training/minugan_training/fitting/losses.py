@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minugan_training.data.labels import IGNORE
-from minugan_training.settings import Losses
+from minugan_training.settings import EDGE_PX, Losses
 
 CHANNEL_WEIGHTS = (1.5, 6.0, 1.5)
 DICE_WEIGHTS = (0.5, 1.0, 0.3)
@@ -22,8 +22,6 @@ _NOTHING = 0.5 / _SPOT_PX**2
 """Less than one pixel of a square."""
 _CORE = 0.9
 """Share of a square that a mitosis must fill to be of its core."""
-EDGE_PX = 16
-"""Width of the margin that has no say in the consistency: it has almost none in blending either."""
 
 
 def focal_discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor], gamma: float) -> Tensor:

@@ -44,14 +44,16 @@ def agree(
     Raises
     ------
     InputError
-        If fewer than two readers are named.
+        If fewer than two readers are named, or their places cannot be compared.
     """
     from wsi_minugan.counting.agreement import compare
-    from wsi_minugan.pipeline.readers import read_readers
+    from wsi_minugan.pipeline.readers import read_readers, require_one_scan
 
     if len(sources) < 2:
         raise InputError("Name two readers or more: result folders, GeoJSON files, or folders of these.")
     readings, left_out = read_readers(sources, mpp, hpf_diameter_mm)
+    if places:
+        require_one_scan(readings)
     found = compare(readings, radius_um, places, left_out)
     _print(found)
     if out is not None:

@@ -10,7 +10,7 @@ import pytest
 
 from wsi_minugan.counting.agreement import Reading, compare, icc, limits_of_agreement, weighted_kappa
 from wsi_minugan.errors import InputError
-from wsi_minugan.pipeline.readers import read_readers
+from wsi_minugan.pipeline.readers import read_readers, require_one_scan
 
 
 def test_icc_is_that_of_shrout_and_fleiss() -> None:
@@ -93,6 +93,36 @@ def test_readers_without_a_common_case_are_refused(tmp_path: Path, run_command) 
     done = run_command("agree", tmp_path / "A", tmp_path / "B", "--mpp", "0.25")
     assert done.returncode == 2
     assert "No case is common" in done.stderr
+
+
+def one_mark(mpp: float) -> dict[str, Reading]:
+    return {"case": Reading(np.array([[9.0, 9.0]]), mpp, 1)}
+
+
+def test_places_on_scans_of_other_resolutions_are_not_compared() -> None:
+    """0.2456 and 0.25 um/px of one slide gave F1 0.06 without a word, and 0.71 with the right --mpp."""
+    with pytest.raises(InputError, match=r"A has 0\.2456 um/px and B 0\.25, .*--no-places"):
+        require_one_scan({"A": one_mark(0.2456), "B": one_mark(0.25)})
+    for mpp in (0.25, 0.50, 1.00, 0.250001):
+        require_one_scan({"A": one_mark(0.25), "B": one_mark(mpp)})
+
+
+def test_the_command_names_readers_whose_resolutions_differ(
+    finished: Path, tmp_path: Path, run_command
+) -> None:
+    marks(tmp_path / "by hand.geojson", [(1, 1)])
+    call = (
+        "agree",
+        next(finished.glob("*/manifest.json")).parent,
+        tmp_path / "by hand.geojson",
+        "--mpp",
+        "0.26",
+    )
+    done = run_command(*call)
+    assert done.returncode == 2
+    assert "0.26" in done.stderr
+    assert "--no-places" in done.stderr
+    assert run_command(*call, "--no-places").returncode == 0
 
 
 def test_a_reader_who_is_named_twice_is_refused(tmp_path: Path) -> None:

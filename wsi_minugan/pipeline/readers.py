@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wsi_minugan.counting.agreement import Reading
@@ -15,6 +15,8 @@ from wsi_minugan.outputs.manifest import MANIFEST, REVIEWS, read_manifest
 
 _SUFFIXES = (".geojson", ".geojson.gz", ".json")
 ONE_CASE = "case"
+_LARGEST_DIFFERENCE = 1e-4
+"""Of two resolutions of one scan, as a share: 2.5 um on a slide of 25 mm."""
 
 
 def read_readers(
@@ -55,6 +57,31 @@ def read_readers(
         )
     left = sorted(set.union(*(set(c) for c in found.values())) - common)
     return {n: {c: r for c, r in cases.items() if c in common} for n, cases in found.items()}, left
+
+
+def require_one_scan(readings: Mapping[str, Mapping[str, Reading]]) -> None:
+    """Make sure that places can be compared: each case's marks lie on one scan, or on a copy reduced by a whole factor.
+
+    Parameters
+    ----------
+    readings : mapping of str to mapping of str to Reading
+        By reader, then by case; all readers have the same cases.
+
+    Raises
+    ------
+    InputError
+        If the resolutions of a case say otherwise. Its places would be some um apart at one end, and hundreds at the other.
+    """
+    (first, cases), *others = readings.items()
+    for other, of_other in others:
+        for case, reading in cases.items():
+            a, b = reading.mpp, of_other[case].mpp
+            factor = max(a, b) / min(a, b)
+            if abs(factor - round(factor)) > _LARGEST_DIFFERENCE:
+                raise InputError(
+                    f"{first} has {a:g} um/px and {other} {b:g}, so their places cannot be compared. Are both of one scan? "
+                    f"Then give a GeoJSON that scan's --mpp. Had each reader another scan? Then use --no-places."
+                )
 
 
 def _names(sources: Sequence[Path]) -> list[str]:

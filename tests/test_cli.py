@@ -312,3 +312,15 @@ def test_one_mitosis_of_one_slide_is_told_as_one(
     with Progress(1, quiet=False) as progress:
         progress(Event("done", "s", outcome=Outcome(1.0, row=row)))
     assert "1 mitosis in" in capsys.readouterr().err
+
+
+def test_agree_names_readers_whose_resolutions_differ(finished: Path, tmp_path: Path, run_command) -> None:
+    folder = next(finished.glob("*/manifest.json")).parent
+    other = tmp_path / "by hand.geojson"
+    other.write_bytes((folder / "mitoses.geojson").read_bytes())
+    call = ("agree", folder, other, "--mpp", "0.26")
+    done = run_command(*call)
+    assert done.returncode == 2
+    assert "0.26" in done.stderr
+    assert "--no-places" in done.stderr
+    assert run_command(*call, "--no-places").returncode == 0

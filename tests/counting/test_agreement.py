@@ -107,24 +107,6 @@ def test_places_on_scans_of_other_resolutions_are_not_compared() -> None:
         require_one_scan({"A": one_mark(0.25), "B": one_mark(mpp)})
 
 
-def test_the_command_names_readers_whose_resolutions_differ(
-    finished: Path, tmp_path: Path, run_command
-) -> None:
-    marks(tmp_path / "by hand.geojson", [(1, 1)])
-    call = (
-        "agree",
-        next(finished.glob("*/manifest.json")).parent,
-        tmp_path / "by hand.geojson",
-        "--mpp",
-        "0.26",
-    )
-    done = run_command(*call)
-    assert done.returncode == 2
-    assert "0.26" in done.stderr
-    assert "--no-places" in done.stderr
-    assert run_command(*call, "--no-places").returncode == 0
-
-
 def test_a_reader_who_is_named_twice_is_refused(tmp_path: Path) -> None:
     marks(tmp_path / "A" / "a.geojson", [(1, 1)])
     with pytest.raises(InputError, match="named twice"):

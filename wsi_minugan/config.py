@@ -15,6 +15,8 @@ from wsi_minugan.errors import SettingsError
 from wsi_minugan.frozen import FrozenModel
 
 PATCH_PX = 256
+EDGE_PX = 16
+"""Width of a patch's margin that has almost no weight in blending: what shows there only is for the next patch to see."""
 HPF_MIN_MM, HPF_MAX_MM = 0.1, 2.0
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 M = TypeVar("M", bound=BaseModel)

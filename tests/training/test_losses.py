@@ -15,8 +15,9 @@ from minugan_training.fitting.losses import (
     supervised_loss,
 )
 from minugan_training.fitting.unet import UNet
-from minugan_training.settings import EDGE_PX, Losses
+from minugan_training.settings import Losses
 
+from wsi_minugan.config import EDGE_PX
 from wsi_minugan.minugan.discriminator import MultiscaleDiscriminator
 
 

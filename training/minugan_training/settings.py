@@ -8,12 +8,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from wsi_minugan.config import problems_in, read_yaml
+from wsi_minugan.config import EDGE_PX, problems_in, read_yaml
 from wsi_minugan.errors import SettingsError
 from wsi_minugan.frozen import FrozenModel
-
-EDGE_PX = 16
-"""Width of a patch's margin that has no say in the consistency: it has almost none in blending either."""
 
 
 class Source(FrozenModel):

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from wsi_minugan.config import PATCH_PX, Precision
+from wsi_minugan.config import EDGE_PX, PATCH_PX, Precision
 from wsi_minugan.errors import DeviceError, ModelError
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.classifier import CandidateClassifier
@@ -27,7 +27,7 @@ from wsi_minugan.minugan.devices import choose_device, settle_precision
 from wsi_minugan.minugan.generator import MITOSIS_CHANNEL, Generator
 from wsi_minugan.minugan.ink import ink_in
 from wsi_minugan.minugan.scoring import ScoringNetwork, from_squares, restained
-from wsi_minugan.minugan.second_stage import EDGE_PX, SecondStage
+from wsi_minugan.minugan.second_stage import SecondStage
 from wsi_minugan.minugan.stain import StainMap
 
 log = logging.getLogger(__name__)

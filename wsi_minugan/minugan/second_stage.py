@@ -14,12 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wsi_minugan.config import EDGE_PX
 from wsi_minugan.minugan.card import CandidateStage
 from wsi_minugan.minugan.classifier import INPUT_PX, CandidateClassifier, crop_around
 from wsi_minugan.minugan.generator import MITOSIS_CHANNEL, NUCLEUS_CHANNEL
 
-EDGE_PX = 16
-"""Width of a patch's margin that has almost no weight in blending: what shows there only is for the next patch to see."""
 VIEWS = 8
 _CANDIDATES_AT_ONCE_ON_GPU = 32
 _LEAST_AREA_PX = 32

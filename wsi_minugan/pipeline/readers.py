@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 from wsi_minugan.counting.agreement import Reading
@@ -72,9 +73,8 @@ def require_one_scan(readings: Mapping[str, Mapping[str, Reading]]) -> None:
     InputError
         If the resolutions of a case say otherwise. Its places would be some um apart at one end, and hundreds at the other.
     """
-    (first, cases), *others = readings.items()
-    for other, of_other in others:
-        for case, reading in cases.items():
+    for (first, of_first), (other, of_other) in combinations(readings.items(), 2):
+        for case, reading in of_first.items():
             a, b = reading.mpp, of_other[case].mpp
             factor = max(a, b) / min(a, b)
             if abs(factor - round(factor)) > _LARGEST_DIFFERENCE:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minugan_training.data.labels import IGNORE
-from minugan_training.settings import EDGE_PX, Losses
+from minugan_training.settings import Losses
+from wsi_minugan.config import EDGE_PX
 
 CHANNEL_WEIGHTS = (1.5, 6.0, 1.5)
 DICE_WEIGHTS = (0.5, 1.0, 0.3)
@@ -179,7 +180,7 @@ def _mean_or_zero(values: Tensor) -> Tensor:
 
 
 def consistency_loss(logits: Tensor, offsets_px: Tensor) -> Tensor:
-    """Return how far the scores of two views of the same tissue differ, where both see it.
+    """Return how far the scores of two views of the same tissue differ, where both see it, less a margin of `EDGE_PX`.
 
     Each view is drawn towards the other's scores as they are: the Kullback-Leibler divergence of each pixel's scores, whose
     gradient on a logit is the difference of the two scores, however sure both are.

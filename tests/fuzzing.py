@@ -1,4 +1,8 @@
-"""How long tests of whatever anybody hands in go on: a few examples each, or `MINUGAN_FUZZ_S=600` for ten minutes each."""
+"""How long tests of whatever anybody hands in go on.
+
+A few examples each; `make test` takes the same ones each time, so that its result depends on the code alone. `pytest` draws
+others, with `MINUGAN_FUZZ_S=600` for ten minutes each.
+"""
 
 import functools
 import os
@@ -17,7 +21,6 @@ def examples(number: int) -> settings:
         deadline=None,
         suppress_health_check=list(HealthCheck),
         database=None,
-        derandomize=False,
     )
 
 

@@ -116,14 +116,19 @@ def test_a_dicom_file_with_a_damaged_header_ends_in_a_plan_or_a_sentence(
     ends_in_a_plan_or_a_sentence(path)
 
 
+WHOLE_HEAD = b"OB\0\0\xff\xff\xff\xff"
+"""The kind of value and the length of the pixels, left open, as they stand before the table of frames."""
+
+
+@pytest.mark.parametrize("head", [WHOLE_HEAD, b"\0B\0\0\xff\xff\xff\xff", b"OB\0\0\x80\xff\xff\xff"])
 @pytest.mark.parametrize("offset", [2**24, 2**31, 2**32 - 1, 12])
 def test_a_dicom_table_of_frames_that_points_elsewhere_is_refused_and_does_not_crash(
-    dicom_bytes, tmp_path, offset
+    dicom_bytes, tmp_path, offset, head
 ) -> None:
-    # Found by fuzzing: OpenSlide read there, and the process was gone.
-    start = dicom_bytes.index(b"OB\0\0\xff\xff\xff\xff") + 16
-    entry = start + 4 * 12
-    data = dicom_bytes[:entry] + offset.to_bytes(4, "little") + dicom_bytes[entry + 4 :]
-    (tmp_path / "a.dcm").write_bytes(data)
+    # Found by fuzzing: OpenSlide read there, whatever stood before the table, and the process was gone.
+    pixels = dicom_bytes.index(WHOLE_HEAD)
+    entry = pixels + 16 + 4 * 12
+    data = dicom_bytes[:pixels] + head + dicom_bytes[pixels + 8 : entry] + offset.to_bytes(4, "little")
+    (tmp_path / "a.dcm").write_bytes(data + dicom_bytes[entry + 4 :])
     with pytest.raises(SlideUnreadableError, match="table of frames"):
         open_reader(tmp_path / "a.dcm", RunSettings(stall_s=30))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import mmap
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,8 +26,9 @@ _MOST_PLACES = 4096
 _SERIES_INSTANCE_UID = 0x0020000E
 _AFTER_MATRIX_SIZE = 0x00480008
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-_ENCAPSULATED = b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0"
 _ITEM = b"\xfe\xff\x00\xe0"
+# The tag of the pixels and the first item. Between them stand the kind of value and the length, which OpenSlide does not look at.
+_ENCAPSULATED = re.compile(rb"\xe0\x7f\x10\x00.{8}" + re.escape(_ITEM), re.DOTALL)
 _PREAMBLE_BYTES = 128
 
 
@@ -263,10 +265,9 @@ def refuse_damaged_tables(heads: dict[Path, DicomHead]) -> None:
 
 
 def _table_fits(data: mmap.mmap) -> bool:
-    at = data.find(_ENCAPSULATED)
-    if at < 0:
+    at = _first_item(data)
+    if at is None:
         return True
-    at += len(_ENCAPSULATED) - len(_ITEM)
     length = int.from_bytes(data[at + 4 : at + 8], "little")
     start = at + 8 + length
     if length % 4 or start + 8 > len(data):
@@ -277,6 +278,12 @@ def _table_fits(data: mmap.mmap) -> bool:
     # Each look may be a page read over a network; of large slides a part must do.
     looked_at = places[:: max(1, len(places) // _MOST_PLACES)].tolist() or [start]
     return all(_is_item(data, place) for place in looked_at)
+
+
+def _first_item(data: mmap.mmap) -> int | None:
+    """Return where the table of frames of encapsulated pixels begins; None where pixels are stored without frames of their own."""
+    found = _ENCAPSULATED.search(data)
+    return found.end() - len(_ITEM) if found else None
 
 
 def _is_item(data: mmap.mmap, place: int) -> bool:
@@ -322,10 +329,9 @@ def frame_places(data: mmap.mmap) -> Iterator[tuple[int, int]]:
     tuple of int
         Bytes.
     """
-    at = data.find(_ENCAPSULATED)
-    if at < 0:
+    at = _first_item(data)
+    if at is None:
         return
-    at += len(_ENCAPSULATED) - len(_ITEM)
     at += 8 + int.from_bytes(data[at + 4 : at + 8], "little")  # past the table of offsets
     while data[at : at + 4] == _ITEM:
         length = int.from_bytes(data[at + 4 : at + 8], "little")

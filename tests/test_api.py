@@ -17,7 +17,7 @@ from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

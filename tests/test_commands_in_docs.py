@@ -17,7 +17,7 @@ PAGES = [ROOT / "README.md", ROOT / "docs" / "start.md", *sorted((ROOT / "docs" 
 NEEDS_MORE = {"napari", "cuda", "to_file", "tiatoolbox"}
 """Words of code that needs what is not here: a display, a GPU, a driver for files of maps, TIAToolbox (tests/interop runs its page)."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def run(line: str, folder: Path) -> None:

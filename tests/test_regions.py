@@ -72,7 +72,7 @@ def analysed(slide: Path, folder: Path, settings: RunSettings) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(900)
 def test_a_run_in_a_region_is_a_whole_run_cut_afterwards(tmp_path: Path, run_command) -> None:
     drawing = SyntheticSlide(1900, 700, seed=4, mitoses=16)
     write_slide(tmp_path / "a.tiff", drawing)

@@ -39,7 +39,7 @@ def drawn_slide(rng: np.random.Generator, tiles: int, uneven: float) -> tuple[np
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(900)
 def test_the_interval_covers_93_to_97_percent_of_ten_thousand_windows() -> None:
     rng = np.random.default_rng(0)
     covered = []
@@ -57,7 +57,7 @@ def test_the_interval_covers_93_to_97_percent_of_ten_thousand_windows() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(900)
 def test_the_interval_of_the_window_with_the_most_covers_as_it_says() -> None:
     rng = np.random.default_rng(1)
     covered = []

@@ -107,7 +107,7 @@ def kill_once(slides: Path, out: Path, turn: int, rng: random.Random) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(900)
 def test_a_batch_killed_at_random_moments_ends_byte_for_byte_the_same(tmp_path: Path) -> None:
     slides, out = tmp_path / "slides", tmp_path / "b"
     write_batch(slides)

@@ -25,7 +25,7 @@ from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(sys.platform != "linux", reason="needs LD_PRELOAD"),
 ]
 GONE_ON_WITH = int(os.environ.get("MINUGAN_POWER_CUTS", "6"))

@@ -25,11 +25,11 @@ def spots(*centres: tuple[int, int], radius_px: int = 8) -> np.ndarray:
     return out
 
 
-def stage(bias: float = 0.0) -> SecondStage:
+def stage(bias: float = 0.0, full_score: float | None = 0.6) -> SecondStage:
     torch.manual_seed(1)
     members = [CandidateClassifier(8), CandidateClassifier(8)]
     settings = CandidateStage(
-        width=8, members=2, least_score=0.3, full_score=0.6, bias=bias, weights_sha256="0" * 64
+        width=8, members=2, least_score=0.3, full_score=full_score, bias=bias, weights_sha256="0" * 64
     )
     return SecondStage(members, settings, torch.device("cpu"))
 
@@ -49,6 +49,30 @@ def test_each_spot_is_a_candidate_but_specks_and_what_lies_in_the_margin_are_non
     found = find_candidates(scores, 0.3)
     assert sorted((round(c.centre_px[0]), round(c.centre_px[1])) for c in found) == [(60, 80), (180, 200)]
     assert all(c.peak == pytest.approx(230 / 255, abs=0.01) for c in found)
+
+
+def test_what_is_faint_beside_a_candidate_moves_neither_its_centre_nor_its_outline() -> None:
+    clear = spots((60, 80))
+    beside = np.where(spots((70, 80)) > 0, 90, 0).astype(np.uint8)
+    (alone,) = find_candidates(clear, 0.3, share_of_peak=0.5)
+    (found,) = find_candidates(np.maximum(clear, beside), 0.3, share_of_peak=0.5)
+    (whole,) = find_candidates(np.maximum(clear, beside), 0.3)
+    assert found.centre_px == pytest.approx(alone.centre_px, abs=1)
+    assert whole.centre_px[0] > alone.centre_px[0] + 2
+    assert len(found.smooth) == pytest.approx(len(alone.smooth), rel=0.1)
+    assert len(found.smooth) < 0.8 * len(whole.smooth)
+
+
+def test_a_candidates_outline_does_not_depend_on_its_probability() -> None:
+    patch = np.random.default_rng(0).integers(0, 255, (256, 256, 3)).astype(np.uint8)
+    areas = []
+    for bias in (-1.0, 3.0):
+        scores = np.zeros((1, 3, 256, 256), np.uint8)
+        scores[0, 1] = spots((60, 80))
+        stage(bias, full_score=None).judge([patch], scores)
+        assert len(np.unique(scores[0, 1])) == 2
+        areas.append(np.count_nonzero(scores[0, 1]))
+    assert areas[0] == areas[1] == pytest.approx(np.pi * 8**2, rel=0.15)
 
 
 def test_the_classifier_sees_twenty_micrometres_around_a_place_with_its_centre_in_the_middle() -> None:

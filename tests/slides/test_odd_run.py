@@ -55,7 +55,7 @@ def check(rows: dict[str, dict[str, str]]) -> None:
 
 @pytest.mark.shared
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(900)
 def test_the_folder_of_odd_slides_gives_sixteen_right_counts_or_sentences(
     tmp_path: Path, shared: Path, run_command
 ) -> None:
@@ -78,7 +78,7 @@ def test_the_folder_of_odd_slides_gives_sixteen_right_counts_or_sentences(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(900)
 def test_odd_slides_of_drawn_tissue_give_right_counts_or_sentences(tmp_path: Path, odd, run_command) -> None:
     slides = tmp_path / "slides"
     slides.mkdir()

@@ -153,7 +153,7 @@ def write_review(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(900)
 def test_every_training_command_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     project, data = tmp_path / "project", tmp_path / "shared" / "data"

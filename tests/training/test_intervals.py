@@ -63,7 +63,7 @@ def test_three_patients_are_too_few_to_leave_one_out() -> None:
 
 @pytest.mark.slow
 @pytest.mark.shared
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(900)
 def test_the_command_measures_real_fields_and_writes_what_the_card_takes(
     tmp_path: Path, shared: Path
 ) -> None:

@@ -57,6 +57,9 @@ class TestTimeAugmentation(FrozenModel):
     least_score: float = Field(
         gt=0, lt=1, description="A patch is scored again where any pixel has this mitosis score or more."
     )
+    mitosis: Literal["mean", "highest"] = Field(
+        "mean", description="Which of the four mitosis scores counts; of the other scores the mean does."
+    )
 
 
 class CandidateStage(FrozenModel):
@@ -67,10 +70,12 @@ class CandidateStage(FrozenModel):
     least_score: float = Field(
         gt=0, lt=1, description="Generator's score from which on a pixel is part of a candidate."
     )
-    full_score: float = Field(
+    full_score: float | None = Field(
+        None,
         gt=0,
         lt=1,
-        description="Generator's score from which on a pixel has the candidate's whole probability.",
+        description="Generator's score from which on a pixel has the candidate's whole probability. None: pixels with half "
+        "of the candidate's highest score or more have it, and no others are part of the candidate.",
     )
     weight: float = Field(1.0, description="Calibration: factor of the classifiers' mean logit.")
     first_stage_weight: float = Field(

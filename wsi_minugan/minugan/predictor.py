@@ -98,6 +98,7 @@ class Predictor:
         self.forwards = 0
         look = bundle.card.test_time_augmentation
         self._augment_from = round(255 * look.least_score) if look else None
+        self._highest = look is not None and look.mitosis == "highest"
         network = ScoringNetwork(load_network(bundle), self.dtype).to(self.device)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._score = torch.compile(network) if compiled else network
@@ -175,10 +176,13 @@ class Predictor:
         views = self._scores_of([patches[k][m] for k in doubtful for m in _MIRRORED], at_once)
         looks = views.reshape(len(doubtful), len(_MIRRORED), *out.shape[1:])
         for k, mirrored in zip(doubtful, looks, strict=True):
-            total = out[k].astype(np.uint16)
+            total, highest = out[k].astype(np.uint16), out[k, MITOSIS_CHANNEL].copy()
             for mirror, view in zip(_MIRRORED, mirrored, strict=True):
                 total += view[:, *mirror]
+                np.maximum(highest, view[MITOSIS_CHANNEL, *mirror], out=highest)
             out[k] = (total + 2) // (1 + len(_MIRRORED))
+            if self._highest:
+                out[k, MITOSIS_CHANNEL] = highest
         return out
 
     def _doubtful(self, scores: NDArray[np.uint8]) -> list[int]:

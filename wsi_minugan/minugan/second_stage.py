@@ -22,6 +22,9 @@ from wsi_minugan.minugan.generator import MITOSIS_CHANNEL, NUCLEUS_CHANNEL
 VIEWS = 8
 _CANDIDATES_AT_ONCE_ON_GPU = 32
 _LEAST_AREA_PX = 32
+_SHARE_OF_PEAK = 0.5
+"""Of its highest score, which a candidate's pixels reach where the card has no `full_score`: what is faint around it or joins
+it to another moves neither its centre nor its outline."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ class Candidate:
         return int(self.smooth.max()) / 255
 
 
-def find_candidates(scores: NDArray[np.uint8], least_score: float, patch: int = 0) -> list[Candidate]:
+def find_candidates(
+    scores: NDArray[np.uint8], least_score: float, patch: int = 0, share_of_peak: float = 0.0
+) -> list[Candidate]:
     """Return the candidates of one patch.
 
     Parameters
@@ -68,6 +73,8 @@ def find_candidates(scores: NDArray[np.uint8], least_score: float, patch: int = 
         Smoothed score from which on a pixel is part of a candidate, 0 to 1.
     patch : int
         Index that the candidates carry.
+    share_of_peak : float
+        Share of its own highest score that a candidate's pixels have at least, 0 to 1.
 
     Returns
     -------
@@ -78,7 +85,7 @@ def find_candidates(scores: NDArray[np.uint8], least_score: float, patch: int = 
     if scores[EDGE_PX:-EDGE_PX, EDGE_PX:-EDGE_PX].max(initial=0) < least:
         return []
     smooth = cv2.GaussianBlur(scores, (5, 5), 1.0)
-    count, labels, stats, centres = cv2.connectedComponentsWithStats(
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
         (smooth >= least).astype(np.uint8), connectivity=8
     )
     h, w = scores.shape
@@ -87,9 +94,11 @@ def find_candidates(scores: NDArray[np.uint8], least_score: float, patch: int = 
         x, y, width, height, area = stats[k].tolist()
         within = x + width > EDGE_PX and y + height > EDGE_PX and x < w - EDGE_PX and y < h - EDGE_PX
         if area >= _LEAST_AREA_PX and within:
-            rows, columns = np.nonzero(labels[y : y + height, x : x + width] == k)
+            whole = labels[y : y + height, x : x + width] == k
+            near = smooth[y : y + height, x : x + width]
+            rows, columns = np.nonzero(whole & (near >= share_of_peak * near[whole].max()))
             inside = rows + y, columns + x
-            centre = float(centres[k][0]) + 0.5, float(centres[k][1]) + 0.5
+            centre = float(inside[1].mean()) + 0.5, float(inside[0].mean()) + 0.5
             found.append(Candidate(patch, inside, centre, smooth[inside]))
     return found
 
@@ -133,22 +142,28 @@ class SecondStage:
         scores : ndarray of uint8, shape (n, 3, 256, 256)
             255 times the first stage's scores; changed in place.
         """
+        share_of_peak = _SHARE_OF_PEAK if self._card.full_score is None else 0.0
         found = [
             c
             for k, s in enumerate(scores[:, MITOSIS_CHANNEL])
-            for c in find_candidates(s, self._card.least_score, k)
+            for c in find_candidates(s, self._card.least_score, k, share_of_peak)
         ]
         logits = self._logits([crop_around(patches[c.patch], c.centre_px) for c in found])
         scores[:, MITOSIS_CHANNEL] = 0
-        span = self._card.full_score - self._card.least_score
         for c, logit in zip(found, logits.tolist(), strict=True):
             p = self._card.probability(logit, c.peak)
             here = (c.patch, MITOSIS_CHANNEL, *c.inside)
             first = c.smooth.astype(np.float32) / 255
-            share = np.clip((first - self._card.least_score) / span, 0, 1)
-            scores[here] = np.rint(255 * p * share).astype(np.uint8)
+            scores[here] = np.rint(255 * p * self._shares(c.smooth)).astype(np.uint8)
             nucleus = (c.patch, NUCLEUS_CHANNEL, *c.inside)
             scores[nucleus] = np.maximum(scores[nucleus], np.rint(255 * (1 - p) * first).astype(np.uint8))
+
+    def _shares(self, smooth: NDArray[np.uint8]) -> NDArray[np.float32] | float:
+        """Return which part of a candidate's probability its pixels have."""
+        least, full = self._card.least_score, self._card.full_score
+        if full is None:
+            return 1.0
+        return np.clip((smooth.astype(np.float32) / 255 - least) / (full - least), 0, 1)
 
     @torch.inference_mode()
     def _logits(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:

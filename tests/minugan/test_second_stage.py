@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from tests.minugan.test_network import card, trained_a_little, without_ink
 from wsi_minugan.errors import ModelError
 from wsi_minugan.minugan.bundle import CLASSIFIER, Bundle, load_bundle, save_bundle
 from wsi_minugan.minugan.card import CandidateStage
-from wsi_minugan.minugan.classifier import CandidateClassifier, crop_around
+from wsi_minugan.minugan.classifier import EfficientClassifier, ResidualClassifier, crop_around
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.minugan.second_stage import SecondStage, find_candidates
 
@@ -27,7 +28,7 @@ def spots(*centres: tuple[int, int], radius_px: int = 8) -> np.ndarray:
 
 def stage(bias: float = 0.0, full_score: float | None = 0.6) -> SecondStage:
     torch.manual_seed(1)
-    members = [CandidateClassifier(8), CandidateClassifier(8)]
+    members = [ResidualClassifier(8), ResidualClassifier(8)]
     settings = CandidateStage(
         width=8, members=2, least_score=0.3, full_score=full_score, bias=bias, weights_sha256="0" * 64
     )
@@ -36,12 +37,33 @@ def stage(bias: float = 0.0, full_score: float | None = 0.6) -> SecondStage:
 
 def with_second_stage(folder: Path) -> Bundle:
     torch.manual_seed(2)
-    members = {f"{n}.{k}": v for n in range(2) for k, v in CandidateClassifier(8).state_dict().items()}
+    members = {f"{n}.{k}": v for n in range(2) for k, v in ResidualClassifier(8).state_dict().items()}
     fields = card() | {
         "candidate_stage": {"width": 8, "members": 2, "least_score": 0.02, "full_score": 0.05},
         "operating_points": {"balanced": 0.5, "sensitive": 0.3},
     }
     return save_bundle(folder, trained_a_little("batch").state_dict(), fields, classifiers=members)
+
+
+def test_members_of_a_second_stage_can_have_different_architectures(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    networks = [ResidualClassifier(8), EfficientClassifier()]
+    torch.nn.init.constant_(networks[1].head.bias, 3.0)
+    members = {f"{n}.{k}": v for n, network in enumerate(networks) for k, v in network.state_dict().items()}
+    stage = {"width": 8, "members": 2, "kinds": ["residual", "efficientnet-lite0"], "least_score": 0.02}
+    weights = trained_a_little("batch").state_dict()
+    bundle = save_bundle(tmp_path / "b", weights, card() | {"candidate_stage": stage}, classifiers=members)
+    crop = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    predictor = Predictor(bundle, "cpu", "fp32", 1)
+    together = predictor.second_stage._logits([crop])
+    alone = [
+        SecondStage([n], bundle.card.candidate_stage, torch.device("cpu"))._logits([crop]) for n in networks
+    ]
+    assert together == pytest.approx(
+        np.mean(alone, axis=0), abs=0.05
+    )  # the kernels are stored in half precision
+    with pytest.raises(ValidationError, match="1 architectures of 2 members"):
+        CandidateStage(**bundle.card.candidate_stage.model_dump() | {"kinds": ["residual"]})
 
 
 def test_each_spot_is_a_candidate_but_specks_and_what_lies_in_the_margin_are_none() -> None:

@@ -1,5 +1,6 @@
 """Training of the second stage: candidates, batches of crops, and a run that goes on where it stopped."""
 
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,10 +22,12 @@ from minugan_training.classification.candidates import (
     without_scanners,
 )
 from minugan_training.classification.crops import SHARES, CropSampler, changed_crop
+from minugan_training.classification.pretrained import from_photographs
 from minugan_training.classification.train import ClassifierExperiment, train_classifier
 from minugan_training.data.index import Entry
 
 from wsi_minugan.errors import DataError, TrainingError
+from wsi_minugan.minugan.classifier import EfficientClassifier
 from wsi_minugan.minugan.generator import Generator
 
 
@@ -167,6 +170,47 @@ def test_a_run_may_begin_with_the_weights_of_another_of_the_same_width(tmp_path:
     assert torch.allclose(kept["head.weight"], learnt["head.weight"], atol=1e-6)
     with pytest.raises(TrainingError, match="another network"):
         train_classifier(one.model_copy(update={"width": 8}), candidates(), None, tmp_path / "third", learnt)
+
+
+def published(path: Path, network: EfficientClassifier) -> Path:
+    """Write a network's features as EfficientNet-Lite0's weights are published: other names, and a last layer."""
+    kept = {f"_{k}": v for k, v in network.features.state_dict().items()}
+    torch.save(
+        OrderedDict(kept | {"_fc.weight": torch.zeros(1000, 1280), "_fc.bias": torch.zeros(1000)}), path
+    )
+    return path
+
+
+def test_an_efficientnet_begins_with_the_features_of_photographs_and_learns(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    network = EfficientClassifier()
+    first = from_photographs(published(tmp_path / "lite0.pth", network))
+    assert all(torch.equal(first[f"features.{k}"], v) for k, v in network.features.state_dict().items())
+    assert not first["head.weight"].any()
+    one = ClassifierExperiment(name="t", network="efficientnet-lite0", batch=4, steps=2, log_every=2)
+    learnt = train_classifier(one, candidates(8), None, tmp_path / "run", first)
+    assert learnt.keys() == first.keys()
+    assert learnt["head.weight"].any()
+
+
+class Harmful:
+    """What runs a function of its own where it is read carelessly."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (Path("harmed"),))
+
+
+def test_published_weights_that_are_others_or_run_code_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(OrderedDict({"_conv_stem.weight": torch.zeros(3)}), tmp_path / "other.pth")
+    torch.save({"a": Harmful()}, tmp_path / "harmful.pth")
+    with pytest.raises(TrainingError, match="does not hold the weights of EfficientNet-Lite0"):
+        from_photographs(tmp_path / "other.pth")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        from_photographs(tmp_path / "harmful.pth")
+    assert not (tmp_path / "harmed").exists()
 
 
 def test_a_folder_takes_one_runs_settings_only(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tests.training.test_data import experiment, pool
 from wsi_minugan.errors import SettingsError, TrainingError
 from wsi_minugan.minugan.bundle import load_bundle
 from wsi_minugan.minugan.card import StainNormalisation
-from wsi_minugan.minugan.classifier import CandidateClassifier
+from wsi_minugan.minugan.classifier import ResidualClassifier
 from wsi_minugan.minugan.stain import StainStatistics
 
 KINDS = {
@@ -182,7 +182,7 @@ def test_an_exported_bundle_loads(tmp_path: Path) -> None:
     # With a second stage, its errors by patient and how far two readers agree come onto the card.
     stage = {"width": 4, "least_score": 0.3, "full_score": 0.6}
     (tmp_path / "card.yaml").write_text(yaml.safe_dump(card | {"candidate_stage": stage, "reader_f1": 0.74}))
-    save_file(CandidateClassifier(4).state_dict(), tmp_path / "classifier.safetensors")
+    save_file(ResidualClassifier(4).state_dict(), tmp_path / "classifier.safetensors")
     row = {"patient": "a", "area_mm2": 1.0, "true_positives": 1, "false_positives": 2, "false_negatives": 3}
     measured = {
         "points": {"balanced": 0.5},

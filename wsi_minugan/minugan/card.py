@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wsi_minugan.errors import ModelError
 from wsi_minugan.frozen import FrozenModel
@@ -62,11 +62,17 @@ class TestTimeAugmentation(FrozenModel):
     )
 
 
+ClassifierKind = Literal["residual", "efficientnet-lite0"]
+
+
 class CandidateStage(FrozenModel):
     """The second stage: classifiers judge each candidate of the generator; their probability takes the place of its score."""
 
     width: int = Field(ge=4, le=256, description="Channels of the classifiers after their first reduction.")
     members: int = Field(ge=1, le=16, description="Classifiers whose mean logit counts.")
+    kinds: tuple[ClassifierKind, ...] = Field(
+        (), description="The architecture of each member; by default all are residual."
+    )
     least_score: float = Field(
         gt=0, lt=1, description="Generator's score from which on a pixel is part of a candidate."
     )
@@ -83,6 +89,24 @@ class CandidateStage(FrozenModel):
     )
     bias: float = Field(0.0, description="Calibration: added to both.")
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+    @property
+    def networks(self) -> tuple[ClassifierKind, ...]:
+        """The architecture of each member.
+
+        Returns
+        -------
+        tuple of str
+            As many as there are members.
+        """
+        residual: ClassifierKind = "residual"
+        return self.kinds or (residual,) * self.members
+
+    @model_validator(mode="after")
+    def _one_kind_each(self) -> CandidateStage:
+        if self.kinds and len(self.kinds) != self.members:
+            raise ValueError(f"kinds names {len(self.kinds)} architectures of {self.members} members")
+        return self
 
     def probability(self, logit: float, peak: float) -> float:
         """Return the calibrated probability of a mitosis.

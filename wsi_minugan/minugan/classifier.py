@@ -1,17 +1,30 @@
-"""The second stage: a small residual network that judges each candidate of the first, from a crop around its centre."""
+"""The second stage's networks, which judge each candidate of the first stage from a crop around its centre."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from wsi_minugan.minugan.card import ClassifierKind
 
 FIELD_PX = 80
 """Side of what the classifier sees around a candidate, at the model's resolution: 20 um."""
 INPUT_PX = 64
 """Side of the crop that it is given: the field, reduced to 0.3125 um/px."""
+
+# EfficientNet-Lite0. Of its stages: blocks, kernel, stride of the first block, expansion, channels.
+_FEATURES, _STEM = 1280, 32
+_STAGES = (
+    (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320),
+)  # fmt: skip
+_EPSILON, _MOMENTUM = 1e-3, 0.01
 
 
 class _Block(nn.Module):
@@ -39,34 +52,80 @@ class _Block(nn.Module):
         return out
 
 
+def _convolution(cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    """Return a convolution that pads as TensorFlow does, and its norm; the sides are multiples of the stride."""
+    before = (kernel - stride) // 2
+    after = kernel - stride - before
+    padding: list[nn.Module] = [nn.ZeroPad2d((before, after, before, after))] if kernel > 1 else []
+    return [
+        *padding,
+        nn.Conv2d(cin, cout, kernel, stride, groups=groups, bias=False),
+        nn.BatchNorm2d(cout, _EPSILON, _MOMENTUM),
+    ]
+
+
+class _InvertedResidual(nn.Module):
+    """Widen, filter each channel by itself, narrow; with a shortcut where sizes stay (Sandler et al. 2018)."""
+
+    def __init__(self, cin: int, cout: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = cin * expansion
+        widen = [*_convolution(cin, wide, 1), nn.ReLU6(inplace=True)] if expansion > 1 else []
+        self.body = nn.Sequential(
+            *widen,
+            *_convolution(wide, wide, kernel, stride, groups=wide),
+            nn.ReLU6(inplace=True),
+            *_convolution(wide, cout, 1),
+        )
+        self.shortcut = stride == 1 and cin == cout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features ``(n, cout, h / stride, w / stride)`` of ``(n, cin, h, w)``."""
+        out: Tensor = self.body(x)
+        return out + x if self.shortcut else out
+
+
+def _blocks() -> Iterator[_InvertedResidual]:
+    cin = _STEM
+    for number, kernel, stride, expansion, cout in _STAGES:
+        for k in range(number):
+            yield _InvertedResidual(cin, cout, kernel, stride if k == 0 else 1, expansion)
+            cin = cout
+
+
+class EfficientNetLite0(nn.Sequential):
+    """EfficientNet-Lite0 without its last layer: features of images, ``(n, 1280, h / 32, w / 32)`` of ``(n, 3, h, w)``.
+
+    Tan and Le 2019, <https://arxiv.org/abs/1905.11946>; the Lite form has neither squeeze-and-excitation nor swish. Written from
+    the paper and the published table of stages. Values are in [-1, 1], h and w multiples of 32.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            *_convolution(3, _STEM, 3, 2),
+            nn.ReLU6(inplace=True),
+            *_blocks(),
+            *_convolution(_STAGES[-1][-1], _FEATURES, 1),
+            nn.ReLU6(inplace=True),
+        )
+
+
 class CandidateClassifier(nn.Module):
     """Crops in, logits of "this is a mitotic figure" out.
 
     Parameters
     ----------
-    width : int
-        Channels after the first reduction; the later stages have two, four and six times as many.
+    features : Module
+        From pictures to features, ``(n, channels, h, w)``.
+    pooled : int
+        How many numbers `pool` makes of them.
     """
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, features: nn.Module, pooled: int) -> None:
         super().__init__()
-        w = width
-        self.features = nn.Sequential(
-            nn.Conv2d(3, w // 2, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(w // 2),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(w // 2, w, 3, 2, 1, bias=False),
-            nn.BatchNorm2d(w),
-            nn.ReLU(inplace=True),
-            _Block(w, w, 1),
-            _Block(w, 2 * w, 2),
-            _Block(2 * w, 2 * w, 1),
-            _Block(2 * w, 4 * w, 2),
-            _Block(4 * w, 4 * w, 1),
-            _Block(4 * w, 6 * w, 2),
-        )
+        self.features = features
         self.dropout = nn.Dropout(0.2)
-        self.head = nn.Linear(12 * w, 1)
+        self.head = nn.Linear(pooled, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``(n,)`` of RGB ``(n, 3, 64, 64)`` scaled to [-1, 1].
@@ -81,10 +140,94 @@ class CandidateClassifier(nn.Module):
         Tensor, shape (n,)
             Above 0: rather a mitotic figure than not.
         """
-        f = self.features(x)
-        pooled = torch.cat([f.mean((2, 3)), f.amax((2, 3))], 1)
-        logits: Tensor = self.head(self.dropout(pooled))[:, 0]
+        logits: Tensor = self.head(self.dropout(self.pool(x)))[:, 0]
         return logits
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Return what the last layer sees of crops.
+
+        Parameters
+        ----------
+        x : Tensor of float, shape (n, 3, 64, 64)
+            As `forward` takes them.
+
+        Returns
+        -------
+        Tensor, shape (n, pooled)
+            The mean and the highest value of each feature.
+        """
+        f = self.features(x)
+        return torch.cat([f.mean((2, 3)), f.amax((2, 3))], 1)
+
+
+class ResidualClassifier(CandidateClassifier):
+    """A small residual network.
+
+    Parameters
+    ----------
+    width : int
+        Channels after the first reduction; the later stages have two, four and six times as many.
+    """
+
+    def __init__(self, width: int = 32) -> None:
+        w = width
+        features = nn.Sequential(
+            nn.Conv2d(3, w // 2, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(w // 2),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(w // 2, w, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(w),
+            nn.ReLU(inplace=True),
+            _Block(w, w, 1),
+            _Block(w, 2 * w, 2),
+            _Block(2 * w, 2 * w, 1),
+            _Block(2 * w, 4 * w, 2),
+            _Block(4 * w, 4 * w, 1),
+            _Block(4 * w, 6 * w, 2),
+        )
+        super().__init__(features, 12 * w)
+
+
+class EfficientClassifier(CandidateClassifier):
+    """EfficientNet-Lite0, which can begin with weights learnt from photographs; it sees the crop at twice its size."""
+
+    def __init__(self) -> None:
+        super().__init__(EfficientNetLite0(), _FEATURES)
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Return what the last layer sees of crops.
+
+        Parameters
+        ----------
+        x : Tensor of float, shape (n, 3, 64, 64)
+            As `forward` takes them.
+
+        Returns
+        -------
+        Tensor, shape (n, 1280)
+            The mean of each feature.
+        """
+        large = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        f: Tensor = self.features(large)
+        return f.mean((2, 3))
+
+
+def new_classifier(kind: ClassifierKind, width: int) -> CandidateClassifier:
+    """Return a classifier with random weights.
+
+    Parameters
+    ----------
+    kind : {"residual", "efficientnet-lite0"}
+        Its architecture.
+    width : int
+        Of a residual network.
+
+    Returns
+    -------
+    CandidateClassifier
+        On the CPU, or where torch makes tensors now.
+    """
+    return ResidualClassifier(width) if kind == "residual" else EfficientClassifier()
 
 
 def crop_around(image: NDArray[np.uint8], centre_px: tuple[float, float]) -> NDArray[np.uint8]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from wsi_minugan.config import EDGE_PX, PATCH_PX, Precision
 from wsi_minugan.errors import DeviceError, ModelError
 from wsi_minugan.minugan.bundle import Bundle
-from wsi_minugan.minugan.classifier import CandidateClassifier
+from wsi_minugan.minugan.classifier import CandidateClassifier, new_classifier
 from wsi_minugan.minugan.devices import choose_device, settle_precision
 from wsi_minugan.minugan.generator import MITOSIS_CHANNEL, Generator
 from wsi_minugan.minugan.ink import ink_in
@@ -264,7 +264,7 @@ def load_classifiers(bundle: Bundle) -> list[CandidateClassifier]:
     if stage is None:
         return []
     all_of_them = _filled(
-        lambda: nn.ModuleList(CandidateClassifier(stage.width) for _ in range(stage.members)),
+        lambda: nn.ModuleList(new_classifier(kind, stage.width) for kind in stage.networks),
         bundle.classifier_weights,
     )
     return [m for m in all_of_them if isinstance(m, CandidateClassifier)]

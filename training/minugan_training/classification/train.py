@@ -30,7 +30,8 @@ from minugan_training.fitting.checkpoint import (
 )
 from wsi_minugan.errors import TrainingError
 from wsi_minugan.frozen import FrozenModel
-from wsi_minugan.minugan.classifier import CandidateClassifier, crop_around
+from wsi_minugan.minugan.card import ClassifierKind
+from wsi_minugan.minugan.classifier import CandidateClassifier, crop_around, new_classifier
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,10 @@ class ClassifierExperiment(FrozenModel):
     ----------
     name : str
         Also the name of its folder.
+    network : {"residual", "efficientnet-lite0"}
+        Architecture.
     width : int
-        Channels of the first layer.
+        Channels of a residual network after its first reduction.
     batch, steps : int
         Crops in a batch, and steps of the optimiser.
     learning_rate, weight_decay : float
@@ -62,6 +65,7 @@ class ClassifierExperiment(FrozenModel):
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
+    network: ClassifierKind = "residual"
     width: int = Field(24, ge=4, le=256)
     batch: int = Field(64, ge=2)
     steps: int = Field(ge=1)
@@ -137,7 +141,7 @@ def _start(
     experiment: ClassifierExperiment, sampler: CropSampler, first: Mapping[str, Tensor] | None
 ) -> _State:
     torch.manual_seed(experiment.seed)
-    network = CandidateClassifier(experiment.width)
+    network = new_classifier(experiment.network, experiment.width)
     if first is not None:
         load_weights(network, first)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -229,7 +233,7 @@ def _precision(
     experiment: ClassifierExperiment, state: _State, val: Candidates, inputs: NDArray[np.uint8]
 ) -> str:
     """Return each patient's average precision in words."""
-    found = by_patient(logits_of(averaged(experiment.width, state.ema), inputs), val)
+    found = by_patient(logits_of(averaged(experiment.network, experiment.width, state.ema), inputs), val)
     mean = np.mean(list(found.values())) if found else math.nan
     return f"  average precision {mean:.3f}: {', '.join(f'{k} {v:.3f}' for k, v in found.items())}"
 
@@ -266,13 +270,15 @@ def _resume(folder: Path, experiment: ClassifierExperiment, state: _State) -> No
     log.info("Going on from step %d of %s.", state.step, folder)
 
 
-def averaged(width: int, weights: dict[str, Tensor]) -> CandidateClassifier:
+def averaged(kind: ClassifierKind, width: int, weights: dict[str, Tensor]) -> CandidateClassifier:
     """Return a classifier with given weights, in eval mode.
 
     Parameters
     ----------
+    kind : {"residual", "efficientnet-lite0"}
+        Architecture.
     width : int
-        Of the network.
+        Of a residual network.
     weights : dict of str to Tensor
         By the network's own names.
 
@@ -281,7 +287,7 @@ def averaged(width: int, weights: dict[str, Tensor]) -> CandidateClassifier:
     CandidateClassifier
         On the CPU.
     """
-    network = CandidateClassifier(width)
+    network = new_classifier(kind, width)
     load_weights(network, weights)
     return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

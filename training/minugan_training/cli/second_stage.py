@@ -83,7 +83,11 @@ def candidates(
     multiple=True,
     help="Learn nothing from this scanner, to see what that costs on it.",
 )
-@click.option("--start", type=_PATH, help="Begin with the weights of an earlier run; random ones otherwise.")
+@click.option(
+    "--start",
+    type=_PATH,
+    help="Begin with the weights of an earlier run, or with EfficientNet-Lite0's published ones (.pth); random ones otherwise.",
+)
 def classify(
     experiment: Path,
     folder: Path,
@@ -96,6 +100,7 @@ def classify(
     import torch
 
     from minugan_training.classification.candidates import joined, load_candidates, without_scanners
+    from minugan_training.classification.pretrained import from_photographs
     from minugan_training.classification.train import ClassifierExperiment, train_classifier
     from minugan_training.fitting.checkpoint import read_weights
     from wsi_minugan.config import read_yaml
@@ -105,7 +110,9 @@ def classify(
     train = joined([load_candidates(folder / f"{split}.npz") for split in splits])
     train = without_scanners(train, scanners) if scanners else train
     val = None if "val" in splits else load_candidates(folder / "val.npz")
-    first = None if start is None else read_weights(start)
+    first = None
+    if start is not None:
+        first = from_photographs(start) if start.suffix == ".pth" else read_weights(start)
     train_classifier(settings, train, val, out, first)
     click.echo(f"Done. Weights: {out / 'weights.safetensors'}")
 

@@ -12,9 +12,11 @@ from click.testing import CliRunner
 from minugan_training.cli.main import app
 
 from tests.test_docs import ROOT, commands
+from tests.training.test_classification import write_published_weights
 from tests.training.test_data import published, write
 from tests.training.test_importers import tissue
 from wsi_minugan.geometry import Box
+from wsi_minugan.minugan.classifier import EfficientClassifier
 from wsi_minugan.slides.synthetic import SyntheticSlide
 
 
@@ -166,6 +168,7 @@ def test_every_training_command_runs_as_written(tmp_path: Path, monkeypatch: pyt
     write_review(project / "OUT" / "SLIDE" / "reviews" / "ann")
     write_small_experiments(project / "training" / "experiments")
     write_cards(project / "training" / "cards")
+    write_published_weights(project / "efficientnet-lite0-57934424.pth", EfficientClassifier())
     monkeypatch.chdir(project)
     pages = (ROOT / "training" / "README.md", ROOT / "docs" / "reproduction.md")
     lines = [line for page in pages for line in commands(page, "minugan-train")]

@@ -19,7 +19,8 @@ from minugan_training.settings import Experiment
 from wsi_minugan.config import load_yaml, problems_in
 from wsi_minugan.errors import TrainingError
 from wsi_minugan.minugan.bundle import Bundle, save_bundle
-from wsi_minugan.minugan.card import ModelCard, PatientFigures
+from wsi_minugan.minugan.card import ClassifierKind, ModelCard, PatientFigures
+from wsi_minugan.minugan.classifier import kind_of
 from wsi_minugan.minugan.generator import Generator
 
 
@@ -93,13 +94,13 @@ def export_bundle(
         raise TrainingError(f"The bundle cannot be made: {e}.") from e
     architecture = {"ngf": experiment.ngf, "norm": experiment.norm, "antialias": experiment.antialias}
     known = {"architecture": architecture, "mpp": 0.25, "scores": measured, "stain": stains or None}
-    full = _full_card(card, known, calibration, len(classifiers))
+    full = _full_card(card, known, calibration, [kind_of(c) for c in classifiers])
     members = {f"{n}.{k}": v for n, c in enumerate(classifiers) for k, v in c.items()}
     return save_bundle(out, network.state_dict(), full, classifiers=members)
 
 
 def _full_card(
-    path: Path, known: Mapping[str, Any], calibration: Mapping[str, Any], members: int
+    path: Path, known: Mapping[str, Any], calibration: Mapping[str, Any], kinds: Sequence[ClassifierKind]
 ) -> dict[str, Any]:
     """Return a card's fields with those that are known without it, after a check that they make a card."""
     try:
@@ -113,10 +114,11 @@ def _full_card(
         )
     full = {**known, **{str(k): v for k, v in fields.items()}}
     reader_f1 = full.pop("reader_f1", None)
-    if members:
+    if kinds:
         measured = {k: calibration[k] for k in ("weight", "first_stage_weight", "bias") if k in calibration}
         stage = full.get("candidate_stage") or {}
-        full["candidate_stage"] = {**stage, **measured, "members": members, "weights_sha256": "0" * 64}
+        members = {"members": len(kinds), "kinds": kinds, "weights_sha256": "0" * 64}
+        full["candidate_stage"] = {**stage, **measured, **members}
         full["operating_points"] = calibration.get("points", {})
         full["reliability"] = _reliability(calibration) | {"reader_f1": reader_f1} if calibration else None
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import cv2
 import numpy as np
@@ -228,6 +228,22 @@ def new_classifier(kind: ClassifierKind, width: int) -> CandidateClassifier:
         On the CPU, or where torch makes tensors now.
     """
     return ResidualClassifier(width) if kind == "residual" else EfficientClassifier()
+
+
+def kind_of(names: Container[str]) -> ClassifierKind:
+    """Return the architecture that weights are of.
+
+    Parameters
+    ----------
+    names : container of str
+        Of its tensors.
+
+    Returns
+    -------
+    {"residual", "efficientnet-lite0"}
+        Told by the first convolution's place.
+    """
+    return "residual" if "features.0.weight" in names else "efficientnet-lite0"
 
 
 def crop_around(image: NDArray[np.uint8], centre_px: tuple[float, float]) -> NDArray[np.uint8]:

@@ -214,9 +214,11 @@ def test_published_weights_that_are_others_or_run_code_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save(OrderedDict({"_conv_stem.weight": torch.zeros(3)}), tmp_path / "other.pth")
+    torch.save([torch.zeros(3)], tmp_path / "list.pth")
     torch.save({"a": Harmful()}, tmp_path / "harmful.pth")
-    with pytest.raises(TrainingError, match="does not hold the weights of EfficientNet-Lite0"):
-        from_photographs(tmp_path / "other.pth")
+    for name in ("other.pth", "list.pth"):
+        with pytest.raises(TrainingError, match="does not hold the weights of EfficientNet-Lite0"):
+            from_photographs(tmp_path / name)
     with pytest.raises(TrainingError, match="cannot be read"):
         from_photographs(tmp_path / "harmful.pth")
     assert not (tmp_path / "harmed").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -34,15 +34,21 @@ def from_photographs(path: Path) -> dict[str, Tensor]:
     """
     try:
         # Tensors and nothing else: what could run code is refused.
-        published: OrderedDict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        published = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:  # of damaged files torch raises nearly anything
         raise TrainingError(f"The weights {path} cannot be read ({e}). Download them again.") from e
     network = EfficientClassifier()
     own = network.features.state_dict()
-    kept = [v for k, v in published.items() if not k.startswith(_LAST_LAYER)]
+    kept = _without_last_layer(published)
     if [v.shape for v in kept] != [v.shape for v in own.values()]:
         raise TrainingError(f"{path} does not hold the weights of EfficientNet-Lite0.")
     network.features.load_state_dict(dict(zip(own, kept, strict=True)))
     torch.nn.init.zeros_(network.head.weight)
     torch.nn.init.zeros_(network.head.bias)
     return network.state_dict()
+
+
+def _without_last_layer(published: object) -> list[Tensor]:
+    """Return the tensors of the features in their order; none where a file holds something else."""
+    named = published if isinstance(published, Mapping) else {}
+    return [v for k, v in named.items() if isinstance(v, Tensor) and not str(k).startswith(_LAST_LAYER)]

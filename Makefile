@@ -27,14 +27,14 @@ $(DOCS): $(STAMP)
 demo: $(STAMP)
 	$(BIN)/wsi-minugan demo -o demo-output
 
+# What hypothesis draws is the same each time, so that the result depends on the code alone. pytest by itself draws anew.
+SAME = --hypothesis-profile=ci
+
 # A file of tests stays in one process, so that what it prepares is prepared once. In the order that tests/conftest.py gives,
 # which has the longest first: otherwise the files with the fewest tests, which are the slowest, come last. One process more
 # than there are cores, since tests of runs often wait for another process.
 PROCESSES ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN || echo 1) + 1)))
 SIDE_BY_SIDE = -n $(PROCESSES) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(SAME)
-
-# What hypothesis draws is the same each time, so that the result depends on the code alone. pytest by itself draws anew.
-SAME = --hypothesis-profile=ci
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not alone"

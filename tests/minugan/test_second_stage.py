@@ -59,9 +59,8 @@ def test_members_of_a_second_stage_can_have_different_architectures(tmp_path: Pa
     alone = [
         SecondStage([n], bundle.card.candidate_stage, torch.device("cpu"))._logits([crop]) for n in networks
     ]
-    assert together == pytest.approx(
-        np.mean(alone, axis=0), abs=0.05
-    )  # the kernels are stored in half precision
+    # The bundle's kernels are stored in half precision.
+    assert together == pytest.approx(np.mean(alone, axis=0), abs=0.05)
     with pytest.raises(ValidationError, match="1 architectures of 2 members"):
         CandidateStage(**bundle.card.candidate_stage.model_dump() | {"kinds": ["residual"]})
 

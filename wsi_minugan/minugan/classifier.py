@@ -118,7 +118,7 @@ class CandidateClassifier(nn.Module):
     features : Module
         From pictures to features, ``(n, channels, h, w)``.
     pooled : int
-        How many numbers `pool` makes of them.
+        How many numbers are made of them for the last layer.
     """
 
     def __init__(self, features: nn.Module, pooled: int) -> None:
@@ -140,22 +140,11 @@ class CandidateClassifier(nn.Module):
         Tensor, shape (n,)
             Above 0: rather a mitotic figure than not.
         """
-        logits: Tensor = self.head(self.dropout(self.pool(x)))[:, 0]
+        logits: Tensor = self.head(self.dropout(self._pooled(x)))[:, 0]
         return logits
 
-    def pool(self, x: Tensor) -> Tensor:
-        """Return what the last layer sees of crops.
-
-        Parameters
-        ----------
-        x : Tensor of float, shape (n, 3, 64, 64)
-            As `forward` takes them.
-
-        Returns
-        -------
-        Tensor, shape (n, pooled)
-            The mean and the highest value of each feature.
-        """
+    def _pooled(self, x: Tensor) -> Tensor:
+        """Return what the last layer sees of crops: the mean and the highest value of each feature."""
         f = self.features(x)
         return torch.cat([f.mean((2, 3)), f.amax((2, 3))], 1)
 
@@ -194,19 +183,8 @@ class EfficientClassifier(CandidateClassifier):
     def __init__(self) -> None:
         super().__init__(EfficientNetLite0(), _FEATURES)
 
-    def pool(self, x: Tensor) -> Tensor:
-        """Return what the last layer sees of crops.
-
-        Parameters
-        ----------
-        x : Tensor of float, shape (n, 3, 64, 64)
-            As `forward` takes them.
-
-        Returns
-        -------
-        Tensor, shape (n, 1280)
-            The mean of each feature.
-        """
+    def _pooled(self, x: Tensor) -> Tensor:
+        """Return what the last layer sees of crops: the mean of each feature."""
         large = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         f: Tensor = self.features(large)
         return f.mean((2, 3))

@@ -176,13 +176,10 @@ class Predictor:
         views = self._scores_of([patches[k][m] for k in doubtful for m in _MIRRORED], at_once)
         looks = views.reshape(len(doubtful), len(_MIRRORED), *out.shape[1:])
         for k, mirrored in zip(doubtful, looks, strict=True):
-            total, highest = out[k].astype(np.uint16), out[k, MITOSIS_CHANNEL].copy()
-            for mirror, view in zip(_MIRRORED, mirrored, strict=True):
-                total += view[:, *mirror]
-                np.maximum(highest, view[MITOSIS_CHANNEL, *mirror], out=highest)
-            out[k] = (total + 2) // (1 + len(_MIRRORED))
+            seen = np.stack([out[k], *(view[:, *m] for m, view in zip(_MIRRORED, mirrored, strict=True))])
+            out[k] = (seen.sum(axis=0, dtype=np.uint16) + 2) // len(seen)
             if self._highest:
-                out[k, MITOSIS_CHANNEL] = highest
+                out[k, MITOSIS_CHANNEL] = seen[:, MITOSIS_CHANNEL].max(axis=0)
         return out
 
     def _doubtful(self, scores: NDArray[np.uint8]) -> list[int]:

@@ -154,16 +154,17 @@ class SecondStage:
             p = self._card.probability(logit, c.peak)
             here = (c.patch, MITOSIS_CHANNEL, *c.inside)
             first = c.smooth.astype(np.float32) / 255
-            scores[here] = np.rint(255 * p * self._shares(c.smooth)).astype(np.uint8)
+            scores[here] = np.rint(255 * p * self._shares(first)).astype(np.uint8)
             nucleus = (c.patch, NUCLEUS_CHANNEL, *c.inside)
             scores[nucleus] = np.maximum(scores[nucleus], np.rint(255 * (1 - p) * first).astype(np.uint8))
 
-    def _shares(self, smooth: NDArray[np.uint8]) -> NDArray[np.float32] | float:
+    def _shares(self, first: NDArray[np.floating]) -> NDArray[np.floating] | float:
         """Return which part of a candidate's probability its pixels have."""
         least, full = self._card.least_score, self._card.full_score
         if full is None:
             return 1.0
-        return np.clip((smooth.astype(np.float32) / 255 - least) / (full - least), 0, 1)
+        shares: NDArray[np.floating] = np.clip((first - least) / (full - least), 0, 1)
+        return shares
 
     @torch.inference_mode()
     def _logits(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:

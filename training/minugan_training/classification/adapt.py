@@ -29,7 +29,7 @@ from minugan_training.data.index import read_index
 from wsi_minugan.errors import DataError, TrainingError
 from wsi_minugan.frozen import FrozenModel
 from wsi_minugan.minugan.bundle import Bundle, save_bundle
-from wsi_minugan.minugan.card import CandidateStage, ClassifierKind
+from wsi_minugan.minugan.card import CandidateStage
 from wsi_minugan.minugan.classifier import CandidateClassifier
 from wsi_minugan.minugan.predictor import load_classifiers, load_network
 from wsi_minugan.minugan.sentinel import RANGE_FILE
@@ -179,14 +179,7 @@ def adapt(
     sampler = CropSampler.of(joined([reviewed, mixed_in]), settings.seed)
     chances = _chances(reviewed, _weights_from(sampler, len(reviewed.kind)), settings.reviewed)
     new = [
-        _trained(
-            w,
-            stage.networks[k],
-            stage.width,
-            replace(sampler, seed=settings.seed + 1000 * k),
-            chances,
-            settings,
-        )
+        _trained(w, stage.width, replace(sampler, seed=settings.seed + 1000 * k), chances, settings)
         for k, w in enumerate(old)
     ]
     least = bundle.card.least_peak("balanced")
@@ -288,14 +281,13 @@ def _guards(
 
 def _trained(
     weights: dict[str, Tensor],
-    kind: ClassifierKind,
     width: int,
     sampler: CropSampler,
     chances: NDArray[np.float64],
     settings: Adaptation,
 ) -> dict[str, Tensor]:
     """Return a classifier's weights after some steps on reviews among what it was trained on."""
-    network = averaged(kind, width, weights)
+    network = averaged(width, weights)
     optimizer = torch.optim.AdamW(
         network.parameters(), settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
     )
@@ -361,7 +353,7 @@ def _judged(
     views = [
         np.ascontiguousarray(np.rot90(v, k, (1, 2))) for v in (inputs, inputs[:, ::-1]) for k in range(4)
     ]
-    networks = [averaged(k, stage.width, m) for k, m in zip(stage.networks, members, strict=True)]
+    networks = [averaged(stage.width, m) for m in members]
     logits = np.mean([logits_of(n, v) for n in networks for v in views], axis=0)
     kept = np.array([stage.probability(z, s) >= least for z, s in zip(logits, of.score, strict=True)], bool)
     hit = of.kind == MITOSIS

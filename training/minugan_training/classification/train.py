@@ -31,7 +31,7 @@ from minugan_training.fitting.checkpoint import (
 from wsi_minugan.errors import TrainingError
 from wsi_minugan.frozen import FrozenModel
 from wsi_minugan.minugan.card import ClassifierKind
-from wsi_minugan.minugan.classifier import CandidateClassifier, crop_around, new_classifier
+from wsi_minugan.minugan.classifier import CandidateClassifier, crop_around, kind_of, new_classifier
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ def _precision(
     experiment: ClassifierExperiment, state: _State, val: Candidates, inputs: NDArray[np.uint8]
 ) -> str:
     """Return each patient's average precision in words."""
-    found = by_patient(logits_of(averaged(experiment.network, experiment.width, state.ema), inputs), val)
+    found = by_patient(logits_of(averaged(experiment.width, state.ema), inputs), val)
     mean = np.mean(list(found.values())) if found else math.nan
     return f"  average precision {mean:.3f}: {', '.join(f'{k} {v:.3f}' for k, v in found.items())}"
 
@@ -270,13 +270,11 @@ def _resume(folder: Path, experiment: ClassifierExperiment, state: _State) -> No
     log.info("Going on from step %d of %s.", state.step, folder)
 
 
-def averaged(kind: ClassifierKind, width: int, weights: dict[str, Tensor]) -> CandidateClassifier:
-    """Return a classifier with given weights, in eval mode.
+def averaged(width: int, weights: dict[str, Tensor]) -> CandidateClassifier:
+    """Return a classifier with given weights, of the architecture that they are of, in eval mode.
 
     Parameters
     ----------
-    kind : {"residual", "efficientnet-lite0"}
-        Architecture.
     width : int
         Of a residual network.
     weights : dict of str to Tensor
@@ -287,7 +285,7 @@ def averaged(kind: ClassifierKind, width: int, weights: dict[str, Tensor]) -> Ca
     CandidateClassifier
         On the CPU.
     """
-    network = new_classifier(kind, width)
+    network = new_classifier(kind_of(weights), width)
     load_weights(network, weights)
     return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

@@ -40,7 +40,8 @@ def split_weights(
     folder : Path
         Gets the parts and ``parts.json``.
     half : bool
-        Keep numbers in 16 bits (fp16): half the size, three to four digits.
+        Keep the weights of convolutions and the like in 16 bits (fp16): half the size, three to four digits. Norms and biases
+        stay as they are: their numbers can be too large for it.
     largest_bytes : int
         A part's greatest size.
 
@@ -56,7 +57,7 @@ def split_weights(
     """
     tensors = read_weights(weights)
     if half:
-        tensors = {k: v.half() if v.dtype == torch.float32 else v for k, v in tensors.items()}
+        tensors = {k: _halved(v) for k, v in tensors.items()}
     whole = save({k: v.contiguous() for k, v in tensors.items()})
     count = -(-len(whole) // largest_bytes)
     names = [f"{weights.stem}-{n + 1}-of-{count}.part" for n in range(count)]
@@ -65,6 +66,13 @@ def split_weights(
     told = Parts(parts=tuple(names), sha256=hashlib.sha256(whole).hexdigest(), bytes=len(whole))
     write_text(folder / PARTS, told.model_dump_json(indent=1) + "\n", parents=True)
     return [folder / n for n in (*names, PARTS)]
+
+
+def _halved(values: torch.Tensor) -> torch.Tensor:
+    """Return numbers in 16 bits, where these can hold them."""
+    halved = values.half()
+    fits = values.dtype == torch.float32 and values.ndim > 1 and bool(torch.isfinite(halved).all())
+    return halved if fits else values
 
 
 def join_weights(folder: Path, weights: Path) -> None:

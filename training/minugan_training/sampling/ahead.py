@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import cv2
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from minugan_training.sampling.sampler import Batch, Sampler
@@ -13,6 +18,9 @@ from minugan_training.sampling.sampler import Batch, Sampler
 _AHEAD = 3
 """Batches that each process makes in advance."""
 _ENDLESS = 1 << 40
+SHARED = Path("/dev/shm")  # noqa: S108 - only its free space is asked for
+_SPARE = 2
+"""How many times as much shared memory must be free as the batches in advance take."""
 
 
 class BatchesAhead:
@@ -37,7 +45,7 @@ class BatchesAhead:
         self._sampler, self._workers, self._parts, self._rank = sampler, workers, parts, rank
         # Before any process is forked: OpenCV's threads are not there in the other, which would wait for them for ever.
         cv2.setNumThreads(1)
-        self._made: Iterator[Batch] | None = None
+        self._made: Iterator[tuple[NDArray[Any] | Tensor, ...]] | None = None
         self._next = -1
         self._hard = sampler.hard
 
@@ -60,17 +68,19 @@ class BatchesAhead:
             self._made = None  # ends the processes before others begin
             self._made = self._begin(wanted)
         self._next = wanted + 1
-        return next(self._made)
+        return Batch(*(a.numpy() if isinstance(a, Tensor) else a for a in next(self._made)))
 
-    def _begin(self, first: int) -> Iterator[Batch]:
+    def _begin(self, first: int) -> Iterator[tuple[NDArray[Any] | Tensor, ...]]:
         made = _Numbered(self._sampler, self._parts, self._rank, first)
-        # Arrays travel through pipes as they are: tensors would need shared memory, of which containers have little.
+        # Pipes are slow for what a GPU needs. Tensors go through shared memory, of which containers may have little.
+        size = sum(a.nbytes for a in made[0])
+        shared = room_bytes() > _SPARE * size * self._workers * (_AHEAD + 1)
         return iter(
             DataLoader(
                 made,
                 batch_size=None,
                 num_workers=self._workers,
-                collate_fn=_as_it_is,
+                collate_fn=_as_tensors if shared else _as_it_is,
                 prefetch_factor=_AHEAD,
                 multiprocessing_context="fork",
             )
@@ -91,5 +101,20 @@ class _Numbered(Dataset[Batch]):
         return self._sampler.batch(step, self._rank * self._parts + part)
 
 
+def room_bytes() -> int:
+    """Return how much shared memory is free.
+
+    Returns
+    -------
+    int
+        Bytes; 0 where there is none.
+    """
+    return shutil.disk_usage(SHARED).free if SHARED.is_dir() else 0
+
+
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+def _as_tensors(batch: Any) -> tuple[Tensor, ...]:
+    return tuple(torch.from_numpy(a) for a in batch)

@@ -22,7 +22,7 @@ from wsi_minugan.minugan.generator import MITOSIS_CHANNEL, NUCLEUS_CHANNEL
 VIEWS = 8
 _CANDIDATES_AT_ONCE_ON_GPU = 32
 _LEAST_AREA_PX = 32
-_SHARE_OF_PEAK = 0.5
+SHARE_OF_PEAK = 0.5
 """Of its highest score, which a candidate's pixels reach where the card has no `full_score`: what is faint around it or joins
 it to another moves neither its centre nor its outline."""
 
@@ -142,7 +142,7 @@ class SecondStage:
         scores : ndarray of uint8, shape (n, 3, 256, 256)
             255 times the first stage's scores; changed in place.
         """
-        share_of_peak = _SHARE_OF_PEAK if self._card.full_score is None else 0.0
+        share_of_peak = SHARE_OF_PEAK if self._card.full_score is None else 0.0
         found = [
             c
             for k, s in enumerate(scores[:, MITOSIS_CHANNEL])

@@ -16,16 +16,16 @@ from minugan_training.data.index import Entry, points_of
 from minugan_training.data.labels import IGNORE, MITOSES, Sample, enlargement, load_sample, mitosis_truth
 from minugan_training.fitting.mining import mitosis_score
 from wsi_minugan.errors import DataError
+from wsi_minugan.minugan import second_stage
 from wsi_minugan.outputs.atomic import atomic_path
 
 CROP_PX = 128
 """Side of the crops that are kept in memory; a turned and enlarged field fits in."""
-_PEAK = np.ones((21, 21), np.uint8)
 _NEAR_UM = 7.5
 _DARK_UM = 1.0
 
 MITOSIS, LOOK_ALIKE, PEAK, DARK = 0, 1, 2, 3
-"""Kinds: a labelled mitosis; a nucleus that readers proposed and refused; a peak of the first stage; a dark nucleus."""
+"""Kinds: a labelled mitosis; a nucleus that readers proposed and refused; what the first stage proposes; a dark nucleus."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ def find_candidates(
     network : Module
         The first stage, in eval mode.
     least_score : float
-        Its peaks from here on are candidates.
+        What it proposes with at least this score is a candidate. A mitosis or look-alike that it proposes lies where it does
+        so, as it will in use, and not at the reader's mark.
     dark_per_mm2 : float
         So many of the darkest nuclei besides, whatever the first stage says.
 
@@ -94,7 +95,8 @@ def find_candidates(
         sample = load_sample(root, entry)
         score = _score(network, sample)
         smooth = cv2.GaussianBlur(score, (0, 0), 2)
-        for x, y, target, kind in _places(root, entry, sample, smooth, least_score, dark_per_mm2):
+        proposed = _proposed(score, least_score)
+        for x, y, target, kind in _places(root, entry, sample, proposed, dark_per_mm2):
             at = smooth[min(int(y), smooth.shape[0] - 1), min(int(x), smooth.shape[1] - 1)]
             near = smooth[max(0, int(y) - 12) : int(y) + 13, max(0, int(x) - 12) : int(x) + 13]
             value = float(near.max(initial=at)) if kind == MITOSIS else float(at)
@@ -242,26 +244,44 @@ def _score(network: nn.Module, sample: Sample) -> NDArray[np.float32]:
     return out
 
 
+def _proposed(score: NDArray[np.float32], least_score: float) -> NDArray[np.float64]:
+    """Return the centres ``(n, 2)`` of what the first stage proposes, as it does in use."""
+    found = second_stage.find_candidates(
+        np.rint(255 * score).astype(np.uint8), least_score, share_of_peak=second_stage.SHARE_OF_PEAK
+    )
+    return np.array([c.centre_px for c in found], np.float64).reshape(-1, 2)
+
+
 def _places(
-    root: Path, entry: Entry, sample: Sample, smooth: NDArray[np.float32], least: float, dark_per_mm2: float
+    root: Path, entry: Entry, sample: Sample, proposed: NDArray[np.float64], dark_per_mm2: float
 ) -> list[tuple[float, float, float, int]]:
     factor = enlargement(entry.mpp)
     truth = mitosis_truth(root, entry, sample)
     votes = [float(v) if v else 1.0 for v in entry.mitoses_votes.split(";")] if entry.mitoses_votes else []
     if len(votes) != len(truth):
         votes = [1.0] * len(truth)
-    found = [(float(x), float(y), 0.55 + 0.45 * v, MITOSIS) for (x, y), v in zip(truth, votes, strict=True)]
-    alike = [(x * factor, y * factor, 0.1, LOOK_ALIKE) for x, y in points_of(entry.look_alikes)]
+    known = [(float(x), float(y), 0.55 + 0.45 * v, MITOSIS) for (x, y), v in zip(truth, votes, strict=True)]
+    known += [(x * factor, y * factor, 0.1, LOOK_ALIKE) for x, y in points_of(entry.look_alikes)]
+    radius_px = _NEAR_UM / sample.mpp
     h, w = sample.image.shape[:2]
     free = np.ones((h, w), np.uint8)
-    for x, y, _, _ in (*found, *alike):
-        cv2.circle(free, (int(x), int(y)), round(_NEAR_UM / sample.mpp), 0, -1)
+    for x, y, _, _ in known:
+        cv2.circle(free, (int(x), int(y)), round(radius_px), 0, -1)
     free[sample.labels[..., MITOSES] == IGNORE] = 0
-    ys, xs = np.nonzero((smooth == cv2.dilate(smooth, _PEAK)) & (smooth >= least) & (free > 0))
-    peaks = [(x + 0.5, y + 0.5, 0.0, PEAK) for y, x in zip(ys, xs, strict=True)]
-    for x, y, _, _ in peaks:
-        cv2.circle(free, (int(x), int(y)), round(_NEAR_UM / sample.mpp), 0, -1)
-    return [*found, *alike, *peaks, *_dark(sample, free, dark_per_mm2)]
+    others = [(x, y, 0.0, PEAK) for x, y in proposed.tolist() if free[int(y), int(x)]]
+    for x, y, _, _ in others:
+        cv2.circle(free, (int(x), int(y)), round(radius_px), 0, -1)
+    known = [(*_nearest(proposed, x, y, radius_px), target, kind) for x, y, target, kind in known]
+    return [*known, *others, *_dark(sample, free, dark_per_mm2)]
+
+
+def _nearest(proposed: NDArray[np.float64], x: float, y: float, radius_px: float) -> tuple[float, float]:
+    """Return the nearest proposed place within a radius, or the place itself where there is none."""
+    distance = np.hypot(*(proposed - (x, y)).T)
+    if not distance.size or distance.min() > radius_px:
+        return x, y
+    nearest = proposed[int(distance.argmin())]
+    return float(nearest[0]), float(nearest[1])
 
 
 def _dark(sample: Sample, free: NDArray[np.uint8], per_mm2: float) -> list[tuple[float, float, float, int]]:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from minugan_training.classification.batches import crop_batches
 from minugan_training.classification.candidates import (
     CROP_PX,
     DARK,
@@ -25,6 +26,8 @@ from minugan_training.classification.crops import SHARES, CropSampler, changed_c
 from minugan_training.classification.pretrained import from_photographs
 from minugan_training.classification.train import ClassifierExperiment, train_classifier
 from minugan_training.data.index import Entry
+from minugan_training.fitting.checkpoint import load_checkpoint
+from torch import nn
 
 from wsi_minugan.errors import DataError, TrainingError
 from wsi_minugan.minugan.classifier import EfficientClassifier
@@ -69,6 +72,27 @@ def test_candidates_are_mitoses_by_their_votes_look_alikes_and_dark_nuclei(tmp_p
     assert found.target[1] < 0.2
     assert sorted(found.xy_px[2:].round().tolist()) == [[400, 100], [400, 400]]
     assert (found.crops[:, CROP_PX // 2, CROP_PX // 2] == (60, 30, 90)).all()
+
+
+class Spots(nn.Module):
+    """A first stage that takes what is dark for a mitosis, 5 px beside where it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.full((), -10.0))
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        dark = torch.roll((x.mean(1, keepdim=True) < -0.2).float(), 5, 3)
+        return 20 * torch.cat([dark, dark, dark], 1) + self.bias
+
+
+def test_what_the_first_stage_proposes_lies_where_it_does_so_in_use(tmp_path: Path) -> None:
+    found = find_candidates(tmp_path, [field(tmp_path)], Spots(), 0.3, 0.0)
+    assert found.kind.tolist()[:4] == [MITOSIS, LOOK_ALIKE, PEAK, PEAK]
+    assert found.xy_px[:4].tolist() == [
+        [pytest.approx(x + 5.5), pytest.approx(y + 0.5)]
+        for x, y in ((100, 100), (200, 300), (400, 100), (400, 400))
+    ]
 
 
 def test_candidates_survive_a_file_and_a_damaged_one_is_told(tmp_path: Path) -> None:
@@ -145,6 +169,36 @@ def _stop_at(step: int):
             raise KeyboardInterrupt
 
     return stop
+
+
+def test_batches_of_other_processes_are_the_same_while_nothing_is_weighed_anew() -> None:
+    sampler = CropSampler.of(candidates(), 3)
+    weights = sampler.weights()
+    own, other = (list(crop_batches(sampler, range(4, 8), 6, lambda: weights, workers)) for workers in (0, 2))
+    assert len(own) == len(other) == 4
+    for a, b in zip(own, other, strict=True):
+        assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+    assert not np.array_equal(own[0].images, own[1].images)
+
+
+def test_a_run_ends_by_the_clock_and_its_rate_falls_with_it(tmp_path: Path) -> None:
+    long = ClassifierExperiment(
+        name="t", width=4, batch=4, steps=100_000, log_every=100_000, precision="bf16"
+    )
+    first = train_classifier(long, candidates(), None, tmp_path, minutes=0.02, workers=1)
+    ended = load_checkpoint(tmp_path)
+    assert ended is not None
+    assert 1 <= ended[1]["step"] < 100_000
+    assert ended[1]["seconds"] >= 1.2
+    second = train_classifier(long, candidates(), None, tmp_path, minutes=0.001)
+    assert any(not torch.equal(first[k], second[k]) for k in first)
+
+
+@pytest.mark.gpu
+def test_a_classifier_learns_on_a_gpu_and_comes_home(tmp_path: Path) -> None:
+    one = ClassifierExperiment(name="t", width=4, batch=8, steps=4, log_every=2, precision="bf16")
+    weights = train_classifier(one, candidates(), candidates(16, 1), tmp_path, device="cuda", workers=1)
+    assert all(v.device.type == "cpu" and v.isfinite().all() for v in weights.values())
 
 
 def test_candidates_of_two_splits_are_learnt_from_as_one(tmp_path: Path) -> None:

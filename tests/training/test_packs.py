@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +13,26 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
+from minugan_training.classification.candidates import LOOK_ALIKE, MITOSIS, PEAK, joined
+from minugan_training.classification.train import ClassifierExperiment, train_classifier
 from minugan_training.cli.main import app
 from minugan_training.data.index import Entry
 from minugan_training.fitting.fit import fit
 from minugan_training.fitting.losses import distillation_loss
 from minugan_training.fitting.metrics_log import read_metrics
 from minugan_training.fitting.step import learning_rate
+from minugan_training.packs.candidates import pack_candidates, packed_candidates
 from minugan_training.packs.pack import LARGEST_BYTES, MANIFEST, write_pack
 from minugan_training.packs.packed_pool import PackedPool
 from minugan_training.packs.parts import PARTS, join_weights, split_weights
+from minugan_training.sampling import ahead as ahead_module
 from minugan_training.sampling.ahead import BatchesAhead
 from minugan_training.sampling.pool import Pool
 from minugan_training.sampling.sampler import Sampler
 from minugan_training.settings import Distillation, Experiment, Source, Validation
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from tests.training.test_classification import candidates
 from tests.training.test_data import experiment, pool
 from tests.training.test_fit import settings
 from wsi_minugan.errors import DataError, TrainingError
@@ -119,7 +125,11 @@ def test_a_damaged_pack_is_a_sentence(fault: str, tmp_path: Path) -> None:
         PackedPool(path)
 
 
-def test_batches_are_the_same_whoever_makes_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("room_bytes", [0, 1 << 40])
+def test_batches_are_the_same_whoever_makes_them_and_however_they_travel(
+    room_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead_module, "room_bytes", lambda: room_bytes)
     p, e = pool(tmp_path), settings("supervised", accumulate=2, mining={"every_steps": 2})
     own, ahead = Sampler(p, e), Sampler(p, e)
     batches = BatchesAhead(ahead, 1, parts=2)
@@ -188,6 +198,13 @@ def test_weights_are_split_and_joined(tmp_path: Path) -> None:
     for name, value in load_file(tmp_path / "half.safetensors").items():
         assert value.dtype == whole[name].dtype
         assert torch.allclose(value.float(), whole[name].float(), rtol=1e-3, atol=1e-6)
+    large = tmp_path / "large.safetensors"
+    save_file({"wide": torch.full((2, 2), 1e5), "variance": torch.full((3,), 2e5)}, large)
+    split_weights(large, tmp_path / "large", half=True)
+    join_weights(tmp_path / "large", tmp_path / "back.safetensors")
+    assert {k: v.tolist() for k, v in load_file(tmp_path / "back.safetensors").items()} == {
+        "wide": [[1e5, 1e5], [1e5, 1e5]], "variance": [2e5] * 3,
+    }  # fmt: skip
     written[0].write_bytes(written[0].read_bytes()[:-1])
     with pytest.raises(TrainingError, match="Copy all parts again"):
         join_weights(parts, tmp_path / "b.safetensors")
@@ -216,10 +233,10 @@ class Bare:
 sys.meta_path[:] = [Bare(finder) for finder in sys.meta_path]
 for top in ("scipy", "tifffile", "click", "distributed"):
     assert importlib.util.find_spec(top) is None
-sys.argv = ["fit", *sys.argv[1:]]
-runpy.run_module("minugan_training.packs.fit", run_name="__main__")
+module = sys.argv.pop(1)
+runpy.run_module(f"minugan_training.packs.{module}", run_name="__main__")
 '''
-"""Runs the command where nothing but what a bare machine has can be imported."""
+"""Runs a command where nothing but what a bare machine has can be imported."""
 
 
 @pytest.mark.slow
@@ -231,6 +248,7 @@ def test_a_bare_machine_trains_from_a_pack(tmp_path: Path) -> None:
         sys.executable,
         "-c",
         BARE,
+        "fit",
         "t.yaml",
         "--pack",
         "a.pack",
@@ -253,36 +271,96 @@ def test_a_bare_machine_trains_from_a_pack(tmp_path: Path) -> None:
     assert all(torch.equal(v, carried[k]) for k, v in own.items())
 
 
+def packed_crops(folder: Path, n: int = 48) -> Path:
+    """Write packed candidates of two patients; returns the file."""
+    pack_candidates(candidates(n), folder / f"{n}.candidates", 3_000_000)
+    return folder / f"{n}.candidates"
+
+
 @pytest.mark.slow
-def test_the_borrowed_machines_script_runs_in_miniature(tmp_path: Path) -> None:
-    for name, ngf in (("gpu-teacher", 3), ("gpu-16", 2), ("gpu-8", 1)):
-        content = yaml.safe_load((ROOT / "training" / "experiments" / f"{name}.yaml").read_text())
-        sources = [s.model_dump(mode="json") for s in experiment().sources]
-        content |= {"ngf": ngf, "steps": 2, "patch_px": 64, "sources": sources, "log_every": 1}
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
-    write_pack(experiment(), pool(tmp_path), tmp_path / "a.pack")
-    script = ROOT / "training" / "gpu" / "borrowed_machine.py"
-    call = [
-        sys.executable,
-        script,
-        "--pack",
-        "a.pack",
-        "--out",
-        "out",
-        "--experiments",
-        ".",
-        "--device",
-        "cpu",
-    ]
-    more = ["--minutes", "5", "--no-measuring"]
-    done = subprocess.run([*call, *more], cwd=tmp_path, capture_output=True, text=True, check=False)
+def test_a_bare_machine_trains_the_second_stage(tmp_path: Path) -> None:
+    e = ClassifierExperiment(name="t", width=4, batch=8, steps=3, log_every=1)
+    (tmp_path / "t.yaml").write_text(yaml.safe_dump(e.model_dump(mode="json")))
+    packs = [str(packed_crops(tmp_path, n)) for n in (48, 16)]
+    call = [sys.executable, "-c", BARE, "classify", "t.yaml", "--candidates", *packs, "-o", "run"]
+    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'training'}", "OMP_NUM_THREADS": "1"}
+    more = ["--split", "home", "--device", "cpu", "--workers", "1"]
+    done = subprocess.run([*call, *more], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "step 3" in done.stdout
+    join_weights(tmp_path / "home", tmp_path / "w.safetensors")
+    own = train_classifier(e, joined([packed_candidates(Path(p)) for p in packs]), None, tmp_path / "own")
+    carried = load_file(tmp_path / "w.safetensors")
+    assert all(torch.equal(v, carried[k]) for k, v in own.items())
+
+
+def test_packed_candidates_keep_all_mitoses_and_of_each_patient_the_likeliest_others(tmp_path: Path) -> None:
+    found = candidates(400)
+    found = replace(found, score=np.random.default_rng(0).random(400))
+    file = tmp_path / "a.candidates"
+    kept = pack_candidates(found, file, 5_000_000, 90)
+    assert file.stat().st_size <= 5_000_000
+    back = packed_candidates(file)
+    assert back.kind.tolist() == kept.kind.tolist()
+    assert np.abs(back.crops.astype(int) - kept.crops).mean() < 60  # of noise, which WebP cannot keep
+    assert 220 < len(back.kind) < 400
+    for kind in (MITOSIS, LOOK_ALIKE):
+        assert (back.kind == kind).sum() == 100
+    for patient in ("a", "b"):
+        there = found.score[(found.kind == PEAK) & (found.patient == patient)]
+        here = back.score[(back.kind == PEAK) & (back.patient == patient)]
+        assert sorted(here) == sorted(there)[-len(here) :]
+    with pytest.raises(DataError, match="do not fit"):
+        pack_candidates(found, file, 200_000)
+    file.write_bytes(file.read_bytes()[:-200])
+    with pytest.raises(DataError, match="pack-candidates"):
+        packed_candidates(file)
+
+
+def borrowed(folder: Path, *more: str) -> list[Path]:
+    """Run the script on the CPU with the experiments in a folder; returns what is taken home."""
+    call = [sys.executable, str(ROOT / "training" / "gpu" / "borrowed_machine.py"), "--pack", "a.pack"]
+    call += ["--out", "out", "--experiments", ".", "--device", "cpu", "--minutes", "5", "--no-measuring"]
+    done = subprocess.run([*call, *more], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    taken = [f for f in (folder / "out").rglob("*") if f.is_file()]
+    assert max(f.stat().st_size for f in taken) <= 16_000_000
+    return taken
+
+
+def in_miniature(folder: Path, name: str, **changes: object) -> None:
+    """Write one of the project's experiments with two steps of small patches."""
+    content = yaml.safe_load((ROOT / "training" / "experiments" / f"{name}.yaml").read_text())
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(content | {"steps": 2, "log_every": 1} | changes))
+
+
+@pytest.mark.slow
+def test_the_borrowed_machine_distils_in_miniature(tmp_path: Path) -> None:
+    sources = [s.model_dump(mode="json") for s in experiment().sources]
+    for name, ngf in (("gpu-teacher", 3), ("gpu-16", 2), ("gpu-8", 1)):
+        in_miniature(tmp_path, name, ngf=ngf, patch_px=64, sources=sources)
+    write_pack(experiment(), pool(tmp_path), tmp_path / "a.pack")
+    taken = borrowed(tmp_path, "--plan", "distil")
     for name in ("gpu-16", "gpu-8"):
         assert "distillation" in read_metrics(tmp_path / "out" / name)[-1]
         join_weights(tmp_path / "out" / name, tmp_path / f"{name}.safetensors")
-    taken = [f for f in (tmp_path / "out").rglob("*") if f.is_file()]
     assert not any("teacher" in f.name and f.suffix == ".safetensors" for f in taken)
-    assert max(f.stat().st_size for f in taken) <= 16_000_000
+
+
+@pytest.mark.slow
+def test_the_borrowed_machine_goes_on_in_miniature(tmp_path: Path) -> None:
+    sources = [s.model_dump(mode="json") for s in experiment().sources]
+    in_miniature(
+        tmp_path, "ship-13", ngf=1, patch_px=64, sources=sources, fixed_norms=False, consistency=None
+    )
+    for name in ("efficientnet-2", "efficientnet-3", "efficientnet-2-all", "efficientnet-3-all"):
+        in_miniature(tmp_path, f"second-stage/{name}", network="residual", width=4, batch=8)
+    write_pack(experiment(), pool(tmp_path), tmp_path / "a.pack")
+    train, val = packed_crops(tmp_path), packed_crops(tmp_path, 16)
+    borrowed(tmp_path, "--candidates", str(train), "--val", str(val))
+    for name in ("ship-13", "efficientnet-2", "efficientnet-3-all"):
+        join_weights(tmp_path / "out" / name, tmp_path / f"{name}.safetensors")
 
 
 def test_fit_takes_a_pack_or_an_index(tmp_path: Path) -> None:

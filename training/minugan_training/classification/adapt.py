@@ -24,7 +24,8 @@ from minugan_training.classification.candidates import (
     joined,
 )
 from minugan_training.classification.crops import CropSampler
-from minugan_training.classification.train import averaged, classifier_inputs, descend, logits_of
+from minugan_training.classification.judging import averaged, classifier_inputs, logits_of
+from minugan_training.classification.train import descend
 from minugan_training.data.index import read_index
 from wsi_minugan.errors import DataError, TrainingError
 from wsi_minugan.frozen import FrozenModel

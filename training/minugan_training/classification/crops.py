@@ -149,17 +149,53 @@ class CropSampler:
         chosen : ndarray of int64, shape (n,)
             Indices.
         """
+        chosen = self.draw(step, size, weights)
+        images, targets = self.made(step, chosen)
+        return images, targets, chosen
+
+    def draw(self, step: int, size: int, weights: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return which candidates a step's batch is of.
+
+        Parameters
+        ----------
+        step : int
+            Part of the seed.
+        size : int
+            How many.
+        weights : ndarray of float, shape (n,)
+            Chance of each candidate.
+
+        Returns
+        -------
+        ndarray of int64, shape (size,)
+            Indices.
+        """
         rng = np.random.default_rng([self.seed, step])
-        chosen = rng.choice(len(weights), size, p=weights)
+        return rng.choice(len(weights), size, p=weights)
+
+    def made(self, step: int, chosen: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return a step's images and targets.
+
+        Parameters
+        ----------
+        step : int
+            Part of the seed.
+        chosen : ndarray of int64, shape (n,)
+            What `draw` returned.
+
+        Returns
+        -------
+        images : ndarray of float32, shape (n, 3, 64, 64)
+            RGB in [-1, 1].
+        targets : ndarray of float32, shape (n,)
+            Probabilities.
+        """
+        rng = np.random.default_rng([self.seed, step, 1])
         names = list(self.styles)
         images = np.stack([self._one(int(k), names, rng) for k in chosen])
         strength = 1.0 if rng.random() < 0.9 else 0.0
         scaled = change_stains(images, strength, rng) / np.float32(127.5) - np.float32(1)
-        return (
-            np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)),
-            self.target[chosen].astype(np.float32),
-            chosen,
-        )
+        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)), self.target[chosen].astype(np.float32)
 
     def _one(self, k: int, names: Sequence[str], rng: np.random.Generator) -> NDArray[np.uint8]:
         out = changed_crop(self.crops[k], rng)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from minugan_training.classification.candidates import DARK, MITOSIS, Candidates
+from minugan_training.classification.batches import CropBatch, crop_batches
+from minugan_training.classification.candidates import Candidates
 from minugan_training.classification.crops import CropSampler
-from minugan_training.evaluation.metrics import average_precision
+from minugan_training.classification.judging import averaged, by_patient, classifier_inputs, logits_of
+from minugan_training.clock import Clock
 from minugan_training.fitting.checkpoint import (
     flatten_optimizer,
     load_checkpoint,
@@ -28,10 +31,11 @@ from minugan_training.fitting.checkpoint import (
     save_checkpoint,
     save_weights,
 )
+from minugan_training.fitting.distributed import local_device
 from wsi_minugan.errors import TrainingError
 from wsi_minugan.frozen import FrozenModel
 from wsi_minugan.minugan.card import ClassifierKind
-from wsi_minugan.minugan.classifier import CandidateClassifier, crop_around, kind_of, new_classifier
+from wsi_minugan.minugan.classifier import CandidateClassifier, new_classifier
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +66,8 @@ class ClassifierExperiment(FrozenModel):
         Of weights, batches and changes.
     log_every : int
         Steps between lines of the log.
+    precision : {"fp32", "bf16"}
+        Arithmetic of the network; weights and averages stay in fp32.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
@@ -74,6 +80,7 @@ class ClassifierExperiment(FrozenModel):
     ema: float = Field(0.999, ge=0, lt=1)
     seed: int = Field(0, ge=0)
     log_every: int = Field(400, ge=1)
+    precision: Literal["fp32", "bf16"] = "fp32"
 
 
 @dataclass
@@ -95,6 +102,10 @@ def train_classifier(
     val: Candidates | None,
     folder: Path,
     first: Mapping[str, Tensor] | None = None,
+    *,
+    device: str = "cpu",
+    minutes: float | None = None,
+    workers: int = 0,
 ) -> dict[str, Tensor]:
     """Train, from the folder's checkpoint if there is one, and return the moving averages of the weights.
 
@@ -110,41 +121,59 @@ def train_classifier(
         Gets ``checkpoint.safetensors`` and ``weights.safetensors``.
     first : mapping of str to Tensor, optional
         Weights to begin with; random ones otherwise.
+    device : {"cpu", "cuda", "auto"}
+        Where to train.
+    minutes : float, optional
+        End after so many minutes of this call, with a checkpoint; the learning rate falls by the clock, too.
+    workers : int
+        Processes that make batches ahead of the steps; 0: this process makes them. With them, candidates that turn out hard are
+        drawn more often a few batches later.
 
     Returns
     -------
     dict of str to Tensor
-        By the network's own names.
+        By the network's own names, on the CPU.
 
     Raises
     ------
     TrainingError
         If the folder holds a run with other settings, or the loss is not a number.
+    DeviceError
+        If the device is not there.
     """
+    clock = Clock(minutes)
     folder.mkdir(parents=True, exist_ok=True)
     sampler = CropSampler.of(train, experiment.seed)
-    state = _start(experiment, sampler, first)
-    _resume(folder, experiment, state)
+    state = _start(experiment, sampler, first, torch.device(local_device(device)))
+    _resume(folder, experiment, state, clock)
     measured_on = None if val is None else (val, classifier_inputs(val.crops))
-    while state.step < experiment.steps:
-        _step(experiment, state, sampler)
+    batches = crop_batches(
+        sampler, range(state.step, experiment.steps), experiment.batch, lambda: state.weights, workers
+    )
+    ended = state.step >= experiment.steps
+    while not ended:
+        _step(experiment, state, next(batches), clock.share)
+        ended = state.step == experiment.steps or clock.over
         if state.step % _WEIGH_EVERY == 0:
             state.weights = sampler.weights(state.difficulty)
-        if state.step % experiment.log_every == 0 or state.step == experiment.steps:
+        if state.step % experiment.log_every == 0 or ended:
             precision = "" if measured_on is None else _precision(experiment, state, *measured_on)
             log.info("step %d  loss %.4f%s", state.step, state.loss, precision)
-            _save(folder, experiment, state)
-    return state.ema
+            _save(folder, experiment, state, clock)
+    return _on_cpu(state.ema)
 
 
 def _start(
-    experiment: ClassifierExperiment, sampler: CropSampler, first: Mapping[str, Tensor] | None
+    experiment: ClassifierExperiment,
+    sampler: CropSampler,
+    first: Mapping[str, Tensor] | None,
+    device: torch.device,
 ) -> _State:
     torch.manual_seed(experiment.seed)
     network = new_classifier(experiment.network, experiment.width)
     if first is not None:
         load_weights(network, first)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         network.parameters(),
         experiment.learning_rate,
@@ -156,32 +185,39 @@ def _start(
     return _State(network, optimizer, ema, difficulty, sampler.weights(difficulty))
 
 
-def _rate(experiment: ClassifierExperiment, step: int) -> float:
+def _rate(experiment: ClassifierExperiment, step: int, share_of_time: float) -> float:
     warm = min(1.0, (step + 1) / _WARM_UP_STEPS)
-    return (
-        experiment.learning_rate * warm * max(0.002, 0.5 + 0.5 * math.cos(math.pi * step / experiment.steps))
-    )
+    done = max(step / experiment.steps, share_of_time)
+    return experiment.learning_rate * warm * max(0.002, 0.5 + 0.5 * math.cos(math.pi * done))
 
 
-def _step(experiment: ClassifierExperiment, state: _State, sampler: CropSampler) -> None:
+def _step(experiment: ClassifierExperiment, state: _State, batch: CropBatch, share_of_time: float) -> None:
     for group in state.optimizer.param_groups:
-        group["lr"] = _rate(experiment, state.step)
+        group["lr"] = _rate(experiment, state.step, share_of_time)
     state.network.train()
     torch.manual_seed(
         experiment.seed * 1_000_003 + state.step
     )  # of the dropout, so that a resumed run is the same
-    images, target, chosen = sampler.batch(state.step, experiment.batch, state.weights)
+    images, target, chosen = batch
     what = f"The loss of step {state.step + 1}"
-    logits, loss = descend(state.network, state.optimizer, images, target, what)
-    error = np.abs(torch.sigmoid(logits).numpy() - np.round(target))
+    logits, loss = descend(state.network, state.optimizer, images, target, what, experiment.precision)
+    error = np.abs(torch.sigmoid(logits.float()).cpu().numpy() - np.round(target))
     state.difficulty[chosen] = 0.5 * state.difficulty[chosen] + 0.5 * error
-    decay = min(experiment.ema, (1 + state.step) / (10 + state.step))
-    for k, v in state.network.state_dict().items():
-        state.ema[k] = (
-            state.ema[k].mul_(decay).add_(v, alpha=1 - decay) if v.is_floating_point() else v.clone()
-        )
+    _average(experiment, state)
     state.loss = loss if math.isnan(state.loss) else 0.98 * state.loss + 0.02 * loss
     state.step += 1
+
+
+def _average(experiment: ClassifierExperiment, state: _State) -> None:
+    """Bring the moving averages of the weights up to date."""
+    keep = min(experiment.ema, (1 + state.step) / (10 + state.step))
+    now = state.network.state_dict()
+    moving = [k for k, v in now.items() if v.is_floating_point()]
+    # Together: on a GPU, one by one would take as long as the step.
+    averages = [state.ema[k] for k in moving]
+    torch._foreach_mul_(averages, keep)
+    torch._foreach_add_(averages, [now[k] for k in moving], alpha=1 - keep)
+    state.ema |= {k: v.clone() for k, v in now.items() if not v.is_floating_point()}
 
 
 def descend(
@@ -190,6 +226,7 @@ def descend(
     images: NDArray[np.float32],
     target: NDArray[np.float32],
     what: str = "The loss",
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> tuple[Tensor, float]:
     """Change a network's weights by one step.
 
@@ -205,11 +242,13 @@ def descend(
         Probabilities.
     what : str
         What an error calls the loss.
+    precision : {"fp32", "bf16"}
+        Arithmetic.
 
     Returns
     -------
     logits : Tensor, shape (n,)
-        Before the step, without a gradient.
+        Before the step, without a gradient, where the network is.
     loss : float
         Mean cross-entropy.
 
@@ -218,8 +257,11 @@ def descend(
     TrainingError
         If the loss is not a number; nothing is changed then.
     """
-    logits = network(torch.from_numpy(images).contiguous(memory_format=torch.channels_last))
-    loss = F.binary_cross_entropy_with_logits(logits, torch.from_numpy(target))
+    device = next(network.parameters()).device
+    shown = torch.from_numpy(images).to(device).contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        logits = network(shown)
+    loss = F.binary_cross_entropy_with_logits(logits.float(), torch.from_numpy(target).to(device))
     if not math.isfinite(loss.item()):
         raise TrainingError(f"{what} is not a number. Take a lower learning rate.")
     optimizer.zero_grad(set_to_none=True)
@@ -233,12 +275,16 @@ def _precision(
     experiment: ClassifierExperiment, state: _State, val: Candidates, inputs: NDArray[np.uint8]
 ) -> str:
     """Return each patient's average precision in words."""
-    found = by_patient(logits_of(averaged(experiment.width, state.ema), inputs), val)
+    found = by_patient(logits_of(averaged(experiment.width, _on_cpu(state.ema)), inputs), val)
     mean = np.mean(list(found.values())) if found else math.nan
     return f"  average precision {mean:.3f}: {', '.join(f'{k} {v:.3f}' for k, v in found.items())}"
 
 
-def _save(folder: Path, experiment: ClassifierExperiment, state: _State) -> None:
+def _on_cpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v.cpu() for k, v in weights.items()}
+
+
+def _save(folder: Path, experiment: ClassifierExperiment, state: _State, clock: Clock) -> None:
     optimizer, rest = flatten_optimizer("optimizer", state.optimizer)
     tensors = (
         module_tensors("network", state.network) | optimizer | {f"ema.{k}": v for k, v in state.ema.items()}
@@ -246,113 +292,27 @@ def _save(folder: Path, experiment: ClassifierExperiment, state: _State) -> None
     tensors |= {"difficulty": torch.from_numpy(state.difficulty), "weights": torch.from_numpy(state.weights)}
     told = {
         "experiment": experiment.model_dump(mode="json"), "step": state.step, "loss": state.loss, "optimizer": rest,
+        "seconds": clock.spent_s,
     }  # fmt: skip
     save_checkpoint(folder, tensors, told)
-    save_weights(folder, state.ema)
+    save_weights(folder, _on_cpu(state.ema))
 
 
-def _resume(folder: Path, experiment: ClassifierExperiment, state: _State) -> None:
+def _resume(folder: Path, experiment: ClassifierExperiment, state: _State, clock: Clock) -> None:
     loaded = load_checkpoint(folder)
     if loaded is None:
         return
     tensors, rest = loaded
-    if rest["experiment"] != experiment.model_dump(mode="json") or len(tensors["difficulty"]) != len(
-        state.difficulty
-    ):
+    if ClassifierExperiment.model_validate(rest["experiment"]) != experiment or len(
+        tensors["difficulty"]
+    ) != len(state.difficulty):
         raise TrainingError(
             f"{folder} holds a run with other settings or candidates. Choose another folder, or remove it."
         )
     state.network.load_state_dict(part_of("network", tensors))
     restore_optimizer("optimizer", state.optimizer, tensors, rest["optimizer"])
-    state.ema = part_of("ema", tensors)
+    state.ema = {k: v.to(state.ema[k].device) for k, v in part_of("ema", tensors).items()}
     state.difficulty, state.weights = (tensors[k].numpy().copy() for k in ("difficulty", "weights"))
     state.step, state.loss = rest["step"], rest["loss"]
+    clock.before_s = rest.get("seconds", 0.0)  # earlier versions did not note it
     log.info("Going on from step %d of %s.", state.step, folder)
-
-
-def averaged(width: int, weights: dict[str, Tensor]) -> CandidateClassifier:
-    """Return a classifier with given weights, of the architecture that they are of, in eval mode.
-
-    Parameters
-    ----------
-    width : int
-        Of a residual network.
-    weights : dict of str to Tensor
-        By the network's own names.
-
-    Returns
-    -------
-    CandidateClassifier
-        On the CPU.
-    """
-    network = new_classifier(kind_of(weights), width)
-    load_weights(network, weights)
-    return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def classifier_inputs(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return what the classifier sees of candidates' surroundings; ``(n, 128, 128, 3)`` in, ``(n, 64, 64, 3)`` out.
-
-    Parameters
-    ----------
-    crops : ndarray of uint8, shape (n, 128, 128, 3)
-        RGB.
-
-    Returns
-    -------
-    ndarray of uint8, shape (n, 64, 64, 3)
-        RGB.
-    """
-    middle = crops.shape[1] / 2
-    return np.stack([crop_around(c, (middle, middle)) for c in crops])
-
-
-@torch.inference_mode()
-def logits_of(network: CandidateClassifier, inputs: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the logit of each input ``(n, 64, 64, 3)``, in one view.
-
-    Parameters
-    ----------
-    network : CandidateClassifier
-        In eval mode.
-    inputs : ndarray of uint8, shape (n, 64, 64, 3)
-        RGB.
-
-    Returns
-    -------
-    ndarray of float, shape (n,)
-        Logits.
-    """
-    out = np.zeros(len(inputs))
-    for start in range(0, len(inputs), 128):
-        part = inputs[start : start + 128].transpose(0, 3, 1, 2).astype(np.float32)
-        x = torch.from_numpy(part).contiguous(memory_format=torch.channels_last) / 127.5 - 1
-        out[start : start + 128] = network(x).numpy()
-    return out
-
-
-def by_patient(logits: NDArray[np.float64], of: Candidates) -> dict[str, float]:
-    """Return the average precision among each patient's candidates; crops of AMi-Br count as one patient's.
-
-    Dark nuclei, which the first stage does not propose, are left out.
-
-    Parameters
-    ----------
-    logits : ndarray of float, shape (n,)
-        Of each candidate.
-    of : Candidates
-        The candidates.
-
-    Returns
-    -------
-    dict of str to float
-        0 to 1, for those who have a mitosis.
-    """
-    out = {}
-    patient = np.where(of.dataset == "amibr", "amibr", of.patient)
-    for p in np.unique(patient):
-        here = (patient == p) & (of.kind != DARK)
-        hit = of.kind[here] == MITOSIS
-        if hit.any():
-            out[str(p)] = average_precision(logits[here], hit, int(hit.sum()))
-    return out

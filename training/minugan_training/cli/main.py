@@ -13,7 +13,7 @@ from minugan_training.cli.adaptation import adapt
 from minugan_training.cli.comparison import training_range
 from minugan_training.cli.data import data
 from minugan_training.cli.intervals import intervals
-from minugan_training.cli.packs import pack, weights
+from minugan_training.cli.packs import pack, pack_candidates, weights
 from minugan_training.cli.second_stage import COMMANDS
 from minugan_training.cli.stains import stain
 from wsi_minugan.console import run_app, steady_streams
@@ -52,7 +52,7 @@ def app() -> None:
 
 app.add_command(data)
 app.add_command(intervals)
-for command in (*COMMANDS, adapt, training_range, stain, pack, weights):
+for command in (*COMMANDS, adapt, training_range, stain, pack, pack_candidates, weights):
     app.add_command(command)
 
 

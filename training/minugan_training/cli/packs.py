@@ -48,6 +48,32 @@ def pack(experiment: Path, index: Path, root: Path, out: Path, megabytes: float,
     click.echo(f"Written: {out}, {told.size_bytes / 1e6:.2f} MB")
 
 
+@click.command("pack-candidates")
+@click.argument("file", type=_PATH)
+@click.option("-o", "--out", type=_PATH, required=True, help="The pack to write.")
+@click.option(
+    "--megabytes",
+    type=click.FloatRange(0, min_open=True),
+    default=28.0,
+    show_default=True,
+    help="Its greatest size.",
+)
+@click.option(
+    "--quality", type=click.IntRange(1, 100), default=80, show_default=True, help="WebP quality of its crops."
+)
+def pack_candidates(file: Path, out: Path, megabytes: float, quality: int) -> None:
+    """Write a FILE of candidates as a small one: all mitoses and look-alikes, and as many others as fit."""
+    from minugan_training.classification.candidates import MITOSIS, load_candidates
+    from minugan_training.packs.candidates import pack_candidates
+
+    found = load_candidates(file)
+    kept = pack_candidates(found, out, round(megabytes * 1e6), quality)
+    click.echo(
+        f"{len(kept.kind)} of {len(found.kind)} candidates, {int((kept.kind == MITOSIS).sum())} mitoses among them"
+    )
+    click.echo(f"Written: {out}, {out.stat().st_size / 1e6:.2f} MB")
+
+
 @click.group()
 def weights() -> None:
     """Split weights into files of at most 16 MB, and join them again."""

@@ -24,7 +24,11 @@ _ROOT = click.option("--root", type=_PATH, required=True, help="What the index's
     "--split", "splits", multiple=True, default=("train", "val"), show_default=True, help="Of the index."
 )
 @click.option(
-    "--least-score", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="Peaks from here on."
+    "--least-score",
+    type=click.FloatRange(0, 1),
+    default=0.05,
+    show_default=True,
+    help="What it proposes from here on.",
 )
 @click.option(
     "--dark-per-mm2",
@@ -43,7 +47,7 @@ def candidates(
     dark_per_mm2: float,
     out: Path,
 ) -> None:
-    """Cut out what the second stage learns from: mitoses, look-alikes, the first stage's peaks, dark nuclei."""
+    """Cut out what the second stage learns from: mitoses, look-alikes, what the first stage proposes, dark nuclei."""
     import torch
 
     from minugan_training.classification.candidates import find_candidates, save_candidates
@@ -88,6 +92,13 @@ def candidates(
     type=_PATH,
     help="Begin with the weights of an earlier run, or with EfficientNet-Lite0's published ones (.pth); random ones otherwise.",
 )
+@click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu", show_default=True)
+@click.option(
+    "--minutes", type=click.FloatRange(0, min_open=True), help="End after so many minutes, with a checkpoint."
+)
+@click.option(
+    "--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that make batches."
+)
 def classify(
     experiment: Path,
     folder: Path,
@@ -95,6 +106,9 @@ def classify(
     splits: tuple[str, ...],
     scanners: tuple[str, ...],
     start: Path | None,
+    device: str,
+    minutes: float | None,
+    workers: int,
 ) -> None:
     """Train the second stage by an EXPERIMENT file, from its last checkpoint if there is one."""
     import torch
@@ -113,7 +127,7 @@ def classify(
     first = None
     if start is not None:
         first = from_photographs(start) if start.suffix == ".pth" else read_weights(start)
-    train_classifier(settings, train, val, out, first)
+    train_classifier(settings, train, val, out, first, device=device, minutes=minutes, workers=workers)
     click.echo(f"Done. Weights: {out / 'weights.safetensors'}")
 
 

@@ -15,6 +15,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from minugan_training.clock import Clock
 from minugan_training.fitting.checkpoint import (
     flatten_optimizer,
     load_checkpoint,
@@ -91,29 +92,7 @@ def fit(
         If the device is not there.
     """
     with memory_errors():
-        return _fit(experiment, pool, folder, progress, until_step, device, _Clock(minutes), workers)
-
-
-class _Clock:
-    """Tells how much of a training's time has gone by: that of this call, and of those before it."""
-
-    def __init__(self, minutes: float | None) -> None:
-        self._limit_s = math.inf if minutes is None else 60 * minutes
-        self._begun = time.monotonic()
-        self.before_s = 0.0
-
-    @property
-    def over(self) -> bool:
-        """Whether this call's time is up."""
-        return time.monotonic() - self._begun >= self._limit_s
-
-    @property
-    def share(self) -> float:
-        """Share of all time that has gone by, 0 to 1; 0 without a limit."""
-        if math.isinf(self._limit_s):
-            return 0.0
-        spent_s = time.monotonic() - self._begun
-        return min(1.0, (self.before_s + spent_s) / max(1e-9, self.before_s + self._limit_s))
+        return _fit(experiment, pool, folder, progress, until_step, device, Clock(minutes), workers)
 
 
 def _fit(
@@ -123,7 +102,7 @@ def _fit(
     progress: Progress | None,
     until_step: int | None,
     device_name: str,
-    clock: _Clock,
+    clock: Clock,
     workers: int,
 ) -> dict[str, Tensor]:
     make_folder(folder)

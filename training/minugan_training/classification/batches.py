@@ -1,0 +1,90 @@
+"""The second stage's batches, made by this process or by others ahead of the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from minugan_training.classification.crops import CropSampler
+
+_AHEAD = 3
+"""Batches that each process makes in advance."""
+
+
+class CropBatch(NamedTuple):
+    """What one step is shown.
+
+    Attributes
+    ----------
+    images : ndarray of float32, shape (n, 3, 64, 64)
+        RGB in [-1, 1].
+    targets : ndarray of float32, shape (n,)
+        Probabilities.
+    chosen : ndarray of int64, shape (n,)
+        Indices of the candidates.
+    """
+
+    images: NDArray[np.float32]
+    targets: NDArray[np.float32]
+    chosen: NDArray[np.int64]
+
+
+def crop_batches(
+    sampler: CropSampler,
+    steps: Iterable[int],
+    size: int,
+    weights: Callable[[], NDArray[np.float64]],
+    workers: int = 0,
+) -> Iterator[CropBatch]:
+    """Return the batches of steps.
+
+    Parameters
+    ----------
+    sampler : CropSampler
+        Makes them.
+    steps : iterable of int
+        Which.
+    size : int
+        Crops in each.
+    weights : callable
+        Gives each candidate's chance; asked when the making of a batch begins.
+    workers : int
+        Processes that make them; 0: this one, when a batch is wanted.
+
+    Returns
+    -------
+    iterator of CropBatch
+        In the order of the steps.
+    """
+    drawn = ((step, sampler.draw(step, size, weights())) for step in steps)
+    if workers:  # before any process is forked: OpenCV's threads are not there in the other
+        cv2.setNumThreads(1)
+    loader = DataLoader(
+        _Made(sampler),
+        batch_size=None,
+        sampler=drawn,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        prefetch_factor=_AHEAD if workers else None,
+        multiprocessing_context="fork" if workers else None,
+    )
+    return iter(loader)
+
+
+class _Made(Dataset[CropBatch]):
+    """Batches by step and what was drawn for it."""
+
+    def __init__(self, sampler: CropSampler) -> None:
+        self._sampler = sampler
+
+    def __getitem__(self, drawn: tuple[int, NDArray[np.int64]]) -> CropBatch:
+        return CropBatch(*self._sampler.made(*drawn), drawn[1])
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

@@ -13,8 +13,10 @@ from minugan_training.evaluation.calibration import (
     froc,
     leave_one_out,
 )
+from minugan_training.evaluation.operating_point import _uncalibrated, measured_logit
 
 from wsi_minugan.errors import DataError
+from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 
 
 def patient(seed: int, n: int = 4000, slope: float = 2.0, shift: float = -1.0) -> PatientCandidates:
@@ -79,3 +81,14 @@ def test_too_few_patients_with_mitoses_are_told() -> None:
         leave_one_out({"a": patient(1), "b": none})
     with pytest.raises(DataError, match="no candidate"):
         fit_calibration([PatientCandidates(np.zeros((0, 1)), np.zeros(0, bool), 3, 5.0)])
+
+
+@pytest.mark.parametrize("logit", [-9.0, -4.0, 0.0, 5.0, 12.0])
+def test_classifiers_that_are_sure_are_measured_too(logit: float) -> None:
+    # Scores are bytes, and below the card's cut there is no candidate.
+    bundle = load_bundle(find_bundle("default"))
+    stage = _uncalibrated(bundle).card.candidate_stage
+    assert stage is not None
+    score = round(255 * stage.probability(logit, 0.5))
+    assert score >= round(255 * bundle.card.thresholds.mitosis)
+    assert measured_logit(score) == pytest.approx(logit, abs=0.7)

@@ -21,6 +21,7 @@ from minugan_training.fitting.fit import fit
 from minugan_training.fitting.losses import distillation_loss
 from minugan_training.fitting.metrics_log import read_metrics
 from minugan_training.fitting.step import learning_rate
+from minugan_training.mean_weights import mean_weights
 from minugan_training.packs.candidates import pack_candidates, packed_candidates
 from minugan_training.packs.pack import LARGEST_BYTES, MANIFEST, write_pack
 from minugan_training.packs.packed_pool import PackedPool
@@ -269,6 +270,25 @@ def test_a_bare_machine_trains_from_a_pack(tmp_path: Path) -> None:
     own = fit(e, PackedPool(tmp_path / "a.pack"), tmp_path / "own")
     carried = load_file(tmp_path / "w.safetensors")
     assert all(torch.equal(v, carried[k]) for k, v in own.items())
+
+
+def test_the_mean_of_weights_is_that_of_each_number_and_different_networks_have_none(tmp_path: Path) -> None:
+    names = [str(tmp_path / f"{k}.safetensors") for k in range(3)]
+    for k, name in enumerate(names):
+        value = torch.tensor([1.0, float(k == 2)]) * (k + 1)
+        save_file({"w": value, "steps": torch.tensor(7)}, name)
+    out = tmp_path / "mean.safetensors"
+    done = CliRunner().invoke(app, ["weights", "mean", *names, "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    assert {k: v.tolist() for k, v in load_file(out).items()} == {"w": [2.0, 1.0], "steps": 7}
+    with pytest.raises(TrainingError, match="no classifier"):
+        mean_weights([out], out, 2.0)
+    save_file({"head.bias": torch.ones(1), "w": torch.ones(1)}, names[0])
+    mean_weights([Path(names[0])], out, 2.5)
+    assert {k: v.tolist() for k, v in load_file(out).items()} == {"head.bias": [2.5], "w": [1.0]}
+    save_file({"w": torch.zeros(3)}, names[2])
+    with pytest.raises(TrainingError, match="different networks"):
+        mean_weights([Path(n) for n in names], out)
 
 
 def packed_crops(folder: Path, n: int = 48) -> Path:

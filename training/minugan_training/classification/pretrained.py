@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from minugan_training.fitting.checkpoint import read_weights
 from wsi_minugan.errors import TrainingError
 from wsi_minugan.minugan.classifier import EfficientClassifier
 
@@ -46,6 +47,27 @@ def from_photographs(path: Path) -> dict[str, Tensor]:
     torch.nn.init.zeros_(network.head.weight)
     torch.nn.init.zeros_(network.head.bias)
     return network.state_dict()
+
+
+def first_weights(path: Path) -> dict[str, Tensor]:
+    """Return the weights that a training begins with.
+
+    Parameters
+    ----------
+    path : Path
+        Of an earlier run, or EfficientNet-Lite0's published ones (``.pth``).
+
+    Returns
+    -------
+    dict of str to Tensor
+        By the network's own names.
+
+    Raises
+    ------
+    TrainingError
+        If the file cannot be read, or holds another network.
+    """
+    return from_photographs(path) if path.suffix == ".pth" else read_weights(path)
 
 
 def _without_last_layer(published: object) -> list[Tensor]:

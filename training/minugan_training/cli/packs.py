@@ -1,4 +1,4 @@
-"""`minugan-train pack`, and weights in parts."""
+"""Packs of images and of candidates; weights in parts, and their mean."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def pack_candidates(file: Path, out: Path, megabytes: float, quality: int) -> No
 
 @click.group()
 def weights() -> None:
-    """Split weights into files of at most 16 MB, and join them again."""
+    """Split weights into files of at most 16 MB, join them again, or take the mean of several."""
 
 
 @weights.command("split")
@@ -99,4 +99,22 @@ def weights_join(folder: Path, out: Path) -> None:
     from minugan_training.packs.parts import join_weights
 
     join_weights(folder, out)
+    click.echo(f"Written: {out}")
+
+
+@weights.command("mean")
+@click.argument("files", type=_PATH, nargs=-1, required=True)
+@click.option(
+    "--logits-times",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Multiply a classifier's logits, which are nearer to 0 than those that the mean is of.",
+)
+@click.option("-o", "--out", type=_PATH, required=True, help="The file of weights.")
+def weights_mean(files: tuple[Path, ...], logits_times: float, out: Path) -> None:
+    """Write the mean of the FILES' weights: of networks that began with the same ones, it is often better than each."""
+    from minugan_training.mean_weights import mean_weights
+
+    mean_weights(files, out, logits_times)
     click.echo(f"Written: {out}")

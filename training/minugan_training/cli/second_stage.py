@@ -114,9 +114,8 @@ def classify(
     import torch
 
     from minugan_training.classification.candidates import joined, load_candidates, without_scanners
-    from minugan_training.classification.pretrained import from_photographs
+    from minugan_training.classification.pretrained import first_weights
     from minugan_training.classification.train import ClassifierExperiment, train_classifier
-    from minugan_training.fitting.checkpoint import read_weights
     from wsi_minugan.config import read_yaml
 
     torch.set_num_threads(1)
@@ -124,9 +123,7 @@ def classify(
     train = joined([load_candidates(folder / f"{split}.npz") for split in splits])
     train = without_scanners(train, scanners) if scanners else train
     val = None if "val" in splits else load_candidates(folder / "val.npz")
-    first = None
-    if start is not None:
-        first = from_photographs(start) if start.suffix == ".pth" else read_weights(start)
+    first = None if start is None else first_weights(start)
     train_classifier(settings, train, val, out, first, device=device, minutes=minutes, workers=workers)
     click.echo(f"Done. Weights: {out / 'weights.safetensors'}")
 

@@ -36,6 +36,9 @@ from wsi_minugan.segmentation.classes import Thresholds
 from wsi_minugan.segmentation.objects import object_cut
 
 _NEAR_PX = 10
+_FACTOR, _ADDED = 0.25, 1.0
+"""What is done to the classifiers' logits while they are measured. Scores are bytes, and what is below the card's cut is no candidate:
+so logits from -9 to 20 can be told apart, and all of them count."""
 SENSITIVE_BETA, SPECIFIC_BETA = 2.0, 1 / 3
 """Of the F-score that the named operating points maximise: recall counts twice as much as precision, or a third as much."""
 
@@ -167,6 +170,8 @@ def _of_field(
     hit[match(found.xy_px, field.truth_px, radius_um / mpp).pairs[:, 0]] = True
     peaks = zip(found.peak.tolist(), first, strict=True)
     logits = np.array([[logit_of(v / 255) for v in pair] for pair in peaks]).reshape(-1, 2)
+    if predictor.predictor.second_stage is not None:
+        logits[:, 0] = [measured_logit(v) for v in found.peak.tolist()]
     return PatientCandidates(logits, hit, len(field.truth_px), field.area_mm2)
 
 
@@ -190,6 +195,22 @@ class _Features:
             self.predictor.second_stage.judge(patches, out)
         out[:, BOUNDARY] = first
         return out
+
+
+def measured_logit(score: int) -> float:
+    """Return the classifiers' logit that a score was made of while they are measured.
+
+    Parameters
+    ----------
+    score : int
+        0 to 255.
+
+    Returns
+    -------
+    float
+        Mean logit, as near as a byte tells.
+    """
+    return (logit_of(score / 255) - _ADDED) / _FACTOR
 
 
 def _highest(scores: NDArray[np.uint8], x: float, y: float) -> int:
@@ -342,9 +363,9 @@ def _figures(
 
 
 def _uncalibrated(bundle: Bundle) -> Bundle:
-    """Return a model whose second stage's scores are the classifiers' own, to be calibrated."""
+    """Return a model whose second stage's scores are the classifiers' own, within what a byte can tell, to be calibrated."""
     stage = bundle.card.candidate_stage
     if stage is None:
         return bundle
-    plain = stage.model_copy(update={"weight": 1.0, "first_stage_weight": 0.0, "bias": 0.0})
+    plain = stage.model_copy(update={"weight": _FACTOR, "first_stage_weight": 0.0, "bias": _ADDED})
     return replace(bundle, card=bundle.card.model_copy(update={"candidate_stage": plain}))

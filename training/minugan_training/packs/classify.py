@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from minugan_training.classification.candidates import joined
+from minugan_training.classification.pretrained import first_weights
 from minugan_training.classification.train import ClassifierExperiment, train_classifier
-from minugan_training.fitting.checkpoint import read_weights
 from minugan_training.packs.candidates import packed_candidates
 from minugan_training.packs.parts import split_weights
 from wsi_minugan.config import read_yaml
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="end after so many minutes, with a checkpoint")
     parser.add_argument("--device", choices=["cpu", "cuda", "auto"], default="auto")
     parser.add_argument("--workers", type=int, default=0, help="processes that make batches")
-    parser.add_argument("--start-from", type=Path, help="weights to start from")
+    parser.add_argument("--start-from", type=Path, help="weights to start from, published ones (.pth) too")
     parser.add_argument("--split", type=Path, help="folder for the weights in files of at most 16 MB")
     parser.add_argument("--half", action="store_true", help="split weights in 16 bits")
     a = parser.parse_args(arguments)
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         experiment = read_yaml(a.experiment, ClassifierExperiment, "experiment")
         train = joined([packed_candidates(p) for p in a.candidates])
         val = None if a.val is None else packed_candidates(a.val)
-        first = None if a.start_from is None else read_weights(a.start_from)
+        first = None if a.start_from is None else first_weights(a.start_from)
         train_classifier(
             experiment, train, val, a.out, first, device=a.device, minutes=a.minutes, workers=a.workers
         )

@@ -7,12 +7,19 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import nn
 
 from tests.minugan.test_network import card, trained_a_little, without_ink
 from wsi_minugan.errors import ModelError
 from wsi_minugan.minugan.bundle import CLASSIFIER, Bundle, load_bundle, save_bundle
 from wsi_minugan.minugan.card import CandidateStage
-from wsi_minugan.minugan.classifier import EfficientClassifier, ResidualClassifier, crop_around
+from wsi_minugan.minugan.classifier import (
+    CandidateClassifier,
+    EfficientClassifier,
+    ResidualClassifier,
+    crop_around,
+    folded,
+)
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.minugan.second_stage import SecondStage, find_candidates
 
@@ -63,6 +70,33 @@ def test_members_of_a_second_stage_can_have_different_architectures(tmp_path: Pa
     assert together == pytest.approx(np.mean(alone, axis=0), abs=0.05)
     with pytest.raises(ValidationError, match="1 architectures of 2 members"):
         CandidateStage(**bundle.card.candidate_stage.model_dump() | {"kinds": ["residual"]})
+
+
+@pytest.mark.parametrize("network", [ResidualClassifier(8), EfficientClassifier()])
+def test_a_folded_classifier_gives_the_same_logits(network: CandidateClassifier) -> None:
+    torch.manual_seed(3)
+    crops = torch.rand(4, 3, 64, 64) * 2 - 1
+    network.train()
+    network(crops)  # so that the norms have statistics of something
+    network.eval()
+    quick = folded(network)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in quick.modules())
+    assert any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+    with torch.inference_mode():
+        assert torch.allclose(quick(crops), network(crops), atol=1e-4)
+
+
+def test_what_the_first_member_refuses_the_others_do_not_see() -> None:
+    crops = [np.random.default_rng(k).integers(0, 255, (64, 64, 3)).astype(np.uint8) for k in range(5)]
+    both = stage()
+    first, second = (SecondStage([m], both._card, torch.device("cpu"))._logits(crops) for m in both._members)
+    least = float(np.sort(first)[2])
+    strict = both._card.model_copy(update={"refuse_below": least})
+    seen = SecondStage(both._members, strict, torch.device("cpu"))._logits(crops)
+    assert seen == pytest.approx(np.where(first >= least, (first + second) / 2, first), abs=1e-5)
+    assert both._logits(crops) == pytest.approx((first + second) / 2, abs=1e-5)
+    none = both._card.model_copy(update={"refuse_below": 1e3})
+    assert SecondStage(both._members, none, torch.device("cpu"))._logits(crops) == pytest.approx(first)
 
 
 def test_each_spot_is_a_candidate_but_specks_and_what_lies_in_the_margin_are_none() -> None:

@@ -83,6 +83,10 @@ class CandidateStage(FrozenModel):
         description="Generator's score from which on a pixel has the candidate's whole probability. None: pixels with half "
         "of the candidate's highest score or more have it, and no others are part of the candidate.",
     )
+    refuse_below: float | None = Field(
+        None,
+        description="Logit of the first member below which it refuses a candidate alone, to save time. None: all see all.",
+    )
     weight: float = Field(1.0, description="Calibration: factor of the classifiers' mean logit.")
     first_stage_weight: float = Field(
         0.0, description="Calibration: factor of the logit of the generator's highest score in the candidate."

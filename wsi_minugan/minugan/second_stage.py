@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wsi_minugan.config import EDGE_PX
 from wsi_minugan.minugan.card import CandidateStage
-from wsi_minugan.minugan.classifier import INPUT_PX, CandidateClassifier, crop_around
+from wsi_minugan.minugan.classifier import INPUT_PX, CandidateClassifier, crop_around, folded
 from wsi_minugan.minugan.generator import MITOSIS_CHANNEL, NUCLEUS_CHANNEL
 
 VIEWS = 8
@@ -109,7 +109,7 @@ class SecondStage:
     Parameters
     ----------
     members : sequence of CandidateClassifier
-        Their mean logit counts.
+        Their mean logit counts. What the first refuses alone by the card, the others do not see.
     card : CandidateStage
         Calibration, and which scores make a candidate.
     device : torch.device
@@ -120,7 +120,7 @@ class SecondStage:
         self, members: Sequence[CandidateClassifier], card: CandidateStage, device: torch.device
     ) -> None:
         self._members = [
-            m.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            folded(m.eval()).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             for m in members
         ]
         self._card = card
@@ -166,9 +166,21 @@ class SecondStage:
         shares: NDArray[np.floating] = np.clip((first - least) / (full - least), 0, 1)
         return shares
 
-    @torch.inference_mode()
     def _logits(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """Return the mean logit of each crop over members and views."""
+        """Return the mean logit of each crop over the members that see it, and over views."""
+        least, count = self._card.refuse_below, len(self._members)
+        if least is None or count == 1:
+            return self._mean_of(self._members, crops)
+        out = self._mean_of(self._members[:1], crops)
+        seen = np.flatnonzero(out >= least).tolist()
+        others = self._mean_of(self._members[1:], [crops[k] for k in seen])
+        out[seen] = (out[seen] + (count - 1) * others) / count
+        return out
+
+    @torch.inference_mode()
+    def _mean_of(
+        self, members: Sequence[CandidateClassifier], crops: Sequence[NDArray[np.uint8]]
+    ) -> NDArray[np.float64]:
         out = np.zeros(len(crops))
         for start in range(0, len(crops), self._at_once):
             part = crops[start : start + self._at_once]
@@ -176,7 +188,7 @@ class SecondStage:
             full[: len(part)] = np.stack(part)
             x = torch.from_numpy(full).to(self._device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
             views = torch.cat(_views(x)).contiguous(memory_format=torch.channels_last)
-            total = torch.stack([m(views).view(VIEWS, -1).mean(0) for m in self._members]).mean(0)
+            total = torch.stack([m(views).view(VIEWS, -1).mean(0) for m in members]).mean(0)
             out[start : start + len(part)] = total[: len(part)].cpu().numpy()
         return out
 

@@ -283,14 +283,37 @@ def _lines(
     inside = several[objects]
     if not several.any():
         return inside, several
-    from skimage.segmentation import watershed  # it takes a second to load, which few processes need
-
     seeds = np.zeros(filled.shape, np.int32)
     peaks.paint(seeds, peaks.labels)
-    basins = watershed(-height.astype(np.int32), np.where(inside, seeds, 0), connectivity=2, mask=inside)
+    basins = _basins(height, seeds, objects, several)
     # scikit-image's own lines take six times as long. Labels are exact in float32.
     higher = cv2.dilate(basins.astype(np.float32), _FULL_3)
     return inside & (basins < higher), several
+
+
+def _basins(
+    height: NDArray[np.uint16],
+    seeds: NDArray[np.int32],
+    objects: NDArray[np.int32],
+    several: NDArray[np.bool_],
+) -> NDArray[np.int32]:
+    """Return the seed whose hill each pixel of the objects with several seeds lies on; 0 elsewhere.
+
+    Each object has a watershed of its own: where heights are equal, the order in which pixels are taken depends on all pixels of a
+    watershed.
+    """
+    from scipy.ndimage import find_objects  # these take a second to load, which few processes need
+    from skimage.segmentation import watershed
+
+    out = np.zeros(seeds.shape, np.int32)
+    for label, box in enumerate(find_objects(objects), 1):
+        if box is not None and several[label]:
+            own = objects[box] == label
+            hills = watershed(
+                -height[box].astype(np.int32), np.where(own, seeds[box], 0), connectivity=2, mask=own
+            )
+            out[box][own] = hills[own]
+    return out
 
 
 def _heights(filled: NDArray[np.uint8], window_px: int) -> NDArray[np.uint16]:

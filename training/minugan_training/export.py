@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from minugan_training.evaluation.intervals import by_patient
+from minugan_training.mean_weights import mean_of
 from minugan_training.settings import Experiment
 from wsi_minugan.config import load_yaml, problems_in
 from wsi_minugan.errors import TrainingError
@@ -146,9 +147,7 @@ def _reliability(calibration: Mapping[str, Any]) -> dict[str, Any]:
 def _averaged(states: Sequence[dict[str, Tensor]], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the mean of weights of the names and types that are wanted; counters that no inference needs may be missing."""
     return {
-        k: sum((s[k].float() for s in states), 0 * v.float()).div(len(states)).to(v.dtype)
-        if all(k in s for s in states)
-        else v
+        k: mean_of([s[k] for s in states]).to(v.dtype) if all(k in s for s in states) else v
         for k, v in wanted.items()
         if k in states[0] or k.endswith("num_batches_tracked")
     }

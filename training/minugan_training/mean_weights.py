@@ -41,7 +41,7 @@ def mean_weights(files: Sequence[Path], out: Path, logits_times: float = 1.0) ->
     for file, own in zip(files, shapes, strict=True):
         if own != shapes[0]:
             raise TrainingError(f"{file} and {files[0]} hold different networks, which have no mean.")
-    mean = {k: _mean([w[k] for w in all_of]) for k in all_of[0]}
+    mean = {k: mean_of([w[k] for w in all_of]) for k in all_of[0]}
     last = [k for k in mean if k.startswith(_LAST_LAYER)]
     if logits_times != 1.0 and not last:
         raise TrainingError(f"{files[0]} holds no classifier, so there are no logits to multiply.")
@@ -49,7 +49,19 @@ def mean_weights(files: Sequence[Path], out: Path, logits_times: float = 1.0) ->
     write_bytes(out, save(mean), parents=True)
 
 
-def _mean(values: Sequence[Tensor]) -> Tensor:
+def mean_of(values: Sequence[Tensor]) -> Tensor:
+    """Return the mean of tensors; of counters the first.
+
+    Parameters
+    ----------
+    values : sequence of Tensor
+        At least one, all of one shape and type.
+
+    Returns
+    -------
+    Tensor
+        Of that shape and type.
+    """
     if not values[0].is_floating_point():
         return values[0].contiguous()
     return torch.stack([v.double() for v in values]).mean(0).to(values[0].dtype).contiguous()

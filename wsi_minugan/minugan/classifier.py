@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Container, Iterator
 
 import cv2
@@ -12,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from wsi_minugan.minugan.card import ClassifierKind
+from wsi_minugan.minugan.scoring import fold_norms
 
 FIELD_PX = 80
 """Side of what the classifier sees around a candidate, at the model's resolution: 20 um."""
@@ -242,12 +241,7 @@ def folded(network: CandidateClassifier) -> CandidateClassifier:
         A copy that gives the same logits but for rounding, and cannot be trained.
     """
     out = copy.deepcopy(network)
-    for part in out.modules():
-        if not isinstance(part, nn.Sequential):
-            continue
-        for k, (one, following) in enumerate(itertools.pairwise(list(part))):
-            if isinstance(one, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
-                part[k], part[k + 1] = fuse_conv_bn_eval(one, following), nn.Identity()
+    fold_norms(out)
     return out
 
 

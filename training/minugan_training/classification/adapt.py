@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from minugan_training.classification.batches import crop_batches
 from minugan_training.classification.candidates import (
     DARK,
     LOOK_ALIKE,
@@ -292,10 +293,10 @@ def _trained(
     optimizer = torch.optim.AdamW(
         network.parameters(), settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
     )
-    for step in range(settings.steps):
+    batches = crop_batches(sampler, range(settings.steps), settings.batch, lambda: chances)
+    for step, (images, target, _) in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _rate(step, settings.steps)
-        images, target, _ = sampler.batch(step, settings.batch, chances)
         _step(network, optimizer, images, target, sampler.seed + step)
     return {k: v.detach().clone() for k, v in network.state_dict().items()}
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from minugan_training.classification.crops import CropSampler
-
-_AHEAD = 3
-"""Batches that each process makes in advance."""
+from minugan_training.sampling.ahead import made_ahead
+from wsi_minugan.minugan.classifier import INPUT_PX
 
 
 class CropBatch(NamedTuple):
@@ -62,18 +60,8 @@ def crop_batches(
         In the order of the steps.
     """
     drawn = ((step, sampler.draw(step, size, weights())) for step in steps)
-    if workers:  # before any process is forked: OpenCV's threads are not there in the other
-        cv2.setNumThreads(1)
-    loader = DataLoader(
-        _Made(sampler),
-        batch_size=None,
-        sampler=drawn,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        prefetch_factor=_AHEAD if workers else None,
-        multiprocessing_context="fork" if workers else None,
-    )
-    return iter(loader)
+    crop_bytes = INPUT_PX * INPUT_PX * 3 * np.dtype(np.float32).itemsize
+    return (CropBatch(*b) for b in made_ahead(_Made(sampler), workers, size * crop_bytes, drawn))
 
 
 class _Made(Dataset[CropBatch]):
@@ -84,7 +72,3 @@ class _Made(Dataset[CropBatch]):
 
     def __getitem__(self, drawn: tuple[int, NDArray[np.int64]]) -> CropBatch:
         return CropBatch(*self._sampler.made(*drawn), drawn[1])
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

@@ -126,33 +126,6 @@ class CropSampler:
         w = weights / np.bincount(inverse, weights)[inverse] * np.sqrt(np.bincount(inverse))[inverse]
         return np.asarray(w / w.sum(), np.float64)
 
-    def batch(
-        self, step: int, size: int, weights: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-        """Return images ``(n, 3, 64, 64)`` in [-1, 1], targets ``(n,)`` and the candidates' indices.
-
-        Parameters
-        ----------
-        step : int
-            Part of the seed.
-        size : int
-            How many.
-        weights : ndarray of float, shape (n,)
-            Chance of each candidate.
-
-        Returns
-        -------
-        images : ndarray of float32, shape (n, 3, 64, 64)
-            RGB.
-        targets : ndarray of float32, shape (n,)
-            Probabilities.
-        chosen : ndarray of int64, shape (n,)
-            Indices.
-        """
-        chosen = self.draw(step, size, weights)
-        images, targets = self.made(step, chosen)
-        return images, targets, chosen
-
     def draw(self, step: int, size: int, weights: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return which candidates a step's batch is of.
 

@@ -32,6 +32,7 @@ from minugan_training.fitting.checkpoint import (
     save_weights,
 )
 from minugan_training.fitting.distributed import local_device
+from minugan_training.fitting.state import move_averages
 from wsi_minugan.errors import TrainingError
 from wsi_minugan.frozen import FrozenModel
 from wsi_minugan.minugan.card import ClassifierKind
@@ -203,21 +204,9 @@ def _step(experiment: ClassifierExperiment, state: _State, batch: CropBatch, sha
     logits, loss = descend(state.network, state.optimizer, images, target, what, experiment.precision)
     error = np.abs(torch.sigmoid(logits.float()).cpu().numpy() - np.round(target))
     state.difficulty[chosen] = 0.5 * state.difficulty[chosen] + 0.5 * error
-    _average(experiment, state)
+    move_averages(state.ema, state.network, experiment.ema, state.step)
     state.loss = loss if math.isnan(state.loss) else 0.98 * state.loss + 0.02 * loss
     state.step += 1
-
-
-def _average(experiment: ClassifierExperiment, state: _State) -> None:
-    """Bring the moving averages of the weights up to date."""
-    keep = min(experiment.ema, (1 + state.step) / (10 + state.step))
-    now = state.network.state_dict()
-    moving = [k for k, v in now.items() if v.is_floating_point()]
-    # Together: on a GPU, one by one would take as long as the step.
-    averages = [state.ema[k] for k in moving]
-    torch._foreach_mul_(averages, keep)
-    torch._foreach_add_(averages, [now[k] for k in moving], alpha=1 - keep)
-    state.ema |= {k: v.clone() for k, v in now.items() if not v.is_floating_point()}
 
 
 def descend(

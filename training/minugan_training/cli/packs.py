@@ -7,20 +7,22 @@ from pathlib import Path
 import click
 
 _PATH = click.Path(path_type=Path)
-
-
-@click.command()
-@click.argument("experiment", type=_PATH)
-@click.option("--index", type=_PATH, required=True, help="Index of the data.")
-@click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
-@click.option("-o", "--out", type=_PATH, required=True, help="The pack to write.")
-@click.option(
+_PACK = click.option("-o", "--out", type=_PATH, required=True, help="The pack to write.")
+_MEGABYTES = click.option(
     "--megabytes",
     type=click.FloatRange(0, min_open=True),
     default=28.0,
     show_default=True,
     help="Its greatest size.",
 )
+
+
+@click.command()
+@click.argument("experiment", type=_PATH)
+@click.option("--index", type=_PATH, required=True, help="Index of the data.")
+@click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
+@_PACK
+@_MEGABYTES
 @click.option(
     "--quality",
     type=click.IntRange(1, 100),
@@ -50,14 +52,8 @@ def pack(experiment: Path, index: Path, root: Path, out: Path, megabytes: float,
 
 @click.command("pack-candidates")
 @click.argument("file", type=_PATH)
-@click.option("-o", "--out", type=_PATH, required=True, help="The pack to write.")
-@click.option(
-    "--megabytes",
-    type=click.FloatRange(0, min_open=True),
-    default=28.0,
-    show_default=True,
-    help="Its greatest size.",
-)
+@_PACK
+@_MEGABYTES
 @click.option(
     "--quality", type=click.IntRange(1, 100), default=80, show_default=True, help="WebP quality of its crops."
 )

@@ -263,11 +263,29 @@ def average(experiment: Experiment, state: TrainingState) -> None:
     """
     if not experiment.ema:
         return
-    keep = min(experiment.ema, (1 + state.step) / (10 + state.step))
-    now = state.network.state_dict()
+    move_averages(state.ema, state.network, experiment.ema, state.step)
+
+
+@torch.no_grad()
+def move_averages(averages: dict[str, Tensor], network: nn.Module, ema: float, step: int) -> None:
+    """Bring moving averages of a network's weights up to date, in place.
+
+    Parameters
+    ----------
+    averages : dict of str to Tensor
+        By the network's own names.
+    network : Module
+        As it is after the step.
+    ema : float
+        Share that an average keeps each step; less during the first ones.
+    step : int
+        How many steps were made.
+    """
+    keep = min(ema, (1 + step) / (10 + step))
+    now = network.state_dict()
     moving = [k for k, v in now.items() if v.is_floating_point()]
     # Together: on a GPU, one by one would take as long as a small network's step.
-    averages = [state.ema[k] for k in moving]
-    torch._foreach_mul_(averages, keep)
-    torch._foreach_add_(averages, [now[k].float() for k in moving], alpha=1 - keep)
-    state.ema |= {k: v.clone().float() for k, v in now.items() if not v.is_floating_point()}
+    moved = [averages[k] for k in moving]
+    torch._foreach_mul_(moved, keep)
+    torch._foreach_add_(moved, [now[k].float() for k in moving], alpha=1 - keep)
+    averages |= {k: v.clone().to(averages[k].dtype) for k, v in now.items() if not v.is_floating_point()}

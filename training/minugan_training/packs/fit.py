@@ -14,14 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from minugan_training.fitting.fit import Progress, fit
+from minugan_training.packs.command import run_training, training_parser
 from minugan_training.packs.packed_pool import PackedPool
-from minugan_training.packs.parts import split_weights
 from minugan_training.settings import Experiment, load_experiment
-from wsi_minugan.errors import MinuganError, TrainingError
+from wsi_minugan.errors import TrainingError
 from wsi_minugan.minugan.devices import choose_device, usable_cores
 
 MOST_WORKERS = 12
@@ -132,30 +131,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit status.
     """
-    parser = argparse.ArgumentParser(prog="python -m minugan_training.packs.fit", description=__doc__)
-    parser.add_argument("experiment", type=Path)
+    parser = training_parser("fit", __doc__)
     parser.add_argument("--pack", type=Path, required=True, help="what `minugan-train pack` wrote")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="the run's folder; a run there resumes")
-    parser.add_argument("--minutes", type=float, help="end after so many minutes, with a checkpoint")
-    parser.add_argument("--device", choices=["cpu", "cuda", "auto"], default="auto")
-    parser.add_argument("--workers", type=int, help="processes that make batches")
-    parser.add_argument("--start-from", type=Path, help="weights to start from")
     parser.add_argument("--teacher", type=Path, help="weights of the network to learn from")
-    parser.add_argument("--split", type=Path, help="folder for the weights in files of at most 16 MB")
-    parser.add_argument("--half", action="store_true", help="split weights in 16 bits")
-    a = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        if choose_device(a.device) == "cpu":
-            torch.set_num_threads(1)
-        experiment = with_weights(load_experiment(a.experiment), a.start_from, a.teacher)
-        fit_from_pack(experiment, a.pack, a.out, PackedRun(a.device, a.minutes, a.workers), _progress)
-        if a.split is not None:
-            split_weights(a.out / "weights.safetensors", a.split, a.half)
-    except MinuganError as e:
-        sys.stderr.write(f"Error: {e}\n")
-        return e.exit_status
-    return 0
+    return run_training(parser.parse_args(arguments), _train)
+
+
+def _train(a: argparse.Namespace) -> None:
+    experiment = with_weights(load_experiment(a.experiment), a.start_from, a.teacher)
+    fit_from_pack(experiment, a.pack, a.out, PackedRun(a.device, a.minutes, a.workers), _progress)
 
 
 def _progress(step: int, loss: float, left_s: float) -> None:

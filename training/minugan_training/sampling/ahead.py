@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,8 @@ class BatchesAhead:
 
     def __init__(self, sampler: Sampler, workers: int, parts: int = 1, rank: int = 0) -> None:
         self._sampler, self._workers, self._parts, self._rank = sampler, workers, parts, rank
-        # Before any process is forked: OpenCV's threads are not there in the other, which would wait for them for ever.
-        cv2.setNumThreads(1)
-        self._made: Iterator[tuple[NDArray[Any] | Tensor, ...]] | None = None
+        self._made: Iterator[tuple[NDArray[Any], ...]] | None = None
+        self._batch_bytes = 0
         self._next = -1
         self._hard = sampler.hard
 
@@ -68,23 +67,49 @@ class BatchesAhead:
             self._made = None  # ends the processes before others begin
             self._made = self._begin(wanted)
         self._next = wanted + 1
-        return Batch(*(a.numpy() if isinstance(a, Tensor) else a for a in next(self._made)))
+        return Batch(*next(self._made))
 
-    def _begin(self, first: int) -> Iterator[tuple[NDArray[Any] | Tensor, ...]]:
+    def _begin(self, first: int) -> Iterator[tuple[NDArray[Any], ...]]:
         made = _Numbered(self._sampler, self._parts, self._rank, first)
-        # Pipes are slow for what a GPU needs. Tensors go through shared memory, of which containers may have little.
-        size = sum(a.nbytes for a in made[0])
-        shared = room_bytes() > _SPARE * size * self._workers * (_AHEAD + 1)
-        return iter(
-            DataLoader(
-                made,
-                batch_size=None,
-                num_workers=self._workers,
-                collate_fn=_as_tensors if shared else _as_it_is,
-                prefetch_factor=_AHEAD,
-                multiprocessing_context="fork",
-            )
-        )
+        self._batch_bytes = self._batch_bytes or sum(a.nbytes for a in made[0])
+        return made_ahead(made, self._workers, self._batch_bytes)
+
+
+def made_ahead(
+    made: Dataset[Any], workers: int, batch_bytes: int, order: Iterable[Any] | None = None
+) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Return the arrays of batches that other processes make in advance.
+
+    Parameters
+    ----------
+    made : Dataset
+        Makes them, each a tuple of arrays.
+    workers : int
+        Processes; 0: this one, when a batch is wanted.
+    batch_bytes : int
+        What the arrays of a batch take.
+    order : iterable, optional
+        What the dataset is asked for, one after another; by default 0, 1, 2 and so on.
+
+    Returns
+    -------
+    iterator of tuple of ndarray
+        In that order.
+    """
+    if workers:  # before any process is forked: OpenCV's threads are not there in the other, which would wait for them for ever
+        cv2.setNumThreads(1)
+    # Pipes are slow for what a GPU needs. Tensors go through shared memory, of which containers may have little.
+    shared = room_bytes() > _SPARE * batch_bytes * workers * (_AHEAD + 1)
+    batches = DataLoader(
+        made,
+        batch_size=None,
+        sampler=order,
+        num_workers=workers,
+        collate_fn=_as_tensors if shared else _as_it_is,
+        prefetch_factor=_AHEAD if workers else None,
+        multiprocessing_context="fork" if workers else None,
+    )
+    return (tuple(a.numpy() if isinstance(a, Tensor) else a for a in batch) for batch in batches)
 
 
 class _Numbered(Dataset[Batch]):

@@ -17,14 +17,31 @@ from wsi_minugan.frozen import FrozenModel
 PATCH_PX = 256
 EDGE_PX = 16
 """Width of a patch's margin that has almost no weight in blending: what shows there only is for the next patch to see."""
+OUT_CHANNELS = 3
+NUCLEUS_CHANNEL, MITOSIS_CHANNEL = 0, 1
+"""Of a patch's scores; the third is the boundary between nuclei."""
+SQUARE_PX = 2
+"""Side of the squares of pixels that the generator's last layer computes as channels."""
 HPF_MIN_MM, HPF_MAX_MM = 0.1, 2.0
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Antialias = bool | Literal[5, 7]
+"""Whether a network blurs before each stride: not, over 3 px (True), or over so many px."""
 M = TypeVar("M", bound=BaseModel)
 
 _NOT_IN_KEY = (
     # Digests hold the model's own: the same one may be named and found in several ways.
     "model",
-    *("device", "workers", "threads", "batch_size", "block_px", "stall_s", "scheduler", "cluster"),
+    *(
+        "device",
+        "workers",
+        "threads",
+        "share_network",
+        "batch_size",
+        "block_px",
+        "stall_s",
+        "scheduler",
+        "cluster",
+    ),
     *("stage_dir", "stage_gb", "on_finish", "overwrite", "quiet"),
 )
 """Settings that say how results are made, and do not shape them, and the model as it was typed."""
@@ -103,6 +120,10 @@ class RunSettings(FrozenModel):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the network runs.")
     workers: int | None = Field(None, ge=1, description="Worker processes; default one per core.")
     threads: int = Field(1, ge=1, description="Torch threads of each worker.")
+    share_network: bool | None = Field(
+        None,
+        description="One process runs the network for all workers; by default where there is a GPU, which only this process holds.",
+    )
     batch_size: int = Field(8, ge=1, description="Patches per forward pass.")
     block_px: int = Field(
         4096, ge=512, multiple_of=512, description="Side of a block (a shard), analysis px."

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from minugan_jobs.clusters.cluster import open_cluster
+from minugan_jobs.clusters.network_process import shared_network
 from minugan_jobs.scheduler import Engine, Event, Observer
 from minugan_jobs.staging import open_staging
 from minugan_jobs.state.disk_space import space_warning
@@ -261,7 +262,8 @@ def _work_off(
     with (
         stop.breaks_off(),
         open_staging(records, settings.stage_dir, run, settings.stage_gb, settings.stall_s) as staging,
-        open_cluster(settings, StagePlugin(worker_state)) as client,
+        shared_network(settings, model) as network,
+        open_cluster(settings, StagePlugin(worker_state, network)) as client,
         stop.is_looked_for(),
     ):
         Engine(client, ledger, staging, make_job, watch, stop.asked).run()

@@ -24,6 +24,8 @@ from wsi_minugan.config import Precision, RunSettings
 from wsi_minugan.logs import hush_libraries
 from wsi_minugan.minugan.bundle import Bundle, load_bundle
 from wsi_minugan.minugan.devices import choose_device, settle_precision
+from wsi_minugan.minugan.networks.shared import SharedNetworks
+from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.outputs.manifest import is_whole, read_manifest
 from wsi_minugan.pipeline.own_files import own_bytes, remove_own
 from wsi_minugan.pipeline.plan import SlidePlan, open_reader, plan_slide
@@ -49,7 +51,7 @@ RESULTS_VERSION = 8
 """Raised when the same inputs would give other results, so that old work is not taken for new."""
 
 _KEPT = 2
-_NETWORK = "wsi_minugan.minugan.predictor"
+_NETWORK = "wsi_minugan.minugan.networks.own"
 
 
 class WorkerState(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped here
@@ -59,23 +61,27 @@ class WorkerState(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
     ----------
     name : str
         Its name on the workers. A scheduler that several runs share has one for each of them.
+    network : Path, optional
+        Socket of the process that runs the network for all workers; by default it runs here.
     """
 
     name = WORKER_STATE
 
-    def __init__(self, name: str = WORKER_STATE) -> None:
+    def __init__(self, name: str = WORKER_STATE, network: Path | None = None) -> None:
         self.name = name
+        self._network = network
+        self._shared: SharedNetworks | None = None
         self._readers: OrderedDict[Path, SlideReader] = OrderedDict()
         self._plans: OrderedDict[Path, tuple[SlidePlan, SlideWork]] = OrderedDict()
         self._bundles: dict[Path, Bundle] = {}
-        self._predictor: tuple[Any, Any] | None = None
+        self._predictor: tuple[Any, Predictor] | None = None
         # Of a worker with several threads one works at a time: a reader must not be closed while another thread reads.
         self._one_at_a_time = threading.Lock()
         self._worker: Worker | None = None
 
-    def __reduce__(self) -> tuple[type[WorkerState], tuple[str]]:
+    def __reduce__(self) -> tuple[type[WorkerState], tuple[str, Path | None]]:
         """Travel to a worker empty: what this one holds, and its lock, cannot."""
-        return WorkerState, (self.name,)
+        return WorkerState, (self.name, self._network)
 
     def setup(self, worker: Worker) -> None:
         """Keep Zarr from starting threads of its own beside the worker's, and load torch while the first slide is planned.
@@ -88,7 +94,8 @@ class WorkerState(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
         self._worker = worker
         tune_zarr()
         hush_libraries()
-        threading.Thread(target=importlib.import_module, args=(_NETWORK,), daemon=True).start()
+        if self._network is None:
+            threading.Thread(target=importlib.import_module, args=(_NETWORK,), daemon=True).start()
 
     def run(self, stage: Stage, job: Job, blocks: Sequence[int], previous_key: str) -> Outcome:
         """Run one stage of a slide; see `StageRunner`.
@@ -152,7 +159,7 @@ class WorkerState(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
         """Return whether finished results are what this job asks for, in the arithmetic that they were made in."""
         if not previous_key or not is_whole(job.folder):
             return False
-        settings = _settled(job.settings, read_manifest(job.folder).settings.get("precision"))
+        settings = self._settled(job, read_manifest(job.folder).settings.get("precision"))
         return results_of(work_key(job, settings, signature, self._bundle(job))) == results_of(previous_key)
 
     def _make_plan(self, job: Job, previous_key: str) -> Planned:
@@ -165,12 +172,12 @@ class WorkerState(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
         earlier = plan_for(job.folder / WORK, previous_key)
         if earlier is not None:
             scratch = Scratch(job.folder / WORK, previous_key)
-            settings = _settled(job.settings, earlier.precision)
+            settings = self._settled(job, earlier.precision)
             if work_key(job, settings, signature, bundle) == previous_key and scratch.place.is_dir():
                 whole = scratch.whole_blocks(len(earlier.blocks), CLASS_OF)
                 return Planned(previous_key, tuple(earlier.order), "resumed", whole)
         check_space(job.folder.parent, 0.0)
-        settings = _settled(job.settings)
+        settings = self._settled(job)
         wish = stain_wish(bundle.card, settings.stain)
         plan = plan_slide(job.slide, self._reader(job), settings, bundle.card.mpp, wish)
         plan = replace(plan, key=(key := work_key(job, settings, signature, bundle)))
@@ -211,15 +218,35 @@ class WorkerState(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
             self._bundles[job.model] = load_bundle(job.model)
         return self._bundles[job.model]
 
-    def _predict(self, job: Job, s: RunSettings) -> Any:
-        from wsi_minugan.minugan.predictor import Predictor
-
+    def _predict(self, job: Job, s: RunSettings) -> Predictor:
         wanted = (job.model, s.device, s.precision, s.batch_size, s.threads, s.compile)
         if self._predictor is None or self._predictor[0] != wanted:
-            bundle = self._bundle(job)
-            made = Predictor(bundle, s.device, s.precision, s.batch_size, s.threads, compiled=s.compile)
+            shared = self._shared_network(job)
+            # A slide that was begun in another arithmetic ends in it.
+            if shared is not None and shared.precision != s.precision:
+                shared = None
+            made = Predictor(
+                self._bundle(job), s.device, s.precision, s.batch_size, s.threads, s.compile, shared
+            )
             self._predictor = (wanted, made)
         return self._predictor[1]
+
+    def _settled(self, job: Job, begun_in: Any = None) -> RunSettings:
+        """Return settings with one arithmetic for all of a slide: as set, as it was begun in, or that of the device."""
+        settings = job.settings
+        if settings.precision == "auto" and begun_in in get_args(Precision):
+            return settings.model_copy(update={"precision": begun_in})
+        shared = self._shared_network(job)
+        if shared is not None:
+            return settings.model_copy(update={"precision": shared.precision})
+        precision = settle_precision(settings.precision, choose_device(settings.device))
+        return settings.model_copy(update={"precision": precision})
+
+    def _shared_network(self, job: Job) -> SharedNetworks | None:
+        """Return the networks of the process that all workers share, if there is one."""
+        if self._network is not None and self._shared is None:
+            self._shared = SharedNetworks(self._network, self._bundle(job).digest, job.settings.batch_size)
+        return self._shared
 
     def _forget(self, job: Job) -> None:
         self._plans.pop(job.folder, None)
@@ -230,14 +257,6 @@ class WorkerState(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
 
 def _signature(job: Job) -> str:
     return fingerprint(job.slide.path, job.settings.stall_s)
-
-
-def _settled(settings: RunSettings, begun_in: Any = None) -> RunSettings:
-    """Return settings with one arithmetic for all of a slide: as set, as it was begun in, or that of this worker's device."""
-    if settings.precision == "auto" and begun_in in get_args(Precision):
-        return settings.model_copy(update={"precision": begun_in})
-    precision = settle_precision(settings.precision, choose_device(settings.device))
-    return settings.model_copy(update={"precision": precision})
 
 
 def _keep(cache: OrderedDict[Path, Any], key: Path, value: Any) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from distributed import Worker, WorkerPlugin
 
@@ -16,17 +17,20 @@ class StagePlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
     ----------
     name : str
         Its name on the workers. A scheduler that several runs share has one for each of them.
+    network : Path, optional
+        Socket of the process that runs the network for all workers; by default each has its own.
     """
 
     name = WORKER_STATE
 
-    def __init__(self, name: str = WORKER_STATE) -> None:
+    def __init__(self, name: str = WORKER_STATE, network: Path | None = None) -> None:
         self.name = name
+        self._network = network
         self._runner: StageRunner | None = None
 
-    def __reduce__(self) -> tuple[type[StagePlugin], tuple[str]]:
+    def __reduce__(self) -> tuple[type[StagePlugin], tuple[str, Path | None]]:
         """Travel to a worker empty."""
-        return StagePlugin, (self.name,)
+        return StagePlugin, (self.name, self._network)
 
     def setup(self, worker: Worker) -> None:
         """Load what runs stages.
@@ -38,7 +42,7 @@ class StagePlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
         """
         from minugan_jobs.worker import WorkerState
 
-        state = WorkerState(self.name)
+        state = WorkerState(self.name, self._network)
         state.setup(worker)
         self._runner = state
 

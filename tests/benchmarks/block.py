@@ -92,17 +92,11 @@ class Replay:
     """Predicts each patch once, and afterwards from memory."""
 
     def __init__(self, model: Path, known: Path | None) -> None:
-        self.batch_size, self._model, self._network = 8, model, None
+        self.batch_size, self.device, self._model, self._network = 8, "cpu", model, None
         self._scores: dict[str, Any] = {}
         if known and known.is_file():
             with np.load(known) as data:
                 self._scores = dict(data)
-
-    @functools.cached_property
-    def device(self) -> Any:
-        import torch
-
-        return torch.device("cpu")
 
     def predict(self, patches: np.ndarray, stain: Any = None) -> np.ndarray:
         """Score patches; their stain is never moved, as in a run without `--stain`."""

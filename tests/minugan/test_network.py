@@ -17,8 +17,8 @@ from wsi_minugan.minugan.bundle import CARD, find_bundle, load_bundle, save_bund
 from wsi_minugan.minugan.devices import choose_device, prefers_bf16
 from wsi_minugan.minugan.generator import BlurredConv2d, Generator, load_ordered
 from wsi_minugan.minugan.ink import ink_in
-from wsi_minugan.minugan.predictor import Predictor
-from wsi_minugan.minugan.scoring import by_squares, from_squares
+from wsi_minugan.minugan.predictor import Predictor, from_squares
+from wsi_minugan.minugan.scoring import by_squares
 from wsi_minugan.slides.synthetic import SyntheticSlide
 
 THRESHOLDS = {

@@ -17,11 +17,14 @@ from wsi_minugan.minugan.classifier import (
     CandidateClassifier,
     EfficientClassifier,
     ResidualClassifier,
-    crop_around,
     folded,
 )
+from wsi_minugan.minugan.networks.ensemble import ClassifierEnsemble
+from wsi_minugan.minugan.networks.own import OwnNetworks
 from wsi_minugan.minugan.predictor import Predictor
-from wsi_minugan.minugan.second_stage import SecondStage, find_candidates
+from wsi_minugan.minugan.second_stage import SecondStage, crop_around, find_candidates
+
+CPU = torch.device("cpu")
 
 
 def spots(*centres: tuple[int, int], radius_px: int = 8) -> np.ndarray:
@@ -33,13 +36,16 @@ def spots(*centres: tuple[int, int], radius_px: int = 8) -> np.ndarray:
     return out
 
 
-def stage(bias: float = 0.0, full_score: float | None = 0.6) -> SecondStage:
+def two_classifiers() -> list[CandidateClassifier]:
     torch.manual_seed(1)
-    members = [ResidualClassifier(8), ResidualClassifier(8)]
+    return [ResidualClassifier(8), ResidualClassifier(8)]
+
+
+def stage(bias: float = 0.0, full_score: float | None = 0.6) -> SecondStage:
     settings = CandidateStage(
         width=8, members=2, least_score=0.3, full_score=full_score, bias=bias, weights_sha256="0" * 64
     )
-    return SecondStage(members, settings, torch.device("cpu"))
+    return SecondStage(settings, ClassifierEnsemble(two_classifiers(), None, CPU).logits)
 
 
 def with_second_stage(folder: Path) -> Bundle:
@@ -60,12 +66,9 @@ def test_members_of_a_second_stage_can_have_different_architectures(tmp_path: Pa
     stage = {"width": 8, "members": 2, "kinds": ["residual", "efficientnet-lite0"], "least_score": 0.02}
     weights = trained_a_little("batch").state_dict()
     bundle = save_bundle(tmp_path / "b", weights, card() | {"candidate_stage": stage}, classifiers=members)
-    crop = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
-    predictor = Predictor(bundle, "cpu", "fp32", 1)
-    together = predictor.second_stage._logits([crop])
-    alone = [
-        SecondStage([n], bundle.card.candidate_stage, torch.device("cpu"))._logits([crop]) for n in networks
-    ]
+    crop = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3)).astype(np.uint8)
+    together = OwnNetworks(bundle, "cpu", "fp32", 1, threads=1, compiled=False).logits(crop)
+    alone = [ClassifierEnsemble([n], None, CPU).logits(crop) for n in networks]
     # The bundle's kernels are stored in half precision.
     assert together == pytest.approx(np.mean(alone, axis=0), abs=0.05)
     with pytest.raises(ValidationError, match="1 architectures of 2 members"):
@@ -87,16 +90,18 @@ def test_a_folded_classifier_gives_the_same_logits(network: CandidateClassifier)
 
 
 def test_what_the_first_member_refuses_the_others_do_not_see() -> None:
-    crops = [np.random.default_rng(k).integers(0, 255, (64, 64, 3)).astype(np.uint8) for k in range(5)]
-    both = stage()
-    first, second = (SecondStage([m], both._card, torch.device("cpu"))._logits(crops) for m in both._members)
+    crops = np.random.default_rng(0).integers(0, 255, (5, 64, 64, 3)).astype(np.uint8)
+    members = two_classifiers()
+
+    def logits(of: list[CandidateClassifier], refuse_below: float | None) -> np.ndarray:
+        return ClassifierEnsemble(of, refuse_below, CPU).logits(crops)
+
+    first, second = (logits([m], None) for m in members)
     least = float(np.sort(first)[2])
-    strict = both._card.model_copy(update={"refuse_below": least})
-    seen = SecondStage(both._members, strict, torch.device("cpu"))._logits(crops)
+    seen = logits(members, least)
     assert seen == pytest.approx(np.where(first >= least, (first + second) / 2, first), abs=1e-5)
-    assert both._logits(crops) == pytest.approx((first + second) / 2, abs=1e-5)
-    none = both._card.model_copy(update={"refuse_below": 1e3})
-    assert SecondStage(both._members, none, torch.device("cpu"))._logits(crops) == pytest.approx(first)
+    assert logits(members, None) == pytest.approx((first + second) / 2, abs=1e-5)
+    assert logits(members, 1e3) == pytest.approx(first)
 
 
 def test_each_spot_is_a_candidate_but_specks_and_what_lies_in_the_margin_are_none() -> None:

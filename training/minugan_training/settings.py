@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from wsi_minugan.config import EDGE_PX, problems_in, read_yaml
+from wsi_minugan.config import EDGE_PX, Antialias, problems_in, read_yaml
 from wsi_minugan.errors import SettingsError
 from wsi_minugan.frozen import FrozenModel
 
@@ -168,7 +168,9 @@ class Consistency(FrozenModel):
 
 
 class Distillation(FrozenModel):
-    """A wider network of the same kind, the teacher, says what it sees; its scores, softened, are learnt beside the labels.
+    """A network of the same kind, the teacher, says what it sees; its scores, softened, are learnt beside the labels.
+
+    The teacher is wider, or sees a patch in several views, or both.
 
     Attributes
     ----------
@@ -178,9 +180,20 @@ class Distillation(FrozenModel):
         Weight of the loss; see `fitting.losses.distillation_loss`.
     temperature : float
         What the logits of both are divided by.
+    views : {1, 4}
+        As it is, or the mean over the mirrored ones, too.
+    antialias : bool, 5, 7 or None
+        The teacher's blur; None is the experiment's.
     """
 
     teacher: str = Field("", description="Its weights (safetensors); their width is read from them.")
+    views: Literal[1, 4] = Field(
+        1,
+        description="4: the mean of the teacher's scores of a patch and its mirror images, which show all phases of the strides.",
+    )
+    antialias: Antialias | None = Field(
+        None, description="The teacher's blur, where it is another than the experiment's."
+    )
     weight: float = Field(1.0, gt=0)
     temperature: float = Field(
         2.0,
@@ -237,8 +250,10 @@ class Experiment(FrozenModel):
     norm : {"instance", "batch"}
         Normalisation. Batch norms have fixed statistics after training, so that patches do not
         depend on each other.
-    antialias, fixed_norms : bool
-        Blur before convolutions with a stride; train with fixed statistics.
+    antialias : bool, 5 or 7
+        Blur before convolutions with a stride, of 3 px or of so many.
+    fixed_norms : bool
+        Train with fixed statistics.
     patch_px : int
         Side of a patch, px of 0.25 um.
     sources : tuple of Source
@@ -274,7 +289,10 @@ class Experiment(FrozenModel):
     network: Literal["minugan", "unet"] = "minugan"
     ngf: int = Field(8, ge=1, le=64)
     norm: Literal["instance", "batch"] = "instance"
-    antialias: bool = Field(False, description="Blur before each convolution with a stride (Zhang 2019).")
+    antialias: Antialias = Field(
+        False,
+        description="Blur before each convolution with a stride (Zhang 2019): true is of 3 px, or 5 or 7.",
+    )
     patch_px: int = Field(256, ge=64, multiple_of=32)
     sources: tuple[Source, ...] = Field(min_length=1)
     augmentation: Augmentation = Augmentation()

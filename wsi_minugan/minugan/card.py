@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from wsi_minugan.config import Antialias
 from wsi_minugan.errors import ModelError
 from wsi_minugan.frozen import FrozenModel
 from wsi_minugan.minugan.stain import StainStatistics
@@ -21,7 +22,9 @@ class Architecture(FrozenModel):
     network: Literal["minugan-generator"] = "minugan-generator"
     ngf: int = Field(ge=1, le=256)
     norm: Literal["instance", "batch"]
-    antialias: bool = Field(False, description="Blur before each convolution with a stride.")
+    antialias: Antialias = Field(
+        False, description="Blur before each convolution with a stride: true is of 3 px."
+    )
 
 
 class ModelThresholds(FrozenModel):

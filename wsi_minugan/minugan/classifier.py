@@ -5,20 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Container, Iterator
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wsi_minugan.minugan.card import ClassifierKind
 from wsi_minugan.minugan.scoring import fold_norms
-
-FIELD_PX = 80
-"""Side of what the classifier sees around a candidate, at the model's resolution: 20 um."""
-INPUT_PX = 64
-"""Side of the crop that it is given: the field, reduced to 0.3125 um/px."""
 
 # EfficientNet-Lite0. Of its stages: blocks, kernel, stride of the first block, expansion, channels.
 _FEATURES, _STEM = 1280, 32
@@ -243,28 +235,3 @@ def folded(network: CandidateClassifier) -> CandidateClassifier:
     out = copy.deepcopy(network)
     fold_norms(out)
     return out
-
-
-def crop_around(image: NDArray[np.uint8], centre_px: tuple[float, float]) -> NDArray[np.uint8]:
-    """Return what the classifier sees around a place of an image.
-
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (h, w, 3)
-        RGB at the model's resolution. It is mirrored beyond its border.
-    centre_px : tuple of float
-        x, y; the centre of pixel 0 is at 0.5.
-
-    Returns
-    -------
-    ndarray of uint8, shape (64, 64, 3)
-        RGB at 0.3125 um/px.
-    """
-    scale = INPUT_PX / FIELD_PX
-    # OpenCV counts from the middles of pixels.
-    shift = [INPUT_PX / 2 - 0.5 - scale * (v - 0.5) for v in centre_px]
-    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-    out = cv2.warpAffine(
-        image, matrix, (INPUT_PX, INPUT_PX), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-    )
-    return np.asarray(out, np.uint8)

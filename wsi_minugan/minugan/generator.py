@@ -6,6 +6,7 @@ resolution, and a local back turns the sum into the three label channels.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Literal
@@ -14,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsi_minugan.config import OUT_CHANNELS, Antialias
+
 Norm = Literal["instance", "batch"]
 
 GLOBAL_DOWNSAMPLINGS = 4
 GLOBAL_BLOCKS = 9
 LOCAL_BLOCKS = 3
-OUT_CHANNELS = 3
-NUCLEUS_CHANNEL, MITOSIS_CHANNEL = 0, 1
 
 
 def _norm(kind: Norm) -> Callable[[int], nn.Module]:
@@ -36,9 +37,28 @@ def _conv_in(cin: int, cout: int, norm: Callable[[int], nn.Module]) -> list[nn.M
 class BlurredConv2d(nn.Conv2d):
     """A convolution with a stride whose input is blurred first, so that less depends on where the grid lies (Zhang 2019).
 
-    The blur is the binomial 3x3 kernel with mirrored edges. It has no parameters: the weights' names and shapes are those
-    of a plain convolution.
+    The blur is a binomial kernel with mirrored edges. It has no parameters: the weights' names and shapes are those of a
+    plain convolution.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding : int
+        As of `torch.nn.Conv2d`.
+    blur_px : {3, 5, 7}
+        Side of the kernel: the wider, the less depends on the grid, and the less sharp are features.
     """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int,
+        padding: int,
+        blur_px: int = 3,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding)
+        self._line = [math.comb(blur_px - 1, k) / 2 ** (blur_px - 1) for k in range(blur_px)]
 
     def forward(self, input: Tensor) -> Tensor:
         """Return features ``(n, cout, h / stride, w / stride)`` of ``(n, cin, h, w)``.
@@ -54,15 +74,17 @@ class BlurredConv2d(nn.Conv2d):
             As `torch.nn.Conv2d` gives of the blurred input.
         """
         channels = input.shape[1]
-        line = input.new_tensor([0.25, 0.5, 0.25])
-        kernel = (line[:, None] * line).expand(channels, 1, 3, 3)
-        blurred = F.conv2d(F.pad(input, (1, 1, 1, 1), mode="reflect"), kernel, groups=channels)
+        line, side = input.new_tensor(self._line), len(self._line)
+        kernel = (line[:, None] * line).expand(channels, 1, side, side)
+        blurred = F.conv2d(F.pad(input, (side // 2,) * 4, mode="reflect"), kernel, groups=channels)
         return super().forward(blurred)
 
 
-def _down(cin: int, cout: int, norm: Callable[[int], nn.Module], antialias: bool) -> list[nn.Module]:
-    make = BlurredConv2d if antialias else nn.Conv2d
-    return [make(cin, cout, 3, stride=2, padding=1), norm(cout), nn.ReLU()]
+def _down(cin: int, cout: int, norm: Callable[[int], nn.Module], antialias: Antialias) -> list[nn.Module]:
+    if not antialias:
+        return [nn.Conv2d(cin, cout, 3, stride=2, padding=1), norm(cout), nn.ReLU()]
+    blur_px = 3 if antialias is True else antialias
+    return [BlurredConv2d(cin, cout, 3, stride=2, padding=1, blur_px=blur_px), norm(cout), nn.ReLU()]
 
 
 def _up(cin: int, cout: int, norm: Callable[[int], nn.Module]) -> list[nn.Module]:
@@ -109,7 +131,7 @@ class ResidualBlock(nn.Module):
         return out
 
 
-def _global_network(ngf: int, norm: Callable[[int], nn.Module], antialias: bool) -> nn.Sequential:
+def _global_network(ngf: int, norm: Callable[[int], nn.Module], antialias: Antialias) -> nn.Sequential:
     width = 2 * ngf
     layers = _conv_in(3, width, norm)
     for _ in range(GLOBAL_DOWNSAMPLINGS):
@@ -132,11 +154,11 @@ class Generator(nn.Module):
     norm : {"instance", "batch"}
         Instance normalisation without affine parameters (the paper's), or batch normalisation, whose statistics
         are fixed after training and make a patch's result independent of what else it shows.
-    antialias : bool
-        Blur before each convolution with a stride. The paper's form has none.
+    antialias : bool, 5 or 7
+        Blur before each convolution with a stride, of three px or of so many. The paper's form has none.
     """
 
-    def __init__(self, ngf: int = 32, norm: Norm = "instance", antialias: bool = False) -> None:
+    def __init__(self, ngf: int = 32, norm: Norm = "instance", antialias: Antialias = False) -> None:
         super().__init__()
         make = _norm(norm)
         # The names' order is the state dict's order: global network, local front, local back.

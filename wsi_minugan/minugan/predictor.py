@@ -1,47 +1,58 @@
-"""From patches of pixels to scores, on whatever device there is.
+"""From patches of pixels to scores: the whole model, whoever runs its networks.
 
-A patch's scores depend on its own pixels alone: every forward pass has the same batch shape (a last, smaller batch is
-filled up), so the arithmetic of a patch is the same whatever its companions. That also holds for test-time augmentation at
-patches that may hold a mitosis, and for the ink in which there is none.
+A patch's scores depend on its own pixels alone. That also holds for test-time augmentation at patches that may hold a mitosis,
+and for the ink in which there is none.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
 
-from wsi_minugan.config import EDGE_PX, PATCH_PX, Precision
-from wsi_minugan.errors import DeviceError, ModelError
+from wsi_minugan.config import EDGE_PX, MITOSIS_CHANNEL, OUT_CHANNELS, PATCH_PX, SQUARE_PX, Precision
 from wsi_minugan.minugan.bundle import Bundle
-from wsi_minugan.minugan.classifier import CandidateClassifier, new_classifier
-from wsi_minugan.minugan.devices import choose_device, settle_precision
-from wsi_minugan.minugan.generator import MITOSIS_CHANNEL, Generator
+from wsi_minugan.minugan.devices import DeviceType
 from wsi_minugan.minugan.ink import ink_in
-from wsi_minugan.minugan.scoring import ScoringNetwork, from_squares, restained
 from wsi_minugan.minugan.second_stage import SecondStage
 from wsi_minugan.minugan.stain import StainMap
-
-log = logging.getLogger(__name__)
 
 _MIRRORED = (np.s_[::-1, :], np.s_[:, ::-1], np.s_[::-1, ::-1])
 _LEAST_SCORE = 32
 """Below it no score becomes a mitosis, so that no ink need be looked for."""
 
-N = TypeVar("N", bound=nn.Module)
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Patches = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
+
+
+class Networks(Protocol):
+    """What runs a model's networks: `networks.own.OwnNetworks` here, `networks.shared.SharedNetworks` in a process that several share."""
+
+    @property
+    def device_type(self) -> DeviceType:
+        """Where they run."""
+
+    @property
+    def precision(self) -> Precision:
+        """The arithmetic."""
+
+    @property
+    def batch_size(self) -> int:
+        """Patches per forward pass."""
+
+    def scores(self, patches: Patches, at_once: int | None = None) -> NDArray[np.uint8]:
+        """Return the generator's scores in squares of pixels; see `from_squares`."""
+
+    def logits(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return what the classifiers say of crops around candidates."""
+
+    def restained(self, patches: Patches, stain: StainMap) -> NDArray[np.uint8]:
+        """Return patches with their stain moved."""
 
 
 class Predictor:
-    """A loaded model, ready to score patches.
+    """A model, ready to score patches.
 
     Parameters
     ----------
@@ -57,15 +68,19 @@ class Predictor:
         Torch threads on the CPU.
     compiled : bool
         Compile the network with torch.compile: a minute at the start, for long runs on a GPU.
+    networks : Networks, optional
+        What runs the bundle's networks; by default they are loaded here. Device, precision, batch size and threads then are theirs.
 
     Attributes
     ----------
     bundle : Bundle
         The model, with its card.
-    device : torch.device
+    device : {"cpu", "cuda"}
         Where it runs.
     precision : {"fp32", "bf16", "fp16"}
         Arithmetic that "auto" came to, or that was asked for.
+    batch_size : int
+        Patches per forward pass.
     forwards : int
         Patches that went through the network so far, test-time augmentation included.
     second_stage : SecondStage or None
@@ -87,27 +102,35 @@ class Predictor:
         batch_size: int = 8,
         threads: int = 1,
         compiled: bool = False,
+        networks: Networks | None = None,
     ) -> None:
-        torch.set_num_threads(threads)
-        kind = choose_device(device)
+        if networks is None:
+            # Torch takes a second to load and 200 MB: who uses the networks of another process needs none.
+            from wsi_minugan.minugan.networks.own import OwnNetworks
+
+            networks = OwnNetworks(bundle, device, precision, batch_size, threads, compiled)
         self.bundle = bundle
-        self.device = torch.device(kind)
-        self.precision = settle_precision(precision, kind)
-        self.dtype = _DTYPES[self.precision]
-        self.batch_size = batch_size
+        self.device, self.precision = networks.device_type, networks.precision
         self.forwards = 0
+        self._networks = networks
         look = bundle.card.test_time_augmentation
         self._augment_from = round(255 * look.least_score) if look else None
         self._highest = look is not None and look.mitosis == "highest"
-        network = ScoringNetwork(load_network(bundle), self.dtype).to(self.device)
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._score = torch.compile(network) if compiled else network
         stage = bundle.card.candidate_stage
-        self.second_stage = SecondStage(load_classifiers(bundle), stage, self.device) if stage else None
+        self.second_stage = SecondStage(stage, networks.logits) if stage else None
 
-    def predict(
-        self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], stain: StainMap | None = None
-    ) -> NDArray[np.uint8]:
+    @property
+    def batch_size(self) -> int:
+        """Patches per forward pass.
+
+        Returns
+        -------
+        int
+            1 or more.
+        """
+        return self._networks.batch_size
+
+    def predict(self, patches: Patches, stain: StainMap | None = None) -> NDArray[np.uint8]:
         """Score patches by the whole model: generator, test-time augmentation and second stage, as its card has them.
 
         Mitosis scores are 0 where `ink_in` finds marker ink.
@@ -133,9 +156,7 @@ class Predictor:
                 scores[ink_in(patches[k])] = 0
         return out
 
-    def restained(
-        self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], stain: StainMap
-    ) -> NDArray[np.uint8]:
+    def restained(self, patches: Patches, stain: StainMap) -> NDArray[np.uint8]:
         """Return patches as the network sees them where the stain is moved; the map is computed on the device.
 
         Parameters
@@ -150,13 +171,9 @@ class Predictor:
         ndarray of uint8, shape (n, 256, 256, 3)
             RGB.
         """
-        out = np.empty((len(patches), PATCH_PX, PATCH_PX, 3), np.uint8)
-        for start in range(0, len(patches), self.batch_size):
-            part = torch.from_numpy(np.stack([*patches[start : start + self.batch_size]])).to(self.device)
-            out[start : start + len(part)] = restained(part, stain).cpu().numpy()
-        return out
+        return self._networks.restained(patches, stain)
 
-    def first_stage(self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def first_stage(self, patches: Patches) -> NDArray[np.uint8]:
         """Score patches by the generator, without the second stage; with test-time augmentation where the card asks for it.
 
         Parameters
@@ -172,7 +189,7 @@ class Predictor:
         out = self._scores_of(patches, None)
         doubtful = self._doubtful(out)
         # On a CPU a batch of one patch's views takes no longer a patch, and is never filled up in vain.
-        at_once = len(_MIRRORED) if self.device.type == "cpu" else None
+        at_once = len(_MIRRORED) if self.device == "cpu" else None
         views = self._scores_of([patches[k][m] for k in doubtful for m in _MIRRORED], at_once)
         looks = views.reshape(len(doubtful), len(_MIRRORED), *out.shape[1:])
         for k, mirrored in zip(doubtful, looks, strict=True):
@@ -189,128 +206,30 @@ class Predictor:
         inner = scores[:, MITOSIS_CHANNEL, EDGE_PX:-EDGE_PX, EDGE_PX:-EDGE_PX]
         return [k for k, mitosis in enumerate(inner) if mitosis.max() >= self._augment_from]
 
-    def _scores_of(
-        self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], at_once: int | None
-    ) -> NDArray[np.uint8]:
-        """Score patches in batches of `at_once`, or else of `batch_size`, which may shrink on the way."""
-        out = np.empty((len(patches), 3, PATCH_PX, PATCH_PX), np.uint8)
-        start = 0
-        while start < len(patches):
-            size = at_once or self.batch_size
-            part = patches[start : start + size]
-            try:
-                out[start : start + len(part)] = self._forward(part, size)
-            except torch.cuda.OutOfMemoryError as e:
-                self._halve_batch(e)
-                continue
-            start += len(part)
+    def _scores_of(self, patches: Patches, at_once: int | None) -> NDArray[np.uint8]:
+        """Score patches by the generator, in batches of `at_once`, or else of `batch_size`."""
         self.forwards += len(patches)
-        return out
-
-    @torch.inference_mode()
-    def _forward(self, part: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-        full = np.zeros((size, PATCH_PX, PATCH_PX, 3), np.uint8)
-        for k, patch in enumerate(part):
-            full[k] = patch
-        host = torch.from_numpy(full)
-        if self.device.type == "cuda":
-            host = host.pin_memory()  # copied while the GPU still works on what came before
-        squares: Tensor = self._score(host.to(self.device, non_blocking=True))
-        return from_squares(squares.cpu().numpy())[: len(part)]
-
-    def _halve_batch(self, error: torch.cuda.OutOfMemoryError) -> None:
-        if self.batch_size == 1:
-            raise DeviceError(
-                "The GPU's memory does not hold one patch. Stop other programs on it, or run with --device cpu."
-            ) from error
-        self.batch_size //= 2
-        torch.cuda.empty_cache()
-        log.warning("GPU memory is short. The run continues with %d patches per batch.", self.batch_size)
+        if not len(patches):
+            return np.empty((0, OUT_CHANNELS, PATCH_PX, PATCH_PX), np.uint8)
+        return from_squares(self._networks.scores(patches, at_once))
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """Read weights; that a card names their digest says nothing of what is in them."""
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, OSError, ValueError) as e:
-        raise ModelError(f"The weights {path} cannot be read ({e}). Copy the model again.") from e
-    if any(t.is_complex() for t in tensors.values()):
-        raise ModelError(f"The weights {path} are complex numbers, which no network here has.")
-    return tensors
-
-
-def load_classifiers(bundle: Bundle) -> list[CandidateClassifier]:
-    """Return the members of a bundle's second stage with their weights, in eval mode; none where it has no such stage.
+def from_squares(squares: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the scores ``(n, 3, 2 h, 2 w)`` that lie in squares ``(n, h, w, 12)``.
 
     Parameters
     ----------
-    bundle : Bundle
-        Card and folder of the model.
+    squares : ndarray of uint8, shape (n, h, w, 12)
+        What `scoring.ScoringNetwork` returns.
 
     Returns
     -------
-    list of CandidateClassifier
-        On the CPU, in fp32, in the order of the file.
-
-    Raises
-    ------
-    ModelError
-        If the weights do not fit, or are not all numbers.
+    ndarray of uint8, shape (n, 3, 2 h, 2 w)
+        The scores in their places.
     """
-    stage = bundle.card.candidate_stage
-    if stage is None:
-        return []
-    all_of_them = _filled(
-        lambda: nn.ModuleList(new_classifier(kind, stage.width) for kind in stage.networks),
-        bundle.classifier_weights,
-    )
-    return [m for m in all_of_them if isinstance(m, CandidateClassifier)]
-
-
-def load_network(bundle: Bundle) -> Generator:
-    """Return a bundle's generator with its weights, in eval mode.
-
-    Parameters
-    ----------
-    bundle : Bundle
-        Card and folder of the model.
-
-    Returns
-    -------
-    Generator
-        On the CPU, in fp32.
-
-    Raises
-    ------
-    ModelError
-        If the weights do not fit the architecture, or are not all numbers.
-    """
-    card = bundle.card.architecture
-    return _filled(lambda: Generator(card.ngf, card.norm, card.antialias), bundle.weights)
-
-
-def _filled(make: Callable[[], N], path: Path) -> N:
-    """Return a network with the weights of a file, in eval mode; nothing is made that these do not fit.
-
-    Raises
-    ------
-    ModelError
-        If the weights do not fit the network that the card describes, or are not all numbers.
-    """
-    state = {k: v.float() for k, v in _tensors(path).items()}
-    with torch.device("meta"):  # a card can claim a width that no memory holds
-        wanted = {k: v.shape for k, v in make().state_dict().items()}
-    if _shapes_needed(wanted) != _shapes_needed({k: v.shape for k, v in state.items()}):
-        raise ModelError(f"The weights {path} do not fit the architecture on their card.")
-    if not all(bool(torch.isfinite(v).all()) for v in state.values()):
-        raise ModelError(
-            f"The weights {path} are not all numbers: part of the network would be dead. Export the model again."
-        )
-    network = make()
-    network.load_state_dict(state, strict=False)
-    return network.eval()
-
-
-def _shapes_needed(shapes: Mapping[str, torch.Size]) -> dict[str, torch.Size]:
-    """Return shapes without those of counters, which training alone needs."""
-    return {k: s for k, s in shapes.items() if not k.endswith("num_batches_tracked")}
+    n, h, w, _ = squares.shape
+    out = np.empty((n, OUT_CHANNELS, h, SQUARE_PX, w, SQUARE_PX), np.uint8)
+    # Twelve strided copies take a fifth of the time of one transposition.
+    for k, (channel, y, x) in enumerate(np.ndindex(OUT_CHANNELS, SQUARE_PX, SQUARE_PX)):
+        out[:, channel, :, y, :, x] = squares[..., k]
+    return out.reshape(n, OUT_CHANNELS, h * SQUARE_PX, w * SQUARE_PX)

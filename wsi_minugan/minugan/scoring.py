@@ -10,14 +10,13 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from wsi_minugan.minugan.generator import OUT_CHANNELS, Generator
+from wsi_minugan.config import SQUARE_PX
+from wsi_minugan.minugan.generator import Generator
 from wsi_minugan.minugan.stain import TISSUE_DENSITY, StainMap, optical_density, rgb_of
 
-_SIDE = 2
 _STEPS = 4096
 """Steps of the table from optical density to grey levels, for a density of 1: much finer than a grey level of bright pixels."""
 
@@ -51,7 +50,7 @@ class ScoringNetwork(nn.Module):
         network.coarse.insert(2, _Cast(dtype))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return 255 times the scores of RGB uint8 ``(n, h, w, 3)``, uint8 ``(n, h / 2, w / 2, 12)``; see `from_squares`.
+        """Return 255 times the scores of RGB uint8 ``(n, h, w, 3)``, uint8 ``(n, h / 2, w / 2, 12)``; see `predictor.from_squares`.
 
         Parameters
         ----------
@@ -98,7 +97,7 @@ class _Halving(nn.Module):
 
 
 def by_squares(conv: nn.Conv2d) -> nn.Conv2d:
-    """Return a convolution that yields squares of 2x2 pixels as channels; `from_squares` puts them in place.
+    """Return a convolution that yields squares of 2x2 pixels as channels; `predictor.from_squares` puts them in place.
 
     A processor computes 16 channels at once, so three waste most of its work: with twelve, of kernels one pixel larger at
     twice the stride, the last layer takes 40 % of the time. The added weights are zeros.
@@ -115,37 +114,16 @@ def by_squares(conv: nn.Conv2d) -> nn.Conv2d:
     """
     weight = conv.weight.detach()
     channels, inputs, h, w = weight.shape
-    wide = weight.new_zeros(channels, _SIDE, _SIDE, inputs, h + 1, w + 1)
-    for y in range(_SIDE):
-        for x in range(_SIDE):
+    wide = weight.new_zeros(channels, SQUARE_PX, SQUARE_PX, inputs, h + 1, w + 1)
+    for y in range(SQUARE_PX):
+        for x in range(SQUARE_PX):
             wide[:, y, x, :, y : y + h, x : x + w] = weight
-    out = nn.Conv2d(inputs, channels * _SIDE**2, (h + 1, w + 1), _SIDE, bias=conv.bias is not None)
+    out = nn.Conv2d(inputs, channels * SQUARE_PX**2, (h + 1, w + 1), SQUARE_PX, bias=conv.bias is not None)
     out.weight = nn.Parameter(wide.flatten(0, 2), requires_grad=False)
     if conv.bias is not None:
-        bias = conv.bias.detach().repeat_interleave(_SIDE**2)
+        bias = conv.bias.detach().repeat_interleave(SQUARE_PX**2)
         out.bias = nn.Parameter(bias, requires_grad=False)
     return out
-
-
-def from_squares(squares: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the scores ``(n, 3, 2 h, 2 w)`` that lie in squares ``(n, h, w, 12)``.
-
-    Parameters
-    ----------
-    squares : ndarray of uint8, shape (n, h, w, 12)
-        What `ScoringNetwork` returns.
-
-    Returns
-    -------
-    ndarray of uint8, shape (n, 3, 2 h, 2 w)
-        The scores in their places.
-    """
-    n, h, w, _ = squares.shape
-    out = np.empty((n, OUT_CHANNELS, h, _SIDE, w, _SIDE), np.uint8)
-    # Twelve strided copies take a fifth of the time of one transposition.
-    for k, (channel, y, x) in enumerate(np.ndindex(OUT_CHANNELS, _SIDE, _SIDE)):
-        out[:, channel, :, y, :, x] = squares[..., k]
-    return out.reshape(n, OUT_CHANNELS, h * _SIDE, w * _SIDE)
 
 
 def fold_norms(network: nn.Module) -> None:

@@ -5,22 +5,23 @@ A candidate's probability depends on its patch alone, as the first stage's score
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from wsi_minugan.config import EDGE_PX
+from wsi_minugan.config import EDGE_PX, MITOSIS_CHANNEL, NUCLEUS_CHANNEL
 from wsi_minugan.minugan.card import CandidateStage
-from wsi_minugan.minugan.classifier import INPUT_PX, CandidateClassifier, crop_around, folded
-from wsi_minugan.minugan.generator import MITOSIS_CHANNEL, NUCLEUS_CHANNEL
 
-VIEWS = 8
-_CANDIDATES_AT_ONCE_ON_GPU = 32
+LogitsOf = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+
+FIELD_PX = 80
+"""Side of what the classifier sees around a candidate, at the model's resolution: 20 um."""
+INPUT_PX = 64
+"""Side of the crop that it is given: the field, reduced to 0.3125 um/px."""
+
 _LEAST_AREA_PX = 32
 SHARE_OF_PEAK = 0.5
 """Of its highest score, which a candidate's pixels reach where the card has no `full_score`: what is faint around it or joins
@@ -104,29 +105,19 @@ def find_candidates(
 
 
 class SecondStage:
-    """Classifiers and their calibration, ready to judge candidates.
+    """Judges candidates by what classifiers say of them.
 
     Parameters
     ----------
-    members : sequence of CandidateClassifier
-        Their mean logit counts. What the first refuses alone by the card, the others do not see.
     card : CandidateStage
         Calibration, and which scores make a candidate.
-    device : torch.device
-        Where they run.
+    logits_of : callable
+        From crops ``(n, 64, 64, 3)`` to logits ``(n,)``.
     """
 
-    def __init__(
-        self, members: Sequence[CandidateClassifier], card: CandidateStage, device: torch.device
-    ) -> None:
-        self._members = [
-            folded(m.eval()).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            for m in members
-        ]
+    def __init__(self, card: CandidateStage, logits_of: LogitsOf) -> None:
         self._card = card
-        self._device = device
-        # On a CPU one candidate at a time: its arithmetic then is the same whatever its companions.
-        self._at_once = 1 if device.type == "cpu" else _CANDIDATES_AT_ONCE_ON_GPU
+        self._logits_of = logits_of
 
     def judge(
         self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], scores: NDArray[np.uint8]
@@ -148,8 +139,10 @@ class SecondStage:
             for k, s in enumerate(scores[:, MITOSIS_CHANNEL])
             for c in find_candidates(s, self._card.least_score, k, share_of_peak)
         ]
-        logits = self._logits([crop_around(patches[c.patch], c.centre_px) for c in found])
         scores[:, MITOSIS_CHANNEL] = 0
+        if not found:
+            return
+        logits = self._logits_of(np.stack([crop_around(patches[c.patch], c.centre_px) for c in found]))
         for c, logit in zip(found, logits.tolist(), strict=True):
             p = self._card.probability(logit, c.peak)
             here = (c.patch, MITOSIS_CHANNEL, *c.inside)
@@ -166,34 +159,27 @@ class SecondStage:
         shares: NDArray[np.floating] = np.clip((first - least) / (full - least), 0, 1)
         return shares
 
-    def _logits(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """Return the mean logit of each crop over the members that see it, and over views."""
-        least, count = self._card.refuse_below, len(self._members)
-        if least is None or count == 1:
-            return self._mean_of(self._members, crops)
-        out = self._mean_of(self._members[:1], crops)
-        seen = np.flatnonzero(out >= least).tolist()
-        others = self._mean_of(self._members[1:], [crops[k] for k in seen])
-        out[seen] = (out[seen] + (count - 1) * others) / count
-        return out
 
-    @torch.inference_mode()
-    def _mean_of(
-        self, members: Sequence[CandidateClassifier], crops: Sequence[NDArray[np.uint8]]
-    ) -> NDArray[np.float64]:
-        out = np.zeros(len(crops))
-        for start in range(0, len(crops), self._at_once):
-            part = crops[start : start + self._at_once]
-            full = np.zeros((self._at_once, INPUT_PX, INPUT_PX, 3), np.uint8)
-            full[: len(part)] = np.stack(part)
-            x = torch.from_numpy(full).to(self._device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-            views = torch.cat(_views(x)).contiguous(memory_format=torch.channels_last)
-            total = torch.stack([m(views).view(VIEWS, -1).mean(0) for m in members]).mean(0)
-            out[start : start + len(part)] = total[: len(part)].cpu().numpy()
-        return out
+def crop_around(image: NDArray[np.uint8], centre_px: tuple[float, float]) -> NDArray[np.uint8]:
+    """Return what the classifier sees around a place of an image.
 
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (h, w, 3)
+        RGB at the model's resolution. It is mirrored beyond its border.
+    centre_px : tuple of float
+        x, y; the centre of pixel 0 is at 0.5.
 
-def _views(x: Tensor) -> list[Tensor]:
-    """Return the eight turned and mirrored views of crops."""
-    both = [x, x.transpose(2, 3)]
-    return [v.flip(axes) for v in both for axes in ([], [3], [2], [2, 3])]
+    Returns
+    -------
+    ndarray of uint8, shape (64, 64, 3)
+        RGB at 0.3125 um/px.
+    """
+    scale = INPUT_PX / FIELD_PX
+    # OpenCV counts from the middles of pixels.
+    shift = [INPUT_PX / 2 - 0.5 - scale * (v - 0.5) for v in centre_px]
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    out = cv2.warpAffine(
+        image, matrix, (INPUT_PX, INPUT_PX), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
+    return np.asarray(out, np.uint8)

@@ -11,7 +11,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from wsi_minugan.counting.regions import points_in
 from wsi_minugan.geometry import UM2_PER_MM2, Box
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.card import NucleusSplitting
+from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.outputs.atomic import not_written
 from wsi_minugan.pipeline.blocks.packing import ClassObjects
 from wsi_minugan.pipeline.blocks.patches import blend_left_over, predict_into
@@ -41,9 +41,6 @@ from wsi_minugan.slides.checks.blanks import WatchedView
 from wsi_minugan.slides.reader import SlideReader
 from wsi_minugan.slides.tissue import TissueMask
 from wsi_minugan.syncing import sync
-
-if TYPE_CHECKING:  # torch takes a second to load, and whoever hands out work never needs it
-    from wsi_minugan.minugan.predictor import Predictor
 
 CLASS_OF = {"mitoses": classes.MITOSIS, "nuclei": classes.NUCLEUS}
 

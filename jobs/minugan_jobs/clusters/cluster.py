@@ -152,22 +152,33 @@ def _started(settings: RunSettings, stack: ExitStack) -> Cluster:
     if settings.cluster != "local":
         described = load_cluster(Path(settings.cluster))
         provide_descriptors(described.workers.maximum if described.workers else 1)
-        return start_cluster(described, _environment(settings))
+        return start_cluster(described, worker_environment(settings))
     provide_descriptors(worker_count(settings))
     # Its workers are reached on the loopback alone, and what needs no encryption must not be refused for lack of it.
     stack.enter_context(dask.config.set({"distributed.comm.require-encryption": False}))
     return _local(settings, stack.enter_context(tempfile.TemporaryDirectory(prefix="wsi-minugan-")))
 
 
-def _environment(settings: RunSettings) -> dict[str, str]:
-    """Return what must be set before a worker starts: torch and OpenCV size their pools at import."""
+def worker_environment(settings: RunSettings) -> dict[str, str]:
+    """Return what must be set before a worker starts: torch and OpenCV size their pools at import.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        Settings of the run.
+
+    Returns
+    -------
+    dict of str to str
+        Variables of its environment.
+    """
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     threads = dict.fromkeys(names, str(settings.threads))
     return threads | MALLOC | {"DASK_LOGGING__DISTRIBUTED": "critical"}
 
 
 def _local(settings: RunSettings, scratch: str) -> LocalCluster:
-    environ = {"distributed.nanny.pre-spawn-environ": _environment(settings)}
+    environ = {"distributed.nanny.pre-spawn-environ": worker_environment(settings)}
     with dask.config.set(environ), deaf_to_interrupts():
         return LocalCluster(
             n_workers=worker_count(settings),
@@ -183,7 +194,9 @@ def _local(settings: RunSettings, scratch: str) -> LocalCluster:
 
 
 def worker_count(settings: RunSettings) -> int:
-    """Return how many workers a local cluster gets: as set, one for a GPU, or one for each core this process may use.
+    """Return how many workers a local cluster gets: as set, or one for each core this process may use.
+
+    The process that runs the network for all of them has a core, too. Without it, a GPU is one worker's.
 
     Parameters
     ----------
@@ -197,9 +210,37 @@ def worker_count(settings: RunSettings) -> int:
     """
     if settings.workers:
         return settings.workers
-    if uses_gpu(settings):
+    if uses_gpu(settings) and not shares_network(settings):
         return 1
-    return max(1, usable_cores() // settings.threads)
+    return max(1, usable_cores() // settings.threads - shares_network(settings))
+
+
+def shares_network(settings: RunSettings) -> bool:
+    """Return whether one process runs the network for all workers; by default where it has a GPU and they are this machine's.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        Settings of the run.
+
+    Returns
+    -------
+    bool
+        Whether there is such a process.
+
+    Raises
+    ------
+    SettingsError
+        If it is asked for and the workers may be elsewhere.
+    """
+    here = settings.cluster == "local" and settings.scheduler is None
+    if settings.share_network and not here:
+        raise SettingsError(
+            "--share-network is for the workers that a run starts on its own machine. Leave it out with --cluster and --scheduler."
+        )
+    if settings.share_network is not None:
+        return settings.share_network
+    return here and uses_gpu(settings)
 
 
 def uses_gpu(settings: RunSettings) -> bool:

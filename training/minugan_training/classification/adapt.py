@@ -33,7 +33,7 @@ from wsi_minugan.frozen import FrozenModel
 from wsi_minugan.minugan.bundle import Bundle, save_bundle
 from wsi_minugan.minugan.card import CandidateStage
 from wsi_minugan.minugan.classifier import CandidateClassifier
-from wsi_minugan.minugan.predictor import load_classifiers, load_network
+from wsi_minugan.minugan.networks.loading import load_classifiers, load_network
 from wsi_minugan.minugan.sentinel import RANGE_FILE
 from wsi_minugan.outputs.atomic import write_bytes
 

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from minugan_training.classification.crops import CropSampler
 from minugan_training.sampling.ahead import made_ahead
-from wsi_minugan.minugan.classifier import INPUT_PX
+from wsi_minugan.minugan.second_stage import INPUT_PX
 
 
 class CropBatch(NamedTuple):

@@ -14,7 +14,7 @@ from minugan_training.classification.candidates import CROP_PX, DARK, LOOK_ALIKE
 from minugan_training.data.images import SUBSAMPLED, compressed, soften_colours
 from minugan_training.sampling.augmentation import change_stains
 from minugan_training.sampling.stain_transfer import transfer_stain
-from wsi_minugan.minugan.classifier import FIELD_PX, INPUT_PX
+from wsi_minugan.minugan.second_stage import FIELD_PX, INPUT_PX
 from wsi_minugan.minugan.stain import (
     TISSUE_DENSITY,
     UNMIX,

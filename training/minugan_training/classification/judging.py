@@ -10,7 +10,8 @@ from torch import Tensor
 from minugan_training.classification.candidates import DARK, MITOSIS, Candidates
 from minugan_training.evaluation.metrics import average_precision
 from minugan_training.fitting.checkpoint import load_weights
-from wsi_minugan.minugan.classifier import CandidateClassifier, crop_around, kind_of, new_classifier
+from wsi_minugan.minugan.classifier import CandidateClassifier, kind_of, new_classifier
+from wsi_minugan.minugan.second_stage import crop_around
 
 
 def averaged(width: int, weights: dict[str, Tensor]) -> CandidateClassifier:

@@ -53,7 +53,7 @@ def candidates(
     from minugan_training.classification.candidates import find_candidates, save_candidates
     from minugan_training.data.index import read_index
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
-    from wsi_minugan.minugan.predictor import load_network
+    from wsi_minugan.minugan.networks.loading import load_network
 
     torch.set_num_threads(1)
     network = load_network(load_bundle(find_bundle(model))).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -159,7 +159,9 @@ def _teacher(experiment: Experiment, device: torch.device) -> nn.Module | None:
     first, own = next(iter(build_network(experiment).state_dict().items()))
     try:
         ngf = given[first].shape[0] * experiment.ngf // own.shape[0]
-        teacher = build_network(experiment.model_copy(update={"ngf": ngf}))
+        own_blur = experiment.distillation.antialias
+        blur = experiment.antialias if own_blur is None else own_blur
+        teacher = build_network(experiment.model_copy(update={"ngf": ngf, "antialias": blur}))
         load_weights(teacher, given)
     except (KeyError, IndexError, RuntimeError) as e:
         raise TrainingError(

@@ -27,6 +27,9 @@ from minugan_training.sampling.sampler import BatchSource
 from minugan_training.settings import Experiment
 
 _LEAST_RATE = 1e-3
+_MIRRORED: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
+_LEAST_SCORE = 1e-4
+"""Of a mean of scores, so that its logit is a number."""
 
 
 class _Part(NamedTuple):
@@ -199,8 +202,7 @@ def _backward(
         out["consistency"] = consistency_loss(logits, part.offsets_px)
         total = total + experiment.consistency.weight * out["consistency"]
     if experiment.distillation is not None and state.teacher is not None:
-        with torch.no_grad():
-            taught = _logits(experiment, state.teacher, part)
+        taught = _taught(experiment, state.teacher, part, experiment.distillation.views)
         out["distillation"] = distillation_loss(logits, taught, experiment.distillation.temperature)
         total = total + experiment.distillation.weight * out["distillation"]
     if state.discriminator is not None:
@@ -208,6 +210,18 @@ def _backward(
         total = total + out["adversarial"]
     (total / experiment.accumulate).backward()  # type: ignore[no-untyped-call]
     return {"loss": total.detach()} | {k: v.detach() for k, v in out.items()}
+
+
+@torch.no_grad()
+def _taught(experiment: Experiment, teacher: nn.Module, part: _Part, views: int) -> Tensor:
+    """Return a teacher's logits of a batch; those of its mean scores, where it sees several views of each patch."""
+    if views == 1:
+        return _logits(experiment, teacher, part)
+    total = torch.zeros_like(part.images, memory_format=torch.contiguous_format)
+    for axes in _MIRRORED:
+        seen = part._replace(images=part.images.flip(axes).contiguous(memory_format=torch.channels_last))
+        total += torch.sigmoid(2 * _logits(experiment, teacher, seen)).flip(axes)
+    return torch.logit(total / len(_MIRRORED), eps=_LEAST_SCORE) / 2
 
 
 def _adversarial(experiment: Experiment, discriminator: nn.Module, part: _Part, logits: Tensor) -> Tensor:

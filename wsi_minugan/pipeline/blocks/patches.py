@@ -7,22 +7,19 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_minugan.config import PATCH_PX
 from wsi_minugan.geometry import Box
+from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.pipeline.plan import SlidePlan
 from wsi_minugan.pipeline.scratch import Scratch
 from wsi_minugan.segmentation import classes
 from wsi_minugan.segmentation.blend import Blender
 from wsi_minugan.segmentation.grid import PatchGrid
 from wsi_minugan.slides.checks.blanks import WatchedView
-
-if TYPE_CHECKING:  # torch takes a second to load, and whoever hands out work never needs it
-    from wsi_minugan.minugan.predictor import Predictor
 
 _STRIPS_AHEAD = 3
 
@@ -112,7 +109,7 @@ def predict_into(
             if _shared(plan, box, ij):
                 scratch.patches.save(*ij, patch_scores)
 
-    ahead = _STRIPS_AHEAD if predictor.device.type == "cuda" else 1
+    ahead = _STRIPS_AHEAD if predictor.device == "cuda" else 1
     with ThreadPoolExecutor(1, "blend") as follower:
         blended: Future[None] | None = None
         patches = _patches(plan.grid, wanted, view, ahead)

@@ -1,0 +1,87 @@
+"""The classifiers of a second stage, as they run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wsi_minugan.minugan.classifier import CandidateClassifier, folded
+from wsi_minugan.minugan.second_stage import INPUT_PX
+
+VIEWS = 8
+_CROPS_AT_ONCE_ON_GPU = 32
+
+
+class ClassifierEnsemble:
+    """Classifiers whose mean logit counts, over all views of a crop.
+
+    Parameters
+    ----------
+    members : sequence of CandidateClassifier
+        What the first refuses alone, the others do not see.
+    refuse_below : float, optional
+        Logit below which the first refuses; by default all see all.
+    device : torch.device
+        Where they run.
+    """
+
+    def __init__(
+        self, members: Sequence[CandidateClassifier], refuse_below: float | None, device: torch.device
+    ) -> None:
+        self._members = [
+            folded(m.eval()).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for m in members
+        ]
+        self._refuse_below = refuse_below
+        self._device = device
+        # On a CPU one crop at a time: its arithmetic then is the same whatever its companions.
+        self._at_once = 1 if device.type == "cpu" else _CROPS_AT_ONCE_ON_GPU
+
+    def logits(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return the mean logit of each crop over the members that see it, and over views.
+
+        Parameters
+        ----------
+        crops : ndarray of uint8, shape (n, 64, 64, 3)
+            RGB at 0.3125 um/px, a candidate in the middle of each.
+
+        Returns
+        -------
+        ndarray of float, shape (n,)
+            Above 0: rather a mitotic figure than not.
+        """
+        least, count = self._refuse_below, len(self._members)
+        if least is None or count == 1:
+            return self._mean_of(self._members, crops)
+        out = self._mean_of(self._members[:1], crops)
+        seen = np.flatnonzero(out >= least)
+        others = self._mean_of(self._members[1:], crops[seen])
+        out[seen] = (out[seen] + (count - 1) * others) / count
+        return out
+
+    @torch.inference_mode()
+    def _mean_of(
+        self,
+        members: Sequence[CandidateClassifier],
+        crops: NDArray[np.uint8],
+    ) -> NDArray[np.float64]:
+        out = np.zeros(len(crops))
+        for start in range(0, len(crops), self._at_once):
+            part = crops[start : start + self._at_once]
+            full = np.zeros((self._at_once, INPUT_PX, INPUT_PX, 3), np.uint8)
+            full[: len(part)] = part
+            x = torch.from_numpy(full).to(self._device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+            views = torch.cat(_views(x)).contiguous(memory_format=torch.channels_last)
+            total = torch.stack([m(views).view(VIEWS, -1).mean(0) for m in members]).mean(0)
+            out[start : start + len(part)] = total[: len(part)].cpu().numpy()
+        return out
+
+
+def _views(x: Tensor) -> list[Tensor]:
+    """Return the eight turned and mirrored views of crops."""
+    both = [x, x.transpose(2, 3)]
+    return [v.flip(axes) for v in both for axes in ([], [3], [2], [2, 3])]

@@ -31,24 +31,79 @@ class Networks(Protocol):
 
     @property
     def device_type(self) -> DeviceType:
-        """Where they run."""
+        """Where they run.
+
+        Returns
+        -------
+        {"cpu", "cuda"}
+            The device.
+        """
 
     @property
     def precision(self) -> Precision:
-        """The arithmetic."""
+        """The arithmetic.
+
+        Returns
+        -------
+        {"fp32", "bf16", "fp16"}
+            As settled.
+        """
 
     @property
     def batch_size(self) -> int:
-        """Patches per forward pass."""
+        """Patches per forward pass.
+
+        Returns
+        -------
+        int
+            1 or more.
+        """
 
     def scores(self, patches: Patches, at_once: int | None = None) -> NDArray[np.uint8]:
-        """Return the generator's scores in squares of pixels; see `from_squares`."""
+        """Return the generator's scores in squares of pixels; see `from_squares`.
+
+        Parameters
+        ----------
+        patches : n ndarrays of uint8, shape (256, 256, 3), or one of all
+            RGB at the model's resolution.
+        at_once : int, optional
+            Patches per forward pass, in place of `batch_size`.
+
+        Returns
+        -------
+        ndarray of uint8, shape (n, 128, 128, 12)
+            255 times the scores.
+        """
 
     def logits(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return what the classifiers say of crops around candidates."""
+        """Return what the classifiers say of candidates.
+
+        Parameters
+        ----------
+        crops : ndarray of uint8, shape (n, 64, 64, 3)
+            RGB at 0.3125 um/px, a candidate in the middle of each.
+
+        Returns
+        -------
+        ndarray of float, shape (n,)
+            Logits of "this is a mitotic figure".
+        """
 
     def restained(self, patches: Patches, stain: StainMap) -> NDArray[np.uint8]:
-        """Return patches with their stain moved."""
+        """Return patches with their stain moved.
+
+        Parameters
+        ----------
+        patches : n ndarrays of uint8, shape (256, 256, 3), or one of all
+            RGB at the model's resolution.
+        stain : StainMap
+            What is done to their stain.
+
+        Returns
+        -------
+        ndarray of uint8, shape (n, 256, 256, 3)
+            RGB.
+        """
 
 
 class Predictor:

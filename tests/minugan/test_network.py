@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from wsi_minugan.config import Antialias
 from wsi_minugan.errors import DeviceError, ModelError
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.bundle import CARD, find_bundle, load_bundle, save_bundle, sha256_of
@@ -44,7 +45,7 @@ def card(norm: str = "batch") -> dict[str, Any]:
     }
 
 
-def trained_a_little(norm: str, antialias: bool = False) -> Generator:
+def trained_a_little(norm: str, antialias: Antialias = False) -> Generator:
     """Return a small generator whose batch statistics are not the identity."""
     torch.manual_seed(0)
     network = Generator(4, norm, antialias)
@@ -101,13 +102,15 @@ def test_the_generator_keeps_the_patch_size_and_ends_in_tanh() -> None:
 
 
 def test_an_antialiased_generator_has_the_published_weights() -> None:
-    published, blurred = (Generator(4, "batch", antialias=a).state_dict() for a in (False, True))
-    assert [(k, t.shape) for k, t in published.items()] == [(k, t.shape) for k, t in blurred.items()]
+    published, blurred, wider = (Generator(4, "batch", antialias=a).state_dict() for a in (False, True, 5))
+    for of in (blurred, wider):
+        assert [(k, t.shape) for k, t in published.items()] == [(k, t.shape) for k, t in of.items()]
 
 
-def test_what_is_finer_than_the_grid_does_not_depend_on_where_the_grid_lies() -> None:
+@pytest.mark.parametrize("blur_px", [3, 5, 7])
+def test_what_is_finer_than_the_grid_does_not_depend_on_where_the_grid_lies(blur_px: int) -> None:
     torch.manual_seed(0)
-    plain, blurred = (kind(1, 1, 3, 2, 1) for kind in (torch.nn.Conv2d, BlurredConv2d))
+    plain, blurred = torch.nn.Conv2d(1, 1, 3, 2, 1), BlurredConv2d(1, 1, 3, 2, 1, blur_px)
     blurred.load_state_dict(plain.state_dict())
     board = (torch.arange(34)[:, None] + torch.arange(34)) % 2 * 2.0 - 1
     with torch.no_grad():
@@ -117,6 +120,17 @@ def test_what_is_finer_than_the_grid_does_not_depend_on_where_the_grid_lies() ->
         ]
     assert moved[0].abs().min() > 0.1
     assert moved[1].abs().max() < 1e-6
+
+
+def test_a_wider_blur_lets_less_of_half_the_grids_frequency_through() -> None:
+    wave = torch.cos(torch.pi / 2 * torch.arange(64.0)).expand(64, 64)[None, None]
+    kept = []
+    for blur_px in (3, 5, 7):
+        conv = BlurredConv2d(1, 1, 1, 1, 0, blur_px)
+        with torch.no_grad():
+            conv.weight.fill_(1.0)
+            kept.append(float((conv(wave) - conv.bias)[..., 8:-8, 8:-8].abs().max()))
+    assert kept == pytest.approx([1 / 2, 1 / 4, 1 / 8], abs=1e-5)
 
 
 @pytest.mark.parametrize("sizes", [(1, 1), (8, 3)])
@@ -139,8 +153,10 @@ def without_ink(seed: int, count: int) -> np.ndarray:
     return patches
 
 
-@pytest.mark.parametrize(("norm", "antialias"), [("batch", False), ("instance", False), ("batch", True)])
-def test_folding_and_quantising_keep_the_scores(tmp_path: Path, norm: str, antialias: bool) -> None:
+@pytest.mark.parametrize(
+    ("norm", "antialias"), [("batch", False), ("instance", False), ("batch", True), ("batch", 5)]
+)
+def test_folding_and_quantising_keep_the_scores(tmp_path: Path, norm: str, antialias: Antialias) -> None:
     network = trained_a_little(norm, antialias)
     fields = card(norm)
     fields["architecture"] |= {"antialias": antialias}

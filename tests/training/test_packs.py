@@ -20,7 +20,8 @@ from minugan_training.data.index import Entry
 from minugan_training.fitting.fit import fit
 from minugan_training.fitting.losses import distillation_loss
 from minugan_training.fitting.metrics_log import read_metrics
-from minugan_training.fitting.step import learning_rate
+from minugan_training.fitting.state import build_network, start
+from minugan_training.fitting.step import _Part, _taught, learning_rate
 from minugan_training.mean_weights import mean_weights
 from minugan_training.packs.candidates import pack_candidates, packed_candidates
 from minugan_training.packs.pack import LARGEST_BYTES, MANIFEST, write_pack
@@ -37,6 +38,7 @@ from tests.training.test_classification import candidates
 from tests.training.test_data import experiment, pool
 from tests.training.test_fit import settings
 from wsi_minugan.errors import DataError, TrainingError
+from wsi_minugan.minugan.generator import BlurredConv2d
 
 ROOT = Path(__file__).parents[2]
 
@@ -173,6 +175,34 @@ def test_a_pupil_comes_nearer_to_its_teacher(tmp_path: Path) -> None:
         fit(unnamed, p, tmp_path / "b")
     with pytest.raises(TrainingError, match="another kind of network"):
         fit(pupil.model_copy(update={"network": "unet"}), p, tmp_path / "c")
+
+
+def test_a_teacher_that_sees_mirror_images_says_the_same_of_each_of_them(tmp_path: Path) -> None:
+    experiment = settings("supervised", ngf=2, antialias=5)
+    torch.manual_seed(0)
+    teacher = build_network(experiment).eval()
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    labels, offsets = torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.zeros(2, 2, dtype=torch.int64)
+
+    def said(shown: torch.Tensor, views: int) -> torch.Tensor:
+        return _taught(experiment, teacher, _Part(shown, labels, offsets), views)
+
+    for axes in ((2,), (3,), (2, 3)):
+        assert torch.allclose(said(images.flip(axes), 4).flip(axes), said(images, 4), atol=1e-4)
+        assert not torch.allclose(said(images.flip(axes), 1).flip(axes), said(images, 1), atol=1e-4)
+
+
+def test_a_teachers_blur_can_be_another_than_its_pupils(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.safetensors"
+    save_file(build_network(settings("supervised", ngf=2)).state_dict(), weights)
+    given = {"teacher": str(weights), "antialias": True, "views": 4}
+    state = start(settings("supervised", ngf=2, antialias=5, distillation=given), torch.device("cpu"))
+    assert state.teacher is not None
+    sides = [
+        {len(m._line) for m in network.modules() if isinstance(m, BlurredConv2d)}
+        for network in (state.network, state.teacher)
+    ]
+    assert sides == [{5}, {3}]
 
 
 def test_a_teachers_answers_count_where_nobody_labelled() -> None:

@@ -19,6 +19,7 @@ from wsi_minugan.words import pluralize
 
 if TYPE_CHECKING:
     from wsi_minugan.minugan.bundle import Bundle
+    from wsi_minugan.minugan.card import ModelCard
     from wsi_minugan.pipeline.plan import SlidePlan
 
 DEMO_SIDE_PX, DEMO_SLIDE = 3000, "demo.tiff"
@@ -144,7 +145,7 @@ def _dry_run(slides: Sequence[SlideInput], settings: RunSettings) -> int:
             table.add_row(name, "", "known once it is copied here")
             continue
         try:
-            plan, patches = _looked_at(slide, settings, bundle.card.mpp)
+            plan, patches = _looked_at(slide, settings, bundle.card)
         except MinuganError as e:
             bad.append((slide.slide_id, str(e)))
             continue
@@ -178,14 +179,15 @@ def _pace(bundle: Bundle, settings: RunSettings) -> tuple[float, str]:
     )
 
 
-def _looked_at(slide: SlideInput, settings: RunSettings, model_mpp: float) -> tuple[SlidePlan, int]:
+def _looked_at(slide: SlideInput, settings: RunSettings, card: ModelCard) -> tuple[SlidePlan, int]:
     """Return a slide's plan and its number of patches."""
     from wsi_minugan.pipeline.plan import open_reader, plan_slide
 
     reader = open_reader(slide.path, settings)
     try:
-        plan = plan_slide(slide, reader, settings, model_mpp)
-        return plan, len(plan.patches_of(plan.frame.box))
+        across = card.patches_across
+        plan = plan_slide(slide, reader, settings, card.mpp, patches_across=across)
+        return plan, across**2 * len(plan.patches_of(plan.frame.box))
     finally:
         reader.close()
 

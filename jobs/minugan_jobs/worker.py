@@ -47,7 +47,7 @@ from wsi_minugan.slides.reader import SlideReader
 
 log = logging.getLogger(__name__)
 
-RESULTS_VERSION = 8
+RESULTS_VERSION = 9
 """Raised when the same inputs would give other results, so that old work is not taken for new."""
 
 _KEPT = 2
@@ -179,7 +179,8 @@ class WorkerState(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
         check_space(job.folder.parent, 0.0)
         settings = self._settled(job)
         wish = stain_wish(bundle.card, settings.stain)
-        plan = plan_slide(job.slide, self._reader(job), settings, bundle.card.mpp, wish)
+        card = bundle.card
+        plan = plan_slide(job.slide, self._reader(job), settings, card.mpp, wish, card.patches_across)
         plan = replace(plan, key=(key := work_key(job, settings, signature, bundle)))
         # Only now: earlier results are not given up for a slide that cannot be planned.
         check_space(job.folder.parent, plan.tissue_mm2, own_bytes(job.folder))

@@ -51,12 +51,14 @@ def path(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 def test_another_process_gives_the_same_answers_in_any_number_of_messages(bundle: Bundle, path: Path) -> None:
     own = OwnNetworks(bundle, "cpu", "fp32", 4, threads=1, compiled=False)
     patches = np.stack(without_ink(3, 7))
+    windows = np.tile(patches[:3], (1, 2, 2, 1))
     crops = np.random.default_rng(1).integers(0, 255, (50, 64, 64, 3), np.uint8)
     for held in (3, 16):
         shared = SharedNetworks(path, bundle.digest, patches=held)
         assert (shared.device_type, shared.precision, shared.batch_size) == ("cpu", "fp32", 4)
         assert np.array_equal(shared.scores(patches), own.scores(patches))
         assert np.array_equal(shared.scores(list(patches), 3), own.scores(patches, 3))
+        assert np.array_equal(shared.scores(windows), own.scores(windows))
         assert np.array_equal(shared.logits(crops), own.logits(crops))
         assert np.array_equal(shared.restained(patches, STAIN), own.restained(patches, STAIN))
         shared.close()
@@ -147,7 +149,7 @@ def test_who_says_something_else_is_sent_away_and_others_are_answered(
 
 
 @pytest.mark.parametrize(
-    "request_", [Request(do="scores", count=2), Request(do="open", count=1), Request(do="restained", count=1)]
+    "request_", [Request(do="scores", count=5), Request(do="open", count=1), Request(do="restained", count=1)]
 )
 def test_a_request_for_more_than_the_memory_holds_ends_the_talk(
     bundle: Bundle, path: Path, request_: Request

@@ -98,7 +98,8 @@ def analyze(
         work = SlideWork(settings, predictor.bundle, fingerprint(path, settings.stall_s))
         slide_input = SlideInput(safe_name(path.stem), path, mpp)
         card = predictor.bundle.card
-        plan = plan_slide(slide_input, reader, settings, card.mpp, stain_wish(card, settings.stain))
+        wish = stain_wish(card, settings.stain)
+        plan = plan_slide(slide_input, reader, settings, card.mpp, wish, card.patches_across)
         _run_stages(replace(plan, key=work.fingerprint), reader, predictor, work, folder.path, progress)
     finally:
         reader.close()

@@ -197,10 +197,12 @@ def _predict_image(
     image: NDArray[np.uint8], predictor: Predictor, stride_px: int, stain: StainMap | None
 ) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
-    frame, grid = Box(0, 0, height, width), PatchGrid(height, width, stride_px)
+    across, at_once = predictor.bundle.card.patches_across, predictor.windows_at_once
+    grid = PatchGrid(height, width, stride_px * across, PATCH_PX * across)
+    frame = Box(0, 0, height, width)
     blender, wanted = Blender(frame, grid), grid.patches_for(frame)
-    for start in range(0, len(wanted), predictor.batch_size):
-        part = wanted[start : start + predictor.batch_size]
+    for start in range(0, len(wanted), at_once):
+        part = wanted[start : start + at_once]
         found = predictor.predict([_cut(image, grid.box(*ij)) for ij in part], stain)
         for ij, scores in zip(part, found, strict=True):
             blender.add(*ij, scores)
@@ -209,7 +211,7 @@ def _predict_image(
 
 def _cut(image: NDArray[np.uint8], patch: Box) -> NDArray[np.uint8]:
     """Return a patch of an image, white where it reaches outside."""
-    out = np.full((PATCH_PX, PATCH_PX, 3), _WHITE, np.uint8)
+    out = np.full((patch.height_px, patch.width_px, 3), _WHITE, np.uint8)
     inside = patch.clipped(Box(0, 0, *image.shape[:2]))
     out[inside.slices_within(patch)] = image[inside.slices_within(Box(0, 0, 0, 0))]
     return out

@@ -216,6 +216,11 @@ class ModelCard(FrozenModel):
     architecture: Architecture
     mpp: float = Field(gt=0.05, lt=2, description="um/px of the patches.")
     patch_px: Literal[256] = 256
+    patches_across: Literal[1, 2] = Field(
+        1,
+        description="Side of the square of patches that the network sees at once on slides: the more, the less its answers depend on "
+        "where patches lie.",
+    )
     channels: tuple[str, str, str] = ("nucleus", "mitosis", "boundary")
     normalisation: Literal["rgb / 127.5 - 1"] = "rgb / 127.5 - 1"
     thresholds: ModelThresholds

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_minugan.config import EDGE_PX, MITOSIS_CHANNEL, OUT_CHANNELS, PATCH_PX, SQUARE_PX, Precision
+from wsi_minugan.config import EDGE_PX, MITOSIS_CHANNEL, OUT_CHANNELS, SQUARE_PX, Precision
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.devices import DeviceType
 from wsi_minugan.minugan.ink import ink_in
@@ -64,14 +64,14 @@ class Networks(Protocol):
 
         Parameters
         ----------
-        patches : n ndarrays of uint8, shape (256, 256, 3), or one of all
-            RGB at the model's resolution.
+        patches : n ndarrays of uint8, shape (s, s, 3), or one of all
+            RGB at the model's resolution; s is a multiple of 32, such as 256.
         at_once : int, optional
             Patches per forward pass, in place of `batch_size`.
 
         Returns
         -------
-        ndarray of uint8, shape (n, 128, 128, 12)
+        ndarray of uint8, shape (n, s / 2, s / 2, 12)
             255 times the scores.
         """
 
@@ -94,14 +94,14 @@ class Networks(Protocol):
 
         Parameters
         ----------
-        patches : n ndarrays of uint8, shape (256, 256, 3), or one of all
-            RGB at the model's resolution.
+        patches : n ndarrays of uint8, shape (s, s, 3), or one of all
+            RGB at the model's resolution; s is a multiple of 32, such as 256.
         stain : StainMap
             What is done to their stain.
 
         Returns
         -------
-        ndarray of uint8, shape (n, 256, 256, 3)
+        ndarray of uint8, shape (n, s, s, 3)
             RGB.
         """
 
@@ -134,8 +134,8 @@ class Predictor:
         Where it runs.
     precision : {"fp32", "bf16", "fp16"}
         Arithmetic that "auto" came to, or that was asked for.
-    batch_size : int
-        Patches per forward pass.
+    batch_size, windows_at_once : int
+        Patches of 256 px per forward pass, and as many windows on slides as hold them.
     forwards : int
         Patches that went through the network so far, test-time augmentation included.
     second_stage : SecondStage or None
@@ -176,7 +176,7 @@ class Predictor:
 
     @property
     def batch_size(self) -> int:
-        """Patches per forward pass.
+        """Patches of 256 px per forward pass.
 
         Returns
         -------
@@ -185,6 +185,17 @@ class Predictor:
         """
         return self._networks.batch_size
 
+    @property
+    def windows_at_once(self) -> int:
+        """How many of the squares that the network sees at once on slides go through it together.
+
+        Returns
+        -------
+        int
+            As many as hold `batch_size` patches of 256 px.
+        """
+        return max(1, self.batch_size // self.bundle.card.patches_across**2)
+
     def predict(self, patches: Patches, stain: StainMap | None = None) -> NDArray[np.uint8]:
         """Score patches by the whole model: generator, test-time augmentation and second stage, as its card has them.
 
@@ -192,14 +203,14 @@ class Predictor:
 
         Parameters
         ----------
-        patches : n ndarrays of uint8, shape (256, 256, 3), or one of all
-            RGB at the model's resolution.
+        patches : n ndarrays of uint8, shape (s, s, 3), or one of all
+            RGB at the model's resolution; s is a multiple of 32, such as 256.
         stain : StainMap, optional
             What is done to their stain first, for both stages; nothing by default, whatever the card says.
 
         Returns
         -------
-        ndarray of uint8, shape (n, 3, 256, 256)
+        ndarray of uint8, shape (n, 3, s, s)
             255 times the score of nucleus, mitosis, boundary.
         """
         seen = patches if stain is None else self.restained(patches, stain)
@@ -216,14 +227,14 @@ class Predictor:
 
         Parameters
         ----------
-        patches : n ndarrays of uint8, shape (256, 256, 3), or one of all
-            RGB at the model's resolution.
+        patches : n ndarrays of uint8, shape (s, s, 3), or one of all
+            RGB at the model's resolution; s is a multiple of 32, such as 256.
         stain : StainMap
             What is done to their stain.
 
         Returns
         -------
-        ndarray of uint8, shape (n, 256, 256, 3)
+        ndarray of uint8, shape (n, s, s, 3)
             RGB.
         """
         return self._networks.restained(patches, stain)
@@ -233,18 +244,20 @@ class Predictor:
 
         Parameters
         ----------
-        patches : n ndarrays of uint8, shape (256, 256, 3), or one of all
-            RGB at the model's resolution.
+        patches : n ndarrays of uint8, shape (s, s, 3), or one of all
+            RGB at the model's resolution; s is a multiple of 32, such as 256.
 
         Returns
         -------
-        ndarray of uint8, shape (n, 3, 256, 256)
+        ndarray of uint8, shape (n, 3, s, s)
             255 times the score of nucleus, mitosis, boundary.
         """
         out = self._scores_of(patches, None)
         doubtful = self._doubtful(out)
         # On a CPU a batch of one patch's views takes no longer a patch, and is never filled up in vain.
         at_once = len(_MIRRORED) if self.device == "cpu" else None
+        if not doubtful:
+            return out
         views = self._scores_of([patches[k][m] for k in doubtful for m in _MIRRORED], at_once)
         looks = views.reshape(len(doubtful), len(_MIRRORED), *out.shape[1:])
         for k, mirrored in zip(doubtful, looks, strict=True):
@@ -264,8 +277,6 @@ class Predictor:
     def _scores_of(self, patches: Patches, at_once: int | None) -> NDArray[np.uint8]:
         """Score patches by the generator, in batches of `at_once`, or else of `batch_size`."""
         self.forwards += len(patches)
-        if not len(patches):
-            return np.empty((0, OUT_CHANNELS, PATCH_PX, PATCH_PX), np.uint8)
         return from_squares(self._networks.scores(patches, at_once))
 
 

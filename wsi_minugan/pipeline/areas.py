@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from wsi_minugan.config import RunSettings
+from wsi_minugan.config import MOST_PATCHES_ACROSS, PATCH_PX, RunSettings
 from wsi_minugan.counting.models import Count, HotspotCount
 from wsi_minugan.counting.regions import covered_cells
 from wsi_minugan.errors import InputError
@@ -32,7 +32,7 @@ from wsi_minugan.slides.tissue import TissueMask
 from wsi_minugan.words import pluralize
 
 REGIONS = "regions.geojson"
-REACH_PX = 640
+REACH_PX = 384 + PATCH_PX * MOST_PATCHES_ACROSS
 """So far around a region is analysed, analysis px: no mitosis whose centre lies in it can reach farther, nor a patch that shapes it."""
 _MOST_MASK_BYTES = 2**28
 _MOST_MASK_PX = 2**26

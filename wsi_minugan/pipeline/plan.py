@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from wsi_minugan.config import Precision, RunSettings
+from wsi_minugan.config import PATCH_PX, Precision, RunSettings
 from wsi_minugan.counting.regions import centres_in
 from wsi_minugan.errors import NoTissueError
 from wsi_minugan.geometry import UM2_PER_MM2, Box, Frame, analysis_frame, blocks_of
@@ -63,6 +63,8 @@ class SlidePlan:
         What the user drew: only what lies in it counts.
     stain : SlideStain or None
         The slide's stain; None where the model's card says nothing of stains, or no tissue shows it.
+    patches_across : int
+        Side of the square of patches that the model sees at once.
     """
 
     slide: SlideInput
@@ -78,17 +80,21 @@ class SlidePlan:
     key: str = ""
     drawn: Drawn = field(default_factory=Drawn)
     stain: SlideStain | None = None
+    patches_across: int = 1
 
     @property
     def grid(self) -> PatchGrid:
-        """The slide's patches; independent of its blocks.
+        """The slide's patches, or the windows of several that the model sees at once; independent of its blocks.
 
         Returns
         -------
         PatchGrid
             In analysis px.
         """
-        return PatchGrid(self.frame.height_px, self.frame.width_px, self.stride_px)
+        across = self.patches_across
+        return PatchGrid(
+            self.frame.height_px, self.frame.width_px, self.stride_px * across, PATCH_PX * across
+        )
 
     @property
     def stain_map(self) -> StainMap | None:
@@ -193,6 +199,7 @@ def plan_slide(
     settings: RunSettings,
     model_mpp: float,
     wish: StainWish | None = None,
+    patches_across: int = 1,
 ) -> SlidePlan:
     """Find a slide's frame, tissue and blocks.
 
@@ -208,6 +215,8 @@ def plan_slide(
         um/px that the model wants.
     wish : StainWish, optional
         What is to become of the slide's stain, of `stain_wish`.
+    patches_across : int
+        Side of the square of patches that the model sees at once.
 
     Returns
     -------
@@ -258,6 +267,7 @@ def plan_slide(
         precision=settings.precision,
         drawn=drawn,
         stain=stain,
+        patches_across=patches_across,
     )
 
 

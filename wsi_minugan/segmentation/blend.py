@@ -34,7 +34,8 @@ class Blender:
 
     @cached_property
     def _inner_weights(self) -> NDArray[np.uint16]:
-        return PatchGrid(3 * self.grid.stride_px, 3 * self.grid.stride_px, self.grid.stride_px).weights(1, 1)
+        stride = self.grid.stride_px
+        return PatchGrid(3 * stride, 3 * stride, stride, self.grid.patch_px).weights(1, 1)
 
     def add(self, i: int, j: int, scores: NDArray[np.uint8]) -> None:
         """Add the scores of one patch; what lies outside of the box is left out.
@@ -43,7 +44,7 @@ class Blender:
         ----------
         i, j : int
             Row and column of the patch in the grid.
-        scores : ndarray of uint8, shape (3, 256, 256)
+        scores : ndarray of uint8, shape (3, patch_px, patch_px)
             255 times the patch's scores of nucleus, mitosis, boundary.
         """
         patch = self.grid.box(i, j)

@@ -13,7 +13,9 @@ from wsi_minugan.geometry import Box
 
 @dataclass(frozen=True)
 class PatchGrid:
-    """Patches of 256x256 analysis px at a fixed stride; the grid knows nothing of blocks.
+    """Patches at a fixed stride; the grid knows nothing of blocks.
+
+    Patches have 256x256 analysis px. Where a model sees several at once, such a window takes a patch's place here.
 
     The core of patch (i, j) is its share of the frame: the cores are a partition. Around its core a patch
     overlaps its neighbours, and at the frame's edge it reaches outside.
@@ -23,12 +25,15 @@ class PatchGrid:
     frame_height_px, frame_width_px : int
         Size of the analysis frame.
     stride_px : int
-        Distance of patches: even, 128 to 256.
+        Distance of patches: even, and half of their side or more.
+    patch_px : int
+        Their side.
     """
 
     frame_height_px: int
     frame_width_px: int
     stride_px: int
+    patch_px: int = PATCH_PX
 
     @property
     def overlap_px(self) -> int:
@@ -39,7 +44,7 @@ class PatchGrid:
         int
             Width of the overlap, analysis px.
         """
-        return PATCH_PX - self.stride_px
+        return self.patch_px - self.stride_px
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -63,10 +68,10 @@ class PatchGrid:
         Returns
         -------
         Box
-            256 px wide and high.
+            `patch_px` wide and high.
         """
-        half = self.overlap_px // 2
-        return Box(i * self.stride_px - half, j * self.stride_px - half, PATCH_PX, PATCH_PX)
+        half, side = self.overlap_px // 2, self.patch_px
+        return Box(i * self.stride_px - half, j * self.stride_px - half, side, side)
 
     def core(self, i: int, j: int) -> Box:
         """Return the share of the frame that belongs to patch (i, j).
@@ -103,7 +108,7 @@ class PatchGrid:
 
     def _reaching(self, start: int, end: int, count: int) -> range:
         half = self.overlap_px // 2
-        first = (start + half - PATCH_PX) // self.stride_px + 1
+        first = (start + half - self.patch_px) // self.stride_px + 1
         last = (end + half - 1) // self.stride_px
         return range(max(0, first), min(count - 1, last) + 1)
 
@@ -117,11 +122,11 @@ class PatchGrid:
 
         Returns
         -------
-        ndarray of uint16, shape (256, 256)
+        ndarray of uint16, shape (patch_px, patch_px)
             0 where the patch has no say.
         """
-        rows = taper(self.stride_px, i == 0, i == self.shape[0] - 1)
-        columns = taper(self.stride_px, j == 0, j == self.shape[1] - 1)
+        rows = taper(self.stride_px, i == 0, i == self.shape[0] - 1, self.patch_px)
+        columns = taper(self.stride_px, j == 0, j == self.shape[1] - 1, self.patch_px)
         return np.multiply.outer(rows, columns)
 
     @property
@@ -140,7 +145,9 @@ TAPER_TOTAL = 16
 """What shifted tapers sum to: so small that 8-bit scores times both axes' weights fit into 16 bits, which halves the time."""
 
 
-def taper(stride_px: int, first: bool = False, last: bool = False) -> NDArray[np.uint16]:
+def taper(
+    stride_px: int, first: bool = False, last: bool = False, patch_px: int = PATCH_PX
+) -> NDArray[np.uint16]:
     """Return one axis's weights: stepped ramps where neighbours overlap, flat between them.
 
     Parameters
@@ -149,14 +156,16 @@ def taper(stride_px: int, first: bool = False, last: bool = False) -> NDArray[np
         Distance of patches.
     first, last : bool
         Whether the patch has no neighbour before or after it; it then is flat on that side.
+    patch_px : int
+        Side of a patch.
 
     Returns
     -------
-    ndarray of uint16, shape (256,)
+    ndarray of uint16, shape (patch_px,)
         Copies shifted by multiples of the stride sum to `TAPER_TOTAL` everywhere.
     """
-    overlap = PATCH_PX - stride_px
-    weights = np.full(PATCH_PX, TAPER_TOTAL, np.uint16)
+    overlap = patch_px - stride_px
+    weights = np.full(patch_px, TAPER_TOTAL, np.uint16)
     ramp = (TAPER_TOTAL * (2 * np.arange(overlap) + 1)) // max(1, 2 * overlap)
     if not first:
         weights[:overlap] = ramp

@@ -14,6 +14,7 @@ from minugan_training.data.index import Entry
 from minugan_training.data.labels import IGNORE, MITOSES, Sample, enlargement, load_sample, mitosis_truth
 from wsi_minugan.config import PATCH_PX
 from wsi_minugan.geometry import UM2_PER_MM2, Box
+from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.segmentation.blend import Blender
 from wsi_minugan.segmentation.classes import Thresholds, class_map
@@ -26,8 +27,18 @@ class Scorer(Protocol):
     """What scores patches: a `Predictor`, or what stands before one."""
 
     @property
-    def batch_size(self) -> int:
-        """How many patches are scored at a time.
+    def bundle(self) -> Bundle:
+        """The model, whose card says how many patches it sees at once.
+
+        Returns
+        -------
+        Bundle
+            With its card.
+        """
+
+    @property
+    def windows_at_once(self) -> int:
+        """How many squares of patches are scored at a time.
 
         Returns
         -------
@@ -36,11 +47,11 @@ class Scorer(Protocol):
         """
 
     def predict(self, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return scores ``(n, 3, 256, 256)`` of patches ``(n, 256, 256, 3)``.
+        """Return scores ``(n, 3, s, s)`` of patches ``(n, s, s, 3)``.
 
         Parameters
         ----------
-        patches : ndarray of uint8, shape (n, 256, 256, 3)
+        patches : ndarray of uint8, shape (n, s, s, 3)
             RGB at the model's resolution.
         """
 
@@ -63,12 +74,13 @@ def score_image(predictor: Scorer, image: NDArray[np.uint8], stride_px: int = 19
         255 times the scores of nucleus, mitosis, boundary.
     """
     h, w = image.shape[:2]
-    grid = PatchGrid(h, w, stride_px)
+    across, at_once = predictor.bundle.card.patches_across, predictor.windows_at_once
+    grid = PatchGrid(h, w, stride_px * across, PATCH_PX * across)
     frame = Box(0, 0, h, w)
     blender = Blender(frame, grid)
     places = grid.patches_for(frame)
-    for start in range(0, len(places), predictor.batch_size):
-        part = places[start : start + predictor.batch_size]
+    for start in range(0, len(places), at_once):
+        part = places[start : start + at_once]
         patches = np.stack([_cut(image, grid.box(*ij)) for ij in part])
         for ij, scores in zip(part, predictor.predict(patches), strict=True):
             blender.add(*ij, scores)
@@ -230,7 +242,7 @@ def _unpadded(scores: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.u
 
 
 def _cut(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
-    out = np.full((PATCH_PX, PATCH_PX, 3), 255, np.uint8)
+    out = np.full((box.height_px, box.width_px, 3), 255, np.uint8)
     part = box.clipped(Box(0, 0, *image.shape[:2]))
     out[part.slices_within(box)] = image[part.slices_within(Box(0, 0, *image.shape[:2]))]
     return out

@@ -183,8 +183,12 @@ class _Features:
     stain: StainMap | None
 
     @property
-    def batch_size(self) -> int:
-        return self.predictor.batch_size
+    def bundle(self) -> Bundle:
+        return self.predictor.bundle
+
+    @property
+    def windows_at_once(self) -> int:
+        return self.predictor.windows_at_once
 
     def predict(self, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self.stain is not None:

@@ -20,14 +20,13 @@ from wsi_minugan.minugan.devices import DeviceType
 from wsi_minugan.minugan.second_stage import INPUT_PX
 from wsi_minugan.minugan.stain import StainMap
 
-PATCH_SHAPE = PATCH_PX, PATCH_PX, 3
-SQUARES_SHAPE = PATCH_PX // SQUARE_PX, PATCH_PX // SQUARE_PX, OUT_CHANNELS * SQUARE_PX**2
 CROP_SHAPE = INPUT_PX, INPUT_PX, 3
 PATCH_BYTES = PATCH_PX * PATCH_PX * 3
 """Also those of its scores."""
 CROP_BYTES = INPUT_PX * INPUT_PX * 3
 LONGEST_LINE = 2**16
 _MOST_PATCHES = 4096
+_LARGEST_PX = 2**14
 
 
 class Request(FrozenModel):
@@ -39,6 +38,8 @@ class Request(FrozenModel):
         "open" comes first and once, with the memory's descriptor beside it.
     count : int
         Patches or crops in the memory; with "open", how many patches each half of it holds.
+    side_px : int
+        Side of each patch.
     at_once : int or None
         Patches per forward pass, where it is not the usual number.
     stain : StainMap or None
@@ -47,6 +48,7 @@ class Request(FrozenModel):
 
     do: Literal["open", "scores", "logits", "restained"]
     count: int = Field(ge=0)
+    side_px: int = Field(PATCH_PX, ge=32, le=_LARGEST_PX, multiple_of=32)
     at_once: Annotated[int, Field(ge=1, le=_MOST_PATCHES)] | None = None
     stain: StainMap | None = None
 
@@ -78,6 +80,23 @@ class Reply(FrozenModel):
 
 class BadMessageError(ValueError):
     """A line that is no request, or asks for more than the memory holds."""
+
+
+def shapes_of(side_px: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Return the shape of a patch, and that of its scores in squares of pixels.
+
+    Parameters
+    ----------
+    side_px : int
+        The patch's side.
+
+    Returns
+    -------
+    tuple of tuple of int
+        ``(side, side, 3)`` and ``(side / 2, side / 2, 12)``.
+    """
+    half = side_px // SQUARE_PX
+    return (side_px, side_px, 3), (half, half, OUT_CHANNELS * SQUARE_PX**2)
 
 
 def request_of(line: bytes) -> Request:

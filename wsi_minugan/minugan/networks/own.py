@@ -26,7 +26,6 @@ from wsi_minugan.minugan.stain import StainMap
 log = logging.getLogger(__name__)
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_SIDE = PATCH_PX // SQUARE_PX
 Patches = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 
 
@@ -86,20 +85,22 @@ class OwnNetworks:
 
         Parameters
         ----------
-        patches : n ndarrays of uint8, shape (256, 256, 3), or one of all
-            RGB at the model's resolution.
+        patches : n ndarrays of uint8, shape (s, s, 3), or one of all
+            RGB at the model's resolution; s is a multiple of 32, such as 256.
         at_once : int, optional
-            Patches per forward pass, in place of `batch_size`.
+            Patches of 256 px per forward pass, in place of `batch_size`; of larger ones there are fewer.
 
         Returns
         -------
-        ndarray of uint8, shape (n, 128, 128, 12)
+        ndarray of uint8, shape (n, s / 2, s / 2, 12)
             255 times the scores, in squares of pixels; see `predictor.from_squares`.
         """
-        out = np.empty((len(patches), _SIDE, _SIDE, OUT_CHANNELS * SQUARE_PX**2), np.uint8)
+        side = len(patches[0]) if len(patches) else PATCH_PX
+        half = side // SQUARE_PX
+        out = np.empty((len(patches), half, half, OUT_CHANNELS * SQUARE_PX**2), np.uint8)
         start = 0
         while start < len(patches):
-            size = at_once or self.batch_size
+            size = max(1, (at_once or self.batch_size) * PATCH_PX**2 // side**2)
             part = patches[start : start + size]
             try:
                 out[start : start + len(part)] = self._forward(part, size)
@@ -111,7 +112,7 @@ class OwnNetworks:
 
     @torch.inference_mode()
     def _forward(self, part: Patches, size: int) -> NDArray[np.uint8]:
-        full = np.zeros((size, PATCH_PX, PATCH_PX, 3), np.uint8)
+        full = np.zeros((size, *part[0].shape), np.uint8)
         for k, patch in enumerate(part):
             full[k] = patch
         host = torch.from_numpy(full)
@@ -149,18 +150,18 @@ class OwnNetworks:
 
         Parameters
         ----------
-        patches : n ndarrays of uint8, shape (256, 256, 3), or one of all
+        patches : n ndarrays of uint8, shape (s, s, 3), or one of all
             RGB at the model's resolution.
         stain : StainMap
             What is done to their stain.
 
         Returns
         -------
-        ndarray of uint8, shape (n, 256, 256, 3)
+        ndarray of uint8, shape (n, s, s, 3)
             RGB.
         """
-        out = np.empty((len(patches), PATCH_PX, PATCH_PX, 3), np.uint8)
-        for start in range(0, len(patches), self.batch_size):
-            part = torch.from_numpy(np.stack([*patches[start : start + self.batch_size]])).to(self._device)
+        out = np.stack([*patches])
+        for start in range(0, len(out), self.batch_size):
+            part = torch.from_numpy(out[start : start + self.batch_size]).to(self._device)
             out[start : start + len(part)] = restained(part, stain).cpu().numpy()
         return out

@@ -26,8 +26,6 @@ from wsi_minugan.minugan.bundle import load_bundle
 from wsi_minugan.minugan.networks.messages import (
     CROP_SHAPE,
     LONGEST_LINE,
-    PATCH_SHAPE,
-    SQUARES_SHAPE,
     BadMessageError,
     Reply,
     Request,
@@ -35,6 +33,7 @@ from wsi_minugan.minugan.networks.messages import (
     line_of,
     memory_bytes,
     request_of,
+    shapes_of,
 )
 from wsi_minugan.minugan.predictor import Networks
 
@@ -112,15 +111,16 @@ class NetworkServer:
 
     def _run(self, request: Request, memory: mmap.mmap) -> None:
         n, networks = request.count, self._networks
+        patch, squares = shapes_of(request.side_px)
         if request.do == "scores":
-            patches = half_of(memory, False, n, PATCH_SHAPE)
-            half_of(memory, True, n, SQUARES_SHAPE)[...] = networks.scores(patches, request.at_once)
+            patches = half_of(memory, False, n, patch)
+            half_of(memory, True, n, squares)[...] = networks.scores(patches, request.at_once)
         elif request.do == "logits":
             crops = half_of(memory, False, n, CROP_SHAPE)
             half_of(memory, True, n, (), np.float64)[...] = networks.logits(crops)
         elif request.do == "restained" and request.stain is not None:
-            patches = half_of(memory, False, n, PATCH_SHAPE)
-            half_of(memory, True, n, PATCH_SHAPE)[...] = networks.restained(patches, request.stain)
+            patches = half_of(memory, False, n, patch)
+            half_of(memory, True, n, patch)[...] = networks.restained(patches, request.stain)
         else:
             raise BadMessageError(f"{request.do} comes at another time, or lacks something")
 

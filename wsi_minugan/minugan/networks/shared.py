@@ -8,13 +8,14 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from wsi_minugan import errors
+from wsi_minugan.config import MOST_PATCHES_ACROSS, PATCH_PX
 from wsi_minugan.errors import DeviceError
 from wsi_minugan.minugan.devices import DeviceType
 from wsi_minugan.minugan.networks.messages import (
@@ -22,13 +23,12 @@ from wsi_minugan.minugan.networks.messages import (
     CROP_SHAPE,
     LONGEST_LINE,
     PATCH_BYTES,
-    PATCH_SHAPE,
-    SQUARES_SHAPE,
     Reply,
     Request,
     half_of,
     line_of,
     memory_bytes,
+    shapes_of,
 )
 from wsi_minugan.minugan.predictor import Patches
 from wsi_minugan.minugan.stain import StainMap
@@ -53,7 +53,7 @@ class SharedNetworks:
     model : str
         Digest of the model that it must have.
     patches : int
-        How many are sent at once, at most.
+        How many of 256 px are sent at once, at most.
     wait_s : float
         Longest wait for the process to begin.
 
@@ -74,8 +74,8 @@ class SharedNetworks:
 
     def __init__(self, path: Path, model: str, patches: int, wait_s: float = 180.0) -> None:
         self._path, self._model, self._wait_s = path, model, wait_s
-        self._patches = patches
-        self._memory, self._descriptor = _new_memory(memory_bytes(patches))
+        self._patches = max(patches, MOST_PATCHES_ACROSS**2)
+        self._memory, self._descriptor = _new_memory(memory_bytes(self._patches))
         self._socket: socket.socket | None = None
         self._answers: BinaryIO | None = None
         hello = self._open()
@@ -88,23 +88,17 @@ class SharedNetworks:
 
         Parameters
         ----------
-        patches : n ndarrays of uint8, shape (256, 256, 3), or one of all
-            RGB at the model's resolution.
+        patches : n ndarrays of uint8, shape (s, s, 3), or one of all
+            RGB at the model's resolution; s is a multiple of 32, such as 256.
         at_once : int, optional
-            Patches per forward pass, in place of `batch_size`.
+            Patches of 256 px per forward pass, in place of `batch_size`; of larger ones there are fewer.
 
         Returns
         -------
-        ndarray of uint8, shape (n, 128, 128, 12)
+        ndarray of uint8, shape (n, s / 2, s / 2, 12)
             255 times the scores, in squares of pixels; see `predictor.from_squares`.
         """
-        out = np.empty((len(patches), *SQUARES_SHAPE), np.uint8)
-        for start in range(0, len(patches), self._patches):
-            part = patches[start : start + self._patches]
-            self._put(part)
-            self._ask(Request(do="scores", count=len(part), at_once=at_once))
-            out[start : start + len(part)] = half_of(self._memory, True, len(part), SQUARES_SHAPE)
-        return out
+        return self._of_patches(patches, 1, at_once=at_once)
 
     def logits(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return what the classifiers say of candidates.
@@ -133,23 +127,17 @@ class SharedNetworks:
 
         Parameters
         ----------
-        patches : n ndarrays of uint8, shape (256, 256, 3), or one of all
-            RGB at the model's resolution.
+        patches : n ndarrays of uint8, shape (s, s, 3), or one of all
+            RGB at the model's resolution; s is a multiple of 32, such as 256.
         stain : StainMap
             What is done to their stain.
 
         Returns
         -------
-        ndarray of uint8, shape (n, 256, 256, 3)
+        ndarray of uint8, shape (n, s, s, 3)
             RGB.
         """
-        out = np.empty((len(patches), *PATCH_SHAPE), np.uint8)
-        for start in range(0, len(patches), self._patches):
-            part = patches[start : start + self._patches]
-            self._put(part)
-            self._ask(Request(do="restained", count=len(part), stain=stain))
-            out[start : start + len(part)] = half_of(self._memory, True, len(part), PATCH_SHAPE)
-        return out
+        return self._of_patches(patches, 0, stain=stain)
 
     def close(self) -> None:
         """Leave the process, which goes on for others."""
@@ -158,9 +146,22 @@ class SharedNetworks:
                 opened.close()
         self._answers = self._socket = None
 
-    def _put(self, part: Patches) -> None:
-        for place, patch in zip(half_of(self._memory, False, len(part), PATCH_SHAPE), part, strict=True):
-            place[...] = patch
+    def _of_patches(
+        self, patches: Patches, answer: int, at_once: int | None = None, stain: StainMap | None = None
+    ) -> NDArray[np.uint8]:
+        """Have something made of patches, as many at a time as the memory holds; see `shapes_of` for the answer's shape."""
+        side_px = len(patches[0]) if len(patches) else PATCH_PX
+        shapes = shapes_of(side_px)
+        out = np.empty((len(patches), *shapes[answer]), np.uint8)
+        most = max(1, self._patches * PATCH_PX**2 // side_px**2)
+        for start in range(0, len(patches), most):
+            part = patches[start : start + most]
+            for place, patch in zip(half_of(self._memory, False, len(part), shapes[0]), part, strict=True):
+                place[...] = patch
+            do: Literal["scores", "restained"] = "scores" if stain is None else "restained"
+            self._ask(Request(do=do, count=len(part), side_px=side_px, at_once=at_once, stain=stain))
+            out[start : start + len(part)] = half_of(self._memory, True, len(part), shapes[answer])
+        return out
 
     def _ask(self, request: Request) -> None:
         """Have a request answered; what was put into the memory stays there, so it can be asked again."""

@@ -10,10 +10,8 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_minugan.config import PATCH_PX
+from wsi_minugan.config import OUT_CHANNELS, PATCH_PX
 from wsi_minugan.errors import OutputError
-
-_SHAPE = (3, PATCH_PX, PATCH_PX)
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class PatchScores:
         ----------
         i, j : int
             Row and column of the patch.
-        scores : ndarray of uint8, shape (3, 256, 256)
+        scores : ndarray of uint8, shape (3, s, s)
             255 times the scores.
 
         Raises
@@ -54,22 +52,24 @@ class PatchScores:
                 f"{path} cannot be written: {e.strerror or e}. Check the folder and its disk."
             ) from e
 
-    def load(self, i: int, j: int) -> NDArray[np.uint8] | None:
+    def load(self, i: int, j: int, side_px: int = PATCH_PX) -> NDArray[np.uint8] | None:
         """Return a patch's scores if another block already made them.
 
         Parameters
         ----------
         i, j : int
             Row and column of the patch.
+        side_px : int
+            Its side.
 
         Returns
         -------
-        ndarray of uint8, shape (3, 256, 256), or None
+        ndarray of uint8, shape (3, side_px, side_px), or None
             255 times the scores.
         """
         try:
             raw = imagecodecs.zstd_decode(self._path(i, j).read_bytes())
-            return np.frombuffer(raw, np.uint8).reshape(_SHAPE)
+            return np.frombuffer(raw, np.uint8).reshape(OUT_CHANNELS, side_px, side_px)
         except (OSError, imagecodecs.ZstdError, ValueError):
             return None
 

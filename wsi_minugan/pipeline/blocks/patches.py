@@ -11,7 +11,6 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_minugan.config import PATCH_PX
 from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.pipeline.plan import SlidePlan
@@ -55,9 +54,9 @@ def blend_left_over(
     list of tuple of int
         Row and column of each patch that nobody has predicted yet.
     """
-    fresh = []
+    fresh, side_px = [], plan.grid.patch_px
     for patch in wanted:
-        scores = scratch.patches.load(*patch) if _shared(plan, box, patch) else None
+        scores = scratch.patches.load(*patch, side_px) if _shared(plan, box, patch) else None
         if scores is None:
             fresh.append(patch)
         else:
@@ -113,7 +112,7 @@ def predict_into(
     with ThreadPoolExecutor(1, "blend") as follower:
         blended: Future[None] | None = None
         patches = _patches(plan.grid, wanted, view, ahead)
-        while batch := list(islice(patches, predictor.batch_size)):
+        while batch := list(islice(patches, predictor.windows_at_once)):
             begin = time.perf_counter()
             scores = predictor.predict([pixels for _, pixels in batch], plan.stain_map)
             forward_s += time.perf_counter() - begin
@@ -177,7 +176,7 @@ def strips(
     row : list of tuple of int
         Row and column of each patch.
     strip : (Box, ndarray of uint8)
-        The place of the row in analysis px, and its RGB pixels, shape ``(256, w, 3)``.
+        The place of the row in analysis px, and its RGB pixels, shape ``(h, w, 3)``.
     """
     with ThreadPoolExecutor(1, "decode") as decoder:
         coming = deque(decoder.submit(_read_strip, grid, row, view) for row in rows[:ahead])
@@ -191,5 +190,5 @@ def _read_strip(
     grid: PatchGrid, row: list[tuple[int, int]], view: WatchedView
 ) -> tuple[Box, NDArray[np.uint8]]:
     first, last = grid.box(*row[0]), grid.box(*row[-1])
-    box = Box(first.y_px, first.x_px, PATCH_PX, last.x_end_px - first.x_px)
+    box = Box(first.y_px, first.x_px, first.height_px, last.x_end_px - first.x_px)
     return box, view.read(box)

@@ -1,7 +1,9 @@
 """The Python API: one slide in one line, its results as tables, arrays and a picture, and counts."""
 
 import gc
+import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import wsi_minugan
 from wsi_minugan import Result, analyze, count_mitoses, fields, hotspot, load_model, open_slide, predict
 from wsi_minugan.errors import InputError, OutputError, SettingsError, SlideUnreadableError
 from wsi_minugan.geometry import Box
+from wsi_minugan.minugan.bundle import find_bundle
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.slides.synthetic import SyntheticSlide, write_slide
 
@@ -215,6 +218,29 @@ def test_predict_scores_patches_and_images_of_any_size(model: Predictor, drawing
     assert whole.dtype == np.uint8
     assert whole[1, 180:220, 230:270].max() > 128
     assert predict(zarr.array(image), model).shape == whole.shape
+
+
+def test_patches_of_the_size_that_the_model_sees_at_once_are_scored_as_they_are(
+    tmp_path: Path, drawing: SyntheticSlide
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(find_bundle("default"), folder)
+    card = json.loads((folder / "card.json").read_text())
+    x, y = (int(v) for v in drawing.mitoses_xy_px[0])
+    image = drawing.draw(Box(y - 200, x - 250, 512, 512))
+    for across in (1, 2):
+        (folder / "card.json").write_text(json.dumps(card | {"patches_across": across}))
+        model = load_model(folder)
+        if across == 1:
+            with pytest.raises(InputError, match="256, 256, 3"):
+                predict(image[None], model)
+        else:
+            scores = predict(image[None], model)
+            assert scores.shape == (1, 3, 512, 512)
+            # One window covers such an image but for its edge, where others reach in.
+            blended = predict(image, model, stride_px=256)
+            assert np.array_equal(blended, scores[0])
+        assert predict(image[None, :256, :256], model).shape == (1, 3, 256, 256)
 
 
 def test_counts_take_tables_and_points(result: Result) -> None:

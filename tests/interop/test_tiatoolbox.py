@@ -26,12 +26,13 @@ from tiatoolbox.models.engine.semantic_segmentor import SemanticSegmentor
 from tiatoolbox.tools.stainnorm import get_normalizer
 
 from wsi_minugan import Result, analyze, open_slide, predict
+from wsi_minugan.config import PATCH_PX
 from wsi_minugan.errors import InputError
 from wsi_minugan.geometry import Box
 from wsi_minugan.interop import tiatoolbox_model
 from wsi_minugan.interop.tiatoolbox_model import MinuganModel
 from wsi_minugan.interop.tiatoolbox_stain import fit_normalizer
-from wsi_minugan.minugan.bundle import BUNDLED
+from wsi_minugan.minugan.bundle import BUNDLED, load_bundle
 from wsi_minugan.outputs.exports.files import write_annotation_store
 from wsi_minugan.outputs.exports.objects import open_slide_folder
 from wsi_minugan.segmentation.objects import label_objects
@@ -47,7 +48,9 @@ STORES = pytest.mark.skipif(
 )
 
 
-WIDTH, HEIGHT, COLUMNS, ROWS = 1000, 900, 4, 4
+WIDTH, HEIGHT = 1000, 900
+SIDE = PATCH_PX * load_bundle(BUNDLED / "default").card.patches_across
+COLUMNS, ROWS = -(-WIDTH // SIDE), -(-HEIGHT // SIDE)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +75,7 @@ def model() -> MinuganModel:
 def patches(slide: Path) -> np.ndarray:
     """Return the patches of the whole slide, white where they reach beyond it; row by row."""
     reader = open_slide(slide)
-    boxes = [Box(256 * y, 256 * x, 256, 256) for y in range(ROWS) for x in range(COLUMNS)]
+    boxes = [Box(SIDE * y, SIDE * x, SIDE, SIDE) for y in range(ROWS) for x in range(COLUMNS)]
     return np.stack([reader.read_level(0, box) for box in boxes])
 
 
@@ -84,7 +87,7 @@ def scores(patches: np.ndarray) -> np.ndarray:
 
 def laid_out(scores: np.ndarray) -> np.ndarray:
     """Return the scores of the slide's patches as one picture, 0 to 1."""
-    rows = scores.reshape(ROWS, COLUMNS, 256, 256, 3)
+    rows = scores.reshape(ROWS, COLUMNS, SIDE, SIDE, 3)
     return np.concatenate([np.concatenate(list(row), axis=1) for row in rows])[:HEIGHT, :WIDTH] / np.float32(
         255
     )

@@ -9,7 +9,11 @@ from wsi_minugan.segmentation.blend import Blender
 from wsi_minugan.segmentation.grid import TAPER_TOTAL, PatchGrid, taper
 
 strides = st.integers(64, 128).map(lambda k: 2 * k)
-grids = st.builds(PatchGrid, st.integers(1, 900), st.integers(1, 900), strides)
+sides = st.integers(1, 900)
+grids = st.one_of(
+    st.builds(PatchGrid, sides, sides, strides),
+    st.builds(PatchGrid, sides, sides, strides.map(lambda k: 2 * k), st.just(512)),
+)
 
 
 @given(grids)
@@ -34,12 +38,13 @@ def test_weights_sum_to_one_constant_at_every_pixel(grid: PatchGrid) -> None:
     assert (total == grid.total).all()
 
 
-@given(strides)
-def test_shifted_tapers_sum_to_their_total(stride: int) -> None:
-    line = np.zeros(4 * stride + 256, np.int64)
+@given(strides, st.sampled_from([1, 2]))
+def test_shifted_tapers_sum_to_their_total(stride: int, across: int) -> None:
+    step, side = stride * across, 256 * across
+    line = np.zeros(4 * step + side, np.int64)
     for k in range(4):
-        line[k * stride : k * stride + 256] += taper(stride, k == 0, k == 3)
-    assert (line[: 3 * stride + 256] == TAPER_TOTAL).all()
+        line[k * step : k * step + side] += taper(step, k == 0, k == 3, side)
+    assert (line[: 3 * step + side] == TAPER_TOTAL).all()
 
 
 @given(grids, st.integers(-300, 900), st.integers(-300, 900), st.integers(1, 500), st.integers(1, 500))
@@ -55,15 +60,17 @@ def test_patches_for_a_box_are_those_that_meet_it(grid: PatchGrid, y: int, x: in
     assert grid.patches_for(box) == met
 
 
-@given(st.integers(200, 700), st.integers(200, 700), strides, st.integers(100, 500), st.randoms())
+@given(
+    st.integers(200, 700), st.integers(200, 700), strides, st.sampled_from([1, 2]), st.integers(100, 500), st.randoms(),
+)  # fmt: skip
 @settings(max_examples=15, deadline=None)
 def test_blending_is_the_same_for_any_cutting_and_order(
-    h: int, w: int, stride: int, side: int, random
+    h: int, w: int, stride: int, across: int, side: int, random
 ) -> None:
-    grid = PatchGrid(h, w, stride)
+    grid = PatchGrid(h, w, stride * across, 256 * across)
     frame = Box(0, 0, h, w)
     scores = {
-        ij: np.random.default_rng(ij).integers(0, 256, (3, 256, 256), np.uint8)
+        ij: np.random.default_rng(ij).integers(0, 256, (3, grid.patch_px, grid.patch_px), np.uint8)
         for ij in grid.patches_for(frame)
     }
     whole = Blender(frame, grid)

@@ -131,20 +131,22 @@ def predict(
 
     Parameters
     ----------
-    pixels : array of uint8, shape (n, 256, 256, 3) or (h, w, 3)
-        RGB. Patches are scored one by one. An image is cut into overlapping patches, whose scores are blended.
-        NumPy, Dask and Zarr arrays are taken; an image must fit into memory.
+    pixels : array of uint8, shape (n, s, s, 3) or (h, w, 3)
+        RGB. Patches have a side s of 256 px, or of as many patches as the model sees at once (`patches_across` on its card). They
+        are scored one by one. An image is cut as a slide is, and the scores are blended. NumPy, Dask and Zarr arrays are taken; an
+        image must fit into memory.
     model : str, path or Predictor
         A model, as `load_model` takes or returns it. Load it once where you call this often.
     stride_px : int
-        Distance of patches in an image: even, 128 to 256.
+        Distance of patches of 256 px in an image: even, 128 to 256. Where the model sees several at once, they lie as many times
+        as far apart.
     stain : StainMap, optional
         What is done to the stain first, of `stain_map`. Without it pixels are scored as they are, whatever the model's card says:
         a patch does not tell its slide's stain.
 
     Returns
     -------
-    ndarray of uint8, shape (n, 3, 256, 256) or (3, h, w)
+    ndarray of uint8, shape (n, 3, s, s) or (3, h, w)
         255 times the score of nucleus, mitosis and boundary.
 
     Raises
@@ -161,13 +163,15 @@ def predict(
     array = np.asarray(pixels)
     if array.dtype != np.uint8:
         raise InputError(f"Pixels must be 8-bit (uint8), not {array.dtype}. Convert the image to 8-bit RGB.")
-    if array.ndim == 4 and array.shape[1:] == (PATCH_PX, PATCH_PX, 3):
-        return as_predictor(model).predict(array, stain)
-    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+    if array.ndim == 3 and array.shape[2] == 3 and 0 not in array.shape:
+        return _predict_image(array, as_predictor(model), fitting_stride(stride_px), stain)
+    loaded = as_predictor(model) if array.ndim == 4 else None
+    sides = {PATCH_PX, PATCH_PX * loaded.bundle.card.patches_across} if loaded else set()
+    if loaded is None or array.shape[1:] not in {(side, side, 3) for side in sides}:
         raise InputError(
             f"Pixels must have the shape (n, {PATCH_PX}, {PATCH_PX}, 3) or (h, w, 3), not {array.shape}. Give RGB, channels last."
         )
-    return _predict_image(array, as_predictor(model), fitting_stride(stride_px), stain)
+    return loaded.predict(array, stain)
 
 
 def fitting_stride(stride_px: int) -> int:

@@ -51,8 +51,9 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
     operating_point : {"balanced", "sensitive", "specific"}
         Which mitoses are kept, as in a run.
     stride_px : int
-        Distance of patches: even, 128 to 256. Of a patch the inner square of this side is kept, so that every pixel of a slide
-        has the scores of one patch. The engine's own mean of overlapping patches loses mitoses that one of them sees at its edge.
+        Distance of patches of 256 px: even, 128 to 256. Of a patch the inner square of this side is kept, so that every pixel of a
+        slide has the scores of one patch. Where the model sees several patches at once, such a square takes a patch's place. The
+        engine's own mean of overlapping patches loses mitoses that one of them sees at its edge.
 
     Attributes
     ----------
@@ -86,7 +87,8 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
         self._bundle = load_bundle(find_bundle(os.fspath(model)))
         self._thresholds = object_thresholds(self._bundle, RunSettings(operating_point=operating_point))
         self._loaded: dict[str, Predictor] = {}
-        self._stride_px = fitting_stride(stride_px)
+        across = self._bundle.card.patches_across
+        self._patch_px, self._stride_px = PATCH_PX * across, fitting_stride(stride_px) * across
 
     def io_config(self) -> IOSegmentorConfig:
         """Return patches, resolution and stride for the engine.
@@ -94,7 +96,7 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
         Returns
         -------
         IOSegmentorConfig
-            Patches of 256 px at the model's resolution; background is not written into annotation stores.
+            Patches, or squares of as many as the model sees at once, at its resolution; background is not written into annotation stores.
         """
         from tiatoolbox.models.engine.io_config import IOSegmentorConfig
 
@@ -102,7 +104,7 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
         return IOSegmentorConfig(
             input_resolutions=[resolution],
             output_resolutions=[resolution],
-            patch_input_shape=(PATCH_PX, PATCH_PX),
+            patch_input_shape=(self._patch_px,) * 2,
             patch_output_shape=inner,
             stride_shape=inner,
             ignore_index=classes.BACKGROUND,
@@ -113,7 +115,7 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
 
         Parameters
         ----------
-        patches : Tensor of uint8, shape (n, 256, 256, 3)
+        patches : Tensor of uint8, shape (n, s, s, 3)
             RGB.
 
         Returns
@@ -132,7 +134,7 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
         ----------
         model : MinuganModel
             The model, as it is or as the engine has wrapped it for several GPUs.
-        batch_data : array or Tensor of uint8, shape (n, 256, 256, 3)
+        batch_data : array or Tensor of uint8, shape (n, s, s, 3)
             RGB.
         device : str
             The engine's, such as "cpu" or "cuda".
@@ -150,7 +152,7 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
 
         Parameters
         ----------
-        patches : array or Tensor of uint8, shape (n, 256, 256, 3)
+        patches : array or Tensor of uint8, shape (n, s, s, 3)
             RGB.
         device : str
             As torch names it.
@@ -170,8 +172,8 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
         kind = torch.device(device).type
         if kind not in self._loaded:
             self._loaded[kind] = Predictor(self._bundle, kind)
-        edge = (PATCH_PX - self._stride_px) // 2
-        inner = slice(edge, PATCH_PX - edge)
+        edge = (self._patch_px - self._stride_px) // 2
+        inner = slice(edge, self._patch_px - edge)
         levels = predict(np.asarray(patches), self._loaded[kind])[..., inner, inner]
         return levels.transpose(0, 2, 3, 1).astype(np.float32) / np.float32(255)
 

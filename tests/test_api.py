@@ -237,7 +237,7 @@ def test_patches_of_the_size_that_the_model_sees_at_once_are_scored_as_they_are(
         else:
             scores = predict(image[None], model)
             assert scores.shape == (1, 3, 512, 512)
-            # One window covers such an image but for its edge, where others reach in.
+            # At this stride windows lie side by side, and one covers the image.
             blended = predict(image, model, stride_px=256)
             assert np.array_equal(blended, scores[0])
         assert predict(image[None, :256, :256], model).shape == (1, 3, 256, 256)

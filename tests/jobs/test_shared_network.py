@@ -14,7 +14,8 @@ from minugan_jobs.clusters.network_process import shared_network
 
 from tests.jobs.test_kill import end_all, wait_until, work_done
 from wsi_minugan.config import RunSettings
-from wsi_minugan.errors import SettingsError
+from wsi_minugan.errors import DeviceError, SettingsError
+from wsi_minugan.minugan.networks.shared import SharedNetworks
 from wsi_minugan.outputs.manifest import read_manifest
 
 MODULE = "wsi_minugan.minugan.networks.server"
@@ -108,3 +109,17 @@ def test_a_folder_too_deep_for_a_socket_is_told(tmp_path: Path, monkeypatch: pyt
         shared_network(RunSettings(device="cpu", share_network=True), tmp_path),
     ):
         pass
+
+
+def test_a_process_that_never_begins_is_given_up_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minugan_jobs.clusters.network_process._MOST_ENDS", 2)
+    (tmp_path / "no-model").mkdir()
+    settings, begun = RunSettings(device="cpu", share_network=True), time.monotonic()
+    with (
+        shared_network(settings, tmp_path / "no-model") as path,
+        pytest.raises(DeviceError, match=r"does not begin.*card"),
+    ):
+        SharedNetworks(path, "0" * 64, patches=1)
+    assert time.monotonic() - begun < 120

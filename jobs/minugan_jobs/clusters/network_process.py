@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +16,14 @@ from pathlib import Path
 from minugan_jobs.clusters.cluster import shares_network, worker_environment
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import SettingsError
-from wsi_minugan.minugan.networks.shared import LOG
+from wsi_minugan.minugan.networks.shared import GIVEN_UP, LOG
 
 log = logging.getLogger(__name__)
 
 _SOCKET = "network.socket"
 _MOST_ENDS = 10
-"""After so many ends no other is started, and what waits for one fails: whatever ends them, one more does not mend."""
+"""After so many that soon ended no other is started, and what waits for one fails: whatever ends them, one more does not mend."""
+_SOON_S = 600.0
 _AGAIN_S = 1.0
 _LONGEST_FOLDER = 80
 """Bytes: a socket's whole name has 107 at most."""
@@ -99,9 +101,16 @@ class NetworkProcess:
             )  # fmt: skip
 
     def _watch(self) -> None:
-        for _ in range(_MOST_ENDS):
+        soon = 0
+        while True:
+            begun = time.monotonic()
             status = self._process.wait()
+            soon = soon + 1 if time.monotonic() - begun < _SOON_S else 1
             if self._closing.wait(_AGAIN_S):
+                return
+            if soon == _MOST_ENDS:
+                log.error("The process that runs the network ended %d times (%s).", soon, self._last_line())
+                (self.socket.parent / GIVEN_UP).touch()
                 return
             log.warning(
                 "The process that runs the network ended (%s). Another is started: %s",

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 LOG = "network.log"
 """Beside the socket: what the process says, which is little, until it fails."""
+GIVEN_UP = "network.given-up"
+"""Beside the socket, once no other process is started in place of those that failed."""
 _TRIES = 3
 _AGAIN_S = 0.1
 
@@ -208,7 +210,7 @@ class SharedNetworks:
                 break
             except (OSError, EOFError, ValidationError) as e:
                 self.close()
-                if time.monotonic() > end:
+                if time.monotonic() > end or (self._path.parent / GIVEN_UP).exists():
                     raise DeviceError(
                         f"The process that runs the network does not begin. {self._last_words()}"
                     ) from e

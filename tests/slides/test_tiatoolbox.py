@@ -1,6 +1,7 @@
 """TIAToolbox behind the same protocol; in an environment of its own: make test-tiatoolbox."""
 
 from collections.abc import Callable
+from ctypes.util import find_library
 from pathlib import Path
 
 import imagecodecs
@@ -16,6 +17,9 @@ from wsi_minugan.slides.reader import resolve_mpp
 from wsi_minugan.slides.synthetic import SyntheticSlide
 
 pytestmark = pytest.mark.tiatoolbox
+
+HAS_OPENJPEG = find_library("openjp2") is not None
+OPENJPEG = pytest.mark.skipif(not HAS_OPENJPEG, reason="needs OpenJPEG: apt-get install libopenjp2-7")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +73,7 @@ def write_ngff(path: Path, pixels: np.ndarray, axes: str = "yxc") -> None:
     [
         ("s.ome.tiff", write_ome_tiff, 0.25),
         ("s.zarr", write_ngff, 0.25),
-        ("s.jp2", write_jp2, None),
+        pytest.param("s.jp2", write_jp2, None, marks=OPENJPEG),
     ],
 )
 def test_what_openslide_does_not_open_is_read_as_it_was_written(
@@ -91,6 +95,14 @@ def test_an_ngff_with_its_channels_first_is_read_the_same(tmp_path: Path, pixels
     assert np.array_equal(reader.read_level(0, Box(100, 100, 64, 80)), pixels[100:164, 100:180])
 
 
+@pytest.mark.skipif(HAS_OPENJPEG, reason="OpenJPEG is here")
+def test_without_openjpeg_a_jp2_says_what_to_install(tmp_path: Path, pixels: np.ndarray) -> None:
+    write_jp2(tmp_path / "s.jp2", pixels)
+    with pytest.raises(SlideUnreadableError, match="apt-get install libopenjp2-7"):
+        open_slide(tmp_path / "s.jp2", "tiatoolbox")
+
+
+@OPENJPEG
 def test_a_jp2_does_not_say_its_resolution_and_is_told_so(tmp_path: Path, pixels: np.ndarray) -> None:
     write_jp2(tmp_path / "s.jp2", pixels)
     info = open_slide(tmp_path / "s.jp2", "tiatoolbox").info
@@ -114,10 +126,10 @@ def deep(pixels: np.ndarray) -> np.ndarray:
         ("s.ome.tiff", write_ome_tiff, deep, "3 channel(s) of 16 bits"),
         ("s.tiff", write_tiff, deep, "3 channel(s) of 16 bits"),
         ("s.svs", write_tiff, deep, "3 channel(s) of 16 bits"),
-        ("s.jp2", write_jp2, deep, "3 channel(s) of 16 bits"),
+        pytest.param("s.jp2", write_jp2, deep, "3 channel(s) of 16 bits", marks=OPENJPEG),
         ("s.zarr", write_ngff, deep, "3 channel(s) of 16 bits"),
         ("s.tiff", write_tiff, lambda p: p[..., 0], "1 channel(s) of 8 bits"),
-        ("s.jp2", write_jp2, lambda p: p[..., 0], "1 channel(s) of 8 bits"),
+        pytest.param("s.jp2", write_jp2, lambda p: p[..., 0], "1 channel(s) of 8 bits", marks=OPENJPEG),
         ("s.zarr", write_ngff, lambda p: p[..., :2], "2 channel(s) of 8 bits"),
     ],
 )
@@ -159,8 +171,9 @@ def write_bad(folder: Path, name: str, slide: Path) -> Path:
 
 
 BAD = [
-    *("truncated.svs", "truncated.ome.tiff", "truncated.jp2", "empty.svs", "empty.tiff", "empty.jp2"),
-    *("text.svs", "text.jp2", "text.ndpi", "text.png", "text.xyz", "no ngff.zarr"),
+    *("truncated.svs", "truncated.ome.tiff", "empty.svs", "empty.tiff"),
+    *("text.svs", "text.ndpi", "text.png", "text.xyz", "no ngff.zarr"),
+    *(pytest.param(f"{how}.jp2", marks=OPENJPEG) for how in ("truncated", "empty", "text")),
 ]
 
 

@@ -143,6 +143,11 @@ def _opened(path: Path) -> Any:
 
 
 def _not_opened(path: Path, why: Exception) -> SlideUnreadableError:
+    if "OpenJPEG" in str(why):  # TIAToolbox reads .jp2 by it, and pip does not bring it
+        return SlideUnreadableError(
+            f"{path} is JPEG 2000, which needs the library OpenJPEG on this machine. Do: apt-get install libopenjp2-7, then "
+            "take the slide again."
+        )
     return SlideUnreadableError(
         f"{path} cannot be opened by TIAToolbox ({why}). It may be truncated, still being copied, or not a slide; "
         "copy it again, or leave out --reader tiatoolbox if it is of a format that OpenSlide opens."

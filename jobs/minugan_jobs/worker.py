@@ -47,7 +47,7 @@ from wsi_minugan.slides.reader import SlideReader
 
 log = logging.getLogger(__name__)
 
-RESULTS_VERSION = 9
+RESULTS_VERSION = 8
 """Raised when the same inputs would give other results, so that old work is not taken for new."""
 
 _KEPT = 2

@@ -1,5 +1,6 @@
 """The generator's shapes, bundles, and a patch's independence of its companions."""
 
+import hashlib
 import json
 from collections import OrderedDict
 from pathlib import Path
@@ -144,6 +145,18 @@ def test_a_convolution_by_squares_is_the_same_convolution(sizes: tuple[int, int]
         expected = (255 * conv(x).sigmoid()).round().numpy()
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() <= 1
+
+
+def test_a_field_that_came_later_changes_no_digest_of_a_card_that_lacks_it(tmp_path: Path) -> None:
+    bundle = save_bundle(tmp_path / "b", trained_a_little("batch").state_dict(), card())
+    written = json.loads((tmp_path / "b" / CARD).read_text())
+    del written["patches_across"]
+    (tmp_path / "b" / CARD).write_text(json.dumps(written))
+    assert load_bundle(tmp_path / "b").digest == bundle.digest
+    fields = bundle.card.model_dump(mode="json", exclude={"patches_across"})
+    assert bundle.digest == hashlib.sha256(json.dumps(fields, separators=(",", ":")).encode()).hexdigest()
+    (tmp_path / "b" / CARD).write_text(json.dumps(written | {"patches_across": 2}))
+    assert load_bundle(tmp_path / "b").digest != bundle.digest
 
 
 def without_ink(seed: int, count: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from wsi_minugan.config import MOST_PATCHES_ACROSS, PATCH_PX, RunSettings
+from wsi_minugan.config import PATCH_PX, RunSettings
 from wsi_minugan.counting.models import Count, HotspotCount
 from wsi_minugan.counting.regions import covered_cells
 from wsi_minugan.errors import InputError
@@ -32,8 +32,9 @@ from wsi_minugan.slides.tissue import TissueMask
 from wsi_minugan.words import pluralize
 
 REGIONS = "regions.geojson"
-REACH_PX = 384 + PATCH_PX * MOST_PATCHES_ACROSS
-"""So far around a region is analysed, analysis px: no mitosis whose centre lies in it can reach farther, nor a patch that shapes it."""
+_REACH_PX = 384
+"""So far around a region, and a patch farther, is analysed, analysis px: no mitosis whose centre lies in it can reach beyond that, nor
+a patch that shapes it."""
 _MOST_MASK_BYTES = 2**28
 _MOST_MASK_PX = 2**26
 _COUNTED, _REGION = "Counted area", "Region"
@@ -189,7 +190,9 @@ def _png(path: Path) -> NDArray[np.uint8]:
     return np.asarray(image, np.uint8)
 
 
-def within(tissue: TissueMask, allowed: shapely.Geometry, frame: Frame) -> TissueMask:
+def within(
+    tissue: TissueMask, allowed: shapely.Geometry, frame: Frame, patches_across: int = 1
+) -> TissueMask:
     """Return the part of a mask that must be analysed to count within a region: its cells, and what is near enough to shape them.
 
     Parameters
@@ -200,6 +203,8 @@ def within(tissue: TissueMask, allowed: shapely.Geometry, frame: Frame) -> Tissu
         What counts, level-0 px.
     frame : Frame
         Analysis frame.
+    patches_across : int
+        Side of the square of patches that the model sees at once.
 
     Returns
     -------
@@ -207,7 +212,7 @@ def within(tissue: TissueMask, allowed: shapely.Geometry, frame: Frame) -> Tissu
         Without the other cells.
     """
     side = tissue.px_per_cell * frame.scale
-    near = shapely.buffer(allowed, REACH_PX * frame.scale)
+    near = shapely.buffer(allowed, (_REACH_PX + PATCH_PX * patches_across) * frame.scale)
     whole, cut = covered_cells(near, tissue.mask.shape, side)
     return tissue.without(~(whole | cut))
 

@@ -241,7 +241,9 @@ def plan_slide(
     within(settings.stall_s, info.path, partial(refuse_broken_streams, info, tolerant))
     drawn = read_drawn(settings, slide.slide_id, info.width_px, info.height_px, _origin(settings, info))
     seen = survey(reader, frame, settings.tissue and not drawn.own_tissue)
-    tissue = seen.tissue if drawn.allowed is None else drawn_within(seen.tissue, drawn.allowed, frame)
+    tissue = seen.tissue
+    if drawn.allowed is not None:
+        tissue = drawn_within(tissue, drawn.allowed, frame, patches_across)
     tissue, broken = without_broken_tiles(reader, frame, tissue, seen.missing, settings.tolerate_tiles)
     blocks = tuple(b for b in blocks_of(frame, settings.block_px) if tissue.any_in(b))
     if not blocks:

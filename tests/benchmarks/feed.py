@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -116,27 +116,32 @@ def analyse(job: Any, blocks: list[int], path: Path, ready: Any) -> tuple[float,
     return cpu_s() - begun, patches
 
 
-def feed(job: Any, records: Path, folder: Path, workers: int, blocks: int) -> str:
-    """Analyse a slide's blocks with so many workers; return the line to print."""
+def analysed(
+    job: Any, path: Path, workers: int, blocks: int, meanwhile: AbstractContextManager[Any] | None = None
+) -> tuple[int, float, float]:
+    """Have so many workers analyse a slide's blocks; return the number of patches, the time (s) and the workers' processor time (s)."""
     context = multiprocessing.get_context("spawn")
-    with (
-        serving(records, folder, job.settings.batch_size, digest_of(job)) as (path, process),
-        context.Manager() as manager,
-        context.Pool(workers) as pool,
-    ):
+    with context.Manager() as manager, context.Pool(workers) as pool:
         ready = manager.Barrier(workers + 1)
         shares = [list(range(k, blocks, workers)) for k in range(workers)]
         done = [pool.apply_async(analyse, (job, share, path, ready)) for share in shares]
         ready.wait()
         begun = time.perf_counter()
-        found = [d.get() for d in done]
+        with meanwhile or nullcontext():
+            found = [d.get() for d in done]
         wall_s = time.perf_counter() - begun
+    return sum(n for _, n in found), wall_s, sum(s for s, _ in found)
+
+
+def feed(job: Any, records: Path, folder: Path, workers: int, blocks: int) -> str:
+    """Analyse a slide's blocks with so many workers; return the line to print."""
+    with serving(records, folder, job.settings.batch_size, digest_of(job)) as (path, process):
+        patches, wall_s, workers_s = analysed(job, path, workers, blocks)
         said, _ = process.communicate()
     seen, network_s = said.split()
-    patches = sum(n for _, n in found)
     return (
         f"{workers} workers: {patches / wall_s:6.0f} patches/s by the clock; a patch: "
-        f"{1000 * sum(s for s, _ in found) / patches:.3f} ms of the workers', "
+        f"{1000 * workers_s / patches:.3f} ms of the workers', "
         f"{1000 * float(network_s) / int(seen):.3f} ms of the process with the GPU\n"
     )
 

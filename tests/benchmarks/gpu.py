@@ -7,15 +7,12 @@ script out.
 """
 
 import argparse
-import multiprocessing
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +34,23 @@ def busy_percent(stop: threading.Event, found: list[float]) -> None:
         process.kill()
 
 
-@contextmanager
-def watched() -> Iterator[list[float]]:
-    """Yield a list that gets what the GPU's utilisation is in the block."""
-    stop, busy = threading.Event(), []
-    watcher = threading.Thread(target=busy_percent, args=(stop, busy), daemon=True)
-    watcher.start()
-    yield busy
-    stop.set()
-    with suppress(RuntimeError):
-        watcher.join(1)
+class Watched:
+    """Samples the GPU's utilisation while its block lasts."""
+
+    def __init__(self) -> None:
+        self.busy: list[float] = []
+        self._stop = threading.Event()
+
+    def __enter__(self) -> "Watched":
+        threading.Thread(target=busy_percent, args=(self._stop, self.busy), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+
+    @property
+    def percent(self) -> float:
+        return float(np.nanmean(self.busy)) if self.busy else float("nan")
 
 
 def by_workers(job: Any, workers: int) -> str:
@@ -54,27 +58,10 @@ def by_workers(job: Any, workers: int) -> str:
     from minugan_jobs.clusters.network_process import shared_network
 
     blocks = feed.planned(job)
-    context = multiprocessing.get_context("spawn")
-    with (
-        shared_network(job.settings, job.model) as path,
-        context.Manager() as manager,
-        context.Pool(workers) as pool,
-    ):
-        ready = manager.Barrier(workers + 1)
-        shares = [list(range(k, blocks, workers)) for k in range(workers)]
-        done = [pool.apply_async(feed.analyse, (job, share, path, ready)) for share in shares]
-        ready.wait()
-        begun = time.perf_counter()
-        with watched() as busy:
-            patches = sum(d.get()[1] for d in done)
-        rate = patches / (time.perf_counter() - begun)
-    return (
-        f"{workers} workers, one process with the GPU: {rate:.0f} patches/s, GPU busy {mean_of(busy):.0f} %\n"
-    )
-
-
-def mean_of(busy: list[float]) -> float:
-    return float(np.nanmean(busy)) if busy else float("nan")
+    watch = Watched()
+    with shared_network(job.settings, job.model) as path:
+        patches, wall_s, _ = feed.analysed(job, path, workers, blocks, watch)
+    return f"{workers} workers, one process with the GPU: {patches / wall_s:.0f} patches/s, GPU busy {watch.percent:.0f} %\n"
 
 
 def main() -> None:
@@ -114,14 +101,14 @@ def main() -> None:
     for _ in range(ROUNDS):
         predictor.predict(patches)
     alone = ROUNDS * a.batch / (time.perf_counter() - start)
-    with watched() as busy:
+    with Watched() as watch:
         start = time.perf_counter()
         count = sum(worker_state.run("analyse", job, (k,), "").patches for k in range(blocks))
         rate = count / (time.perf_counter() - start)
     name = torch.cuda.get_device_name() if a.device == "cuda" else "CPU"
     sys.stdout.write(
         f"{name}: forward alone {alone:.0f} patches/s, analysis in one process {rate:.0f} patches/s "
-        f"({rate / alone:.2f}), GPU busy {mean_of(busy):.0f} %\n"
+        f"({rate / alone:.2f}), GPU busy {watch.percent:.0f} %\n"
     )
     for workers in a.workers:
         sys.stdout.write(by_workers(job, workers))

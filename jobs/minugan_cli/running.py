@@ -162,7 +162,7 @@ def _dry_run(slides: Sequence[SlideInput], settings: RunSettings) -> int:
 
 def _pace(bundle: Bundle, settings: RunSettings) -> tuple[float, str]:
     """Return the seconds a patch takes with all workers at work, and in words how they were reckoned."""
-    from minugan_jobs.clusters.cluster import worker_count
+    from minugan_jobs.clusters.cluster import shares_network, worker_count
 
     from wsi_minugan.pipeline.estimate import seconds_per_patch
 
@@ -170,10 +170,10 @@ def _pace(bundle: Bundle, settings: RunSettings) -> tuple[float, str]:
     # What a cluster has is not known before it starts: this machine must do for its measure.
     one_s = seconds_per_patch(bundle, settings, "auto" if elsewhere else settings.device)
     workers = worker_count(settings)
-    how = (
-        f"The time is estimated from one batch of the model\non this machine: {1000 * one_s:.0f} ms a patch and worker, "
-        f"with {pluralize(workers, 'worker')}."
-    )
+    how = f"The time is estimated from one batch of the model\non this machine: {1000 * one_s:.0f} ms a patch"
+    if shares_network(settings):
+        return one_s, f"{how}, which all workers share."
+    how += f" and worker, with {pluralize(workers, 'worker')}."
     return one_s / workers, how + (
         "\nThe cluster's workers may be faster, and there may be more of them." if elsewhere else ""
     )

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from minugan_cli.running import _pace
 from minugan_jobs.clusters.cluster import shares_network, worker_count
 from minugan_jobs.clusters.network_process import shared_network
 
 from tests.jobs.test_kill import end_all, wait_until, work_done
 from wsi_minugan.config import RunSettings
 from wsi_minugan.errors import DeviceError, SettingsError
+from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 from wsi_minugan.minugan.networks.shared import SharedNetworks
 from wsi_minugan.outputs.manifest import read_manifest
 
@@ -123,3 +125,16 @@ def test_a_process_that_never_begins_is_given_up_soon(
     ):
         SharedNetworks(path, "0" * 64, patches=1)
     assert time.monotonic() - begun < 120
+
+
+def test_a_dry_run_divides_no_time_among_workers_that_share_one_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("wsi_minugan.pipeline.estimate.seconds_per_patch", lambda *_: 0.02)
+    bundle = load_bundle(find_bundle("default"))
+    own_s, told = _pace(bundle, RunSettings(device="cpu", workers=4))
+    assert own_s == 0.02 / 4
+    assert "with 4 workers" in told
+    shared_s, told = _pace(bundle, RunSettings(device="cpu", workers=4, share_network=True))
+    assert shared_s == 0.02
+    assert "all workers share" in told

@@ -11,16 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsi_minugan.config import PATCH_PX, Precision
 from wsi_minugan.errors import InputError
-from wsi_minugan.geometry import Box
 from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.minugan.stain import StainMap, map_between, slide_stain
 from wsi_minugan.pipeline.planning.slide_stain import stain_wish
-from wsi_minugan.segmentation.blend import Blender
+from wsi_minugan.segmentation.blend import blended_image
 from wsi_minugan.segmentation.grid import PatchGrid
 
 STRIDE_PX = 192
-_WHITE = 255
 
 
 def load_model(
@@ -201,21 +199,5 @@ def _predict_image(
     image: NDArray[np.uint8], predictor: Predictor, stride_px: int, stain: StainMap | None
 ) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
-    across, at_once = predictor.bundle.card.patches_across, predictor.windows_at_once
-    grid = PatchGrid(height, width, stride_px * across, PATCH_PX * across)
-    frame = Box(0, 0, height, width)
-    blender, wanted = Blender(frame, grid), grid.patches_for(frame)
-    for start in range(0, len(wanted), at_once):
-        part = wanted[start : start + at_once]
-        found = predictor.predict([_cut(image, grid.box(*ij)) for ij in part], stain)
-        for ij, scores in zip(part, found, strict=True):
-            blender.add(*ij, scores)
-    return blender.scores()
-
-
-def _cut(image: NDArray[np.uint8], patch: Box) -> NDArray[np.uint8]:
-    """Return a patch of an image, white where it reaches outside."""
-    out = np.full((patch.height_px, patch.width_px, 3), _WHITE, np.uint8)
-    inside = patch.clipped(Box(0, 0, *image.shape[:2]))
-    out[inside.slices_within(patch)] = image[inside.slices_within(Box(0, 0, 0, 0))]
-    return out
+    grid = PatchGrid.of_windows(height, width, stride_px, predictor.bundle.card.patches_across)
+    return blended_image(image, grid, predictor.windows_at_once, lambda p: predictor.predict(p, stain))

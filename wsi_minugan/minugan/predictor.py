@@ -6,7 +6,6 @@ and for the ink in which there is none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,14 +15,12 @@ from wsi_minugan.config import EDGE_PX, MITOSIS_CHANNEL, OUT_CHANNELS, SQUARE_PX
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.devices import DeviceType
 from wsi_minugan.minugan.ink import ink_in
-from wsi_minugan.minugan.second_stage import SecondStage
+from wsi_minugan.minugan.second_stage import Patches, SecondStage
 from wsi_minugan.minugan.stain import StainMap
 
 _MIRRORED = (np.s_[::-1, :], np.s_[:, ::-1], np.s_[::-1, ::-1])
 _LEAST_SCORE = 32
 """Below it no score becomes a mitosis, so that no ink need be looked for."""
-
-Patches = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 
 
 class Networks(Protocol):

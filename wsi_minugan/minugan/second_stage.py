@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from wsi_minugan.config import EDGE_PX, MITOSIS_CHANNEL, NUCLEUS_CHANNEL
 from wsi_minugan.minugan.card import CandidateStage
 
+Patches = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 LogitsOf = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
 FIELD_PX = 80
@@ -119,9 +120,7 @@ class SecondStage:
         self._card = card
         self._logits_of = logits_of
 
-    def judge(
-        self, patches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], scores: NDArray[np.uint8]
-    ) -> None:
+    def judge(self, patches: Patches, scores: NDArray[np.uint8]) -> None:
         """Put each candidate's probability in place of its mitosis scores, and 0 elsewhere.
 
         What is no mitosis stays a nucleus.

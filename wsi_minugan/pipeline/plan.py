@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from wsi_minugan.config import PATCH_PX, Precision, RunSettings
+from wsi_minugan.config import Precision, RunSettings
 from wsi_minugan.counting.regions import centres_in
 from wsi_minugan.errors import NoTissueError
 from wsi_minugan.geometry import UM2_PER_MM2, Box, Frame, analysis_frame, blocks_of
@@ -91,10 +91,8 @@ class SlidePlan:
         PatchGrid
             In analysis px.
         """
-        across = self.patches_across
-        return PatchGrid(
-            self.frame.height_px, self.frame.width_px, self.stride_px * across, PATCH_PX * across
-        )
+        frame = self.frame
+        return PatchGrid.of_windows(frame.height_px, frame.width_px, self.stride_px, self.patches_across)
 
     @property
     def stain_map(self) -> StainMap | None:

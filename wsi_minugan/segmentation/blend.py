@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +13,7 @@ from wsi_minugan.segmentation.grid import PatchGrid
 
 CHANNELS = 3
 _STRIP_PX = 32
+_WHITE = 255
 
 
 class Blender:
@@ -71,3 +73,46 @@ class Blender:
                 # Strips stay in the processor's cache: three times as fast as whole blocks.
                 out[channel, top : top + _STRIP_PX] = (summed[top : top + _STRIP_PX] + half) >> shift
         return out
+
+
+def blended_image(
+    image: NDArray[np.uint8],
+    grid: PatchGrid,
+    at_once: int,
+    score: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+) -> NDArray[np.uint8]:
+    """Return the blended scores of an image that fits into memory.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (h, w, 3)
+        RGB; white around it, as around a slide.
+    grid : PatchGrid
+        How it is cut.
+    at_once : int
+        Patches that are scored together.
+    score : callable
+        From patches ``(n, s, s, 3)`` to their scores ``(n, 3, s, s)``.
+
+    Returns
+    -------
+    ndarray of uint8, shape (3, h, w)
+        255 times the scores of nucleus, mitosis, boundary.
+    """
+    frame = Box(0, 0, *image.shape[:2])
+    blender, wanted = Blender(frame, grid), grid.patches_for(frame)
+    for start in range(0, len(wanted), at_once):
+        part = wanted[start : start + at_once]
+        patches = np.stack([_cut(image, grid.box(*ij)) for ij in part])
+        for ij, scores in zip(part, score(patches), strict=True):
+            blender.add(*ij, scores)
+    return blender.scores()
+
+
+def _cut(image: NDArray[np.uint8], patch: Box) -> NDArray[np.uint8]:
+    """Return a patch of an image, white where it reaches outside."""
+    out = np.full((patch.height_px, patch.width_px, 3), _WHITE, np.uint8)
+    frame = Box(0, 0, *image.shape[:2])
+    inside = patch.clipped(frame)
+    out[inside.slices_within(patch)] = image[inside.slices_within(frame)]
+    return out

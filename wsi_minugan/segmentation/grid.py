@@ -35,6 +35,26 @@ class PatchGrid:
     stride_px: int
     patch_px: int = PATCH_PX
 
+    @classmethod
+    def of_windows(cls, height_px: int, width_px: int, stride_px: int, patches_across: int) -> PatchGrid:
+        """Return the grid for a model that sees squares of patches at once: these take the patches' place.
+
+        Parameters
+        ----------
+        height_px, width_px : int
+            Size of the analysis frame.
+        stride_px : int
+            Distance of patches of 256 px: even, 128 to 256.
+        patches_across : int
+            Side of such a square; 1 for patches one by one.
+
+        Returns
+        -------
+        PatchGrid
+            Windows, as many times as large and as far apart.
+        """
+        return cls(height_px, width_px, stride_px * patches_across, PATCH_PX * patches_across)
+
     @property
     def overlap_px(self) -> int:
         """How far neighbouring patches overlap.

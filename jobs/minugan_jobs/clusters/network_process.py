@@ -68,17 +68,6 @@ class NetworkProcess:
         self._watcher = threading.Thread(target=self._watch, name="network process", daemon=True)
         self._watcher.start()
 
-    @property
-    def pid(self) -> int:
-        """Number of the process that runs now.
-
-        Returns
-        -------
-        int
-            As the system counts.
-        """
-        return self._process.pid
-
     def close(self) -> None:
         """End it."""
         with self._starting:

@@ -16,7 +16,7 @@ from wsi_minugan.config import PATCH_PX
 from wsi_minugan.geometry import UM2_PER_MM2, Box
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.predictor import Predictor
-from wsi_minugan.segmentation.blend import Blender
+from wsi_minugan.segmentation.blend import blended_image
 from wsi_minugan.segmentation.classes import Thresholds, class_map
 from wsi_minugan.segmentation.grid import PatchGrid
 from wsi_minugan.segmentation.objects import ObjectCut, centroids_of, measure_objects
@@ -73,18 +73,9 @@ def score_image(predictor: Scorer, image: NDArray[np.uint8], stride_px: int = 19
     ndarray of uint8, shape (3, h, w)
         255 times the scores of nucleus, mitosis, boundary.
     """
-    h, w = image.shape[:2]
-    across, at_once = predictor.bundle.card.patches_across, predictor.windows_at_once
-    grid = PatchGrid(h, w, stride_px * across, PATCH_PX * across)
-    frame = Box(0, 0, h, w)
-    blender = Blender(frame, grid)
-    places = grid.patches_for(frame)
-    for start in range(0, len(places), at_once):
-        part = places[start : start + at_once]
-        patches = np.stack([_cut(image, grid.box(*ij)) for ij in part])
-        for ij, scores in zip(part, predictor.predict(patches), strict=True):
-            blender.add(*ij, scores)
-    return blender.scores()
+    height, width = image.shape[:2]
+    grid = PatchGrid.of_windows(height, width, stride_px, predictor.bundle.card.patches_across)
+    return blended_image(image, grid, predictor.windows_at_once, predictor.predict)
 
 
 @dataclass(frozen=True)
@@ -239,13 +230,6 @@ def _padded(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _unpadded(scores: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     top, left = (PATCH_PX - shape[0]) // 2, (PATCH_PX - shape[1]) // 2
     return scores[:, top : top + shape[0], left : left + shape[1]]
-
-
-def _cut(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
-    out = np.full((box.height_px, box.width_px, 3), 255, np.uint8)
-    part = box.clipped(Box(0, 0, *image.shape[:2]))
-    out[part.slices_within(box)] = image[part.slices_within(Box(0, 0, *image.shape[:2]))]
-    return out
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ its companions.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,12 +20,12 @@ from wsi_minugan.minugan.devices import DeviceType, choose_device, settle_precis
 from wsi_minugan.minugan.networks.ensemble import ClassifierEnsemble
 from wsi_minugan.minugan.networks.loading import load_classifiers, load_network
 from wsi_minugan.minugan.scoring import ScoringNetwork, restained
+from wsi_minugan.minugan.second_stage import Patches
 from wsi_minugan.minugan.stain import StainMap
 
 log = logging.getLogger(__name__)
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-Patches = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 
 
 class OwnNetworks:

@@ -30,7 +30,7 @@ from wsi_minugan.minugan.networks.messages import (
     memory_bytes,
     shapes_of,
 )
-from wsi_minugan.minugan.predictor import Patches
+from wsi_minugan.minugan.second_stage import Patches
 from wsi_minugan.minugan.stain import StainMap
 
 log = logging.getLogger(__name__)

@@ -243,6 +243,20 @@ def test_patches_of_the_size_that_the_model_sees_at_once_are_scored_as_they_are(
         assert predict(image[None, :256, :256], model).shape == (1, 3, 256, 256)
 
 
+@pytest.mark.parametrize("across", [1, 2])
+def test_the_manifest_counts_patches_of_256_px_however_many_the_model_sees_at_once(
+    small: Path, tmp_path: Path, across: int
+) -> None:
+    shutil.copytree(find_bundle("default"), tmp_path / "model")
+    card = json.loads((tmp_path / "model" / "card.json").read_text())
+    (tmp_path / "model" / "card.json").write_text(json.dumps(card | {"patches_across": across}))
+    analyze(small, model=tmp_path / "model", out=tmp_path / "out", tissue=False, nuclei=False)
+    stride = 256 * across - 64
+    windows = -(-700 // stride) * -(-600 // stride)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["patches"] == windows * across**2
+
+
 def test_counts_take_tables_and_points(result: Result) -> None:
     table = count_mitoses(result.mitoses, result.mpp, area_mm2=result.count.area_mm2)
     points = np.stack([result.mitoses.geometry.centroid.x, result.mitoses.geometry.centroid.y], axis=1)

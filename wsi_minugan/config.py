@@ -15,7 +15,7 @@ from wsi_minugan.errors import SettingsError
 from wsi_minugan.frozen import FrozenModel
 
 PATCH_PX = 256
-MOST_PATCHES_ACROSS = 2
+MOST_PATCHES_ACROSS = 3
 """Side of the largest square of patches that a model sees at once."""
 EDGE_PX = 16
 """Width of a patch's margin that has almost no weight in blending: what shows there only is for the next patch to see."""

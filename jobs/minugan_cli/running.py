@@ -185,9 +185,8 @@ def _looked_at(slide: SlideInput, settings: RunSettings, card: ModelCard) -> tup
 
     reader = open_reader(slide.path, settings)
     try:
-        across = card.patches_across
-        plan = plan_slide(slide, reader, settings, card.mpp, patches_across=across)
-        return plan, across**2 * len(plan.patches_of(plan.frame.box))
+        plan = plan_slide(slide, reader, settings, card.mpp, patches_across=card.patches_across)
+        return plan, plan.grid.patches_each * len(plan.patches_of(plan.frame.box))
     finally:
         reader.close()
 

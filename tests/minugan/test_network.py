@@ -149,14 +149,17 @@ def test_a_convolution_by_squares_is_the_same_convolution(sizes: tuple[int, int]
 
 def test_a_field_that_came_later_changes_no_digest_of_a_card_that_lacks_it(tmp_path: Path) -> None:
     bundle = save_bundle(tmp_path / "b", trained_a_little("batch").state_dict(), card())
+    later = {"patches_across": 2, "shifted_view_px": 11}
     written = json.loads((tmp_path / "b" / CARD).read_text())
-    del written["patches_across"]
+    for name in later:
+        del written[name]
     (tmp_path / "b" / CARD).write_text(json.dumps(written))
     assert load_bundle(tmp_path / "b").digest == bundle.digest
-    fields = bundle.card.model_dump(mode="json", exclude={"patches_across"})
+    fields = bundle.card.model_dump(mode="json", exclude=set(later))
     assert bundle.digest == hashlib.sha256(json.dumps(fields, separators=(",", ":")).encode()).hexdigest()
-    (tmp_path / "b" / CARD).write_text(json.dumps(written | {"patches_across": 2}))
-    assert load_bundle(tmp_path / "b").digest != bundle.digest
+    for name, value in later.items():
+        (tmp_path / "b" / CARD).write_text(json.dumps(written | {name: value}))
+        assert load_bundle(tmp_path / "b").digest != bundle.digest
 
 
 def without_ink(seed: int, count: int) -> np.ndarray:
@@ -222,6 +225,23 @@ def test_what_may_hold_a_mitosis_has_the_mean_or_highest_score_of_four_mirrored_
     assert predictor.forwards == 7 + 3 * doubtful.sum()
     alone = np.concatenate([predictor.predict(p[None]) for p in patches[::-1]])[::-1]
     assert np.array_equal(found, alone)
+
+
+def test_a_second_view_is_of_what_lies_a_few_px_further_and_the_mean_counts(tmp_path: Path) -> None:
+    weights, px = trained_a_little("batch").state_dict(), 11
+    once = Predictor(save_bundle(tmp_path / "once", weights, card()), "cpu", "fp32", 4)
+    twice = save_bundle(tmp_path / "twice", weights, card() | {"shifted_view_px": px})
+    image = np.random.default_rng(4).integers(0, 256, (2, 256 + px, 256 + px, 3), np.uint8)
+    image[:, -px:] = image[:, -px - 2 : -2 * px - 2 : -1]
+    image[:, :, -px:] = image[:, :, -px - 2 : -2 * px - 2 : -1]
+    patches = image[:, :256, :256]
+    here, there = once.first_stage(patches).astype(int), once.first_stage(image[:, px:, px:])
+    wanted = here.copy()
+    wanted[..., px:, px:] = (here[..., px:, px:] + there[..., :-px, :-px] + 1) // 2
+    predictor = Predictor(twice, "cpu", "fp32", 4)
+    assert np.array_equal(predictor.first_stage(patches), wanted)
+    assert (wanted != here).mean() > 0.3
+    assert predictor.forwards == 4
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 from tests.minugan.test_network import without_ink
 from tests.minugan.test_second_stage import with_second_stage
+from wsi_minugan.config import MOST_PATCHES_ACROSS
 from wsi_minugan.errors import DeviceError
 from wsi_minugan.minugan.bundle import Bundle
 from wsi_minugan.minugan.networks.messages import BadMessageError, Request, line_of, memory_bytes, request_of
@@ -149,7 +150,12 @@ def test_who_says_something_else_is_sent_away_and_others_are_answered(
 
 
 @pytest.mark.parametrize(
-    "request_", [Request(do="scores", count=5), Request(do="open", count=1), Request(do="restained", count=1)]
+    "request_",
+    [
+        Request(do="scores", count=MOST_PATCHES_ACROSS**2 + 1),
+        Request(do="open", count=1),
+        Request(do="restained", count=1),
+    ],
 )
 def test_a_request_for_more_than_the_memory_holds_ends_the_talk(
     bundle: Bundle, path: Path, request_: Request

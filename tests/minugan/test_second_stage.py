@@ -89,6 +89,21 @@ def test_a_folded_classifier_gives_the_same_logits(network: CandidateClassifier)
         assert torch.allclose(quick(crops), network(crops), atol=1e-4)
 
 
+@pytest.mark.parametrize("network", [ResidualClassifier(8), EfficientClassifier()])
+def test_in_bf16_a_classifier_rounds_between_its_first_and_its_last_layer(
+    network: CandidateClassifier,
+) -> None:
+    torch.manual_seed(4)
+    crops = torch.rand(4, 3, 64, 64) * 2 - 1
+    network.eval()
+    quick = folded(network, torch.bfloat16)
+    kinds = [p.dtype for p in quick.parameters() if p.ndim > 1]
+    assert (kinds[0], kinds[-1]) == (torch.float32, torch.float32)
+    assert set(kinds[1:-1]) == {torch.bfloat16}
+    with torch.inference_mode():
+        assert torch.allclose(quick(crops), network(crops), atol=0.02)
+
+
 def test_what_the_first_member_refuses_the_others_do_not_see() -> None:
     crops = np.random.default_rng(0).integers(0, 255, (5, 64, 64, 3)).astype(np.uint8)
     members = two_classifiers()

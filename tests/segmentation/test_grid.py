@@ -38,6 +38,12 @@ def test_weights_sum_to_one_constant_at_every_pixel(grid: PatchGrid) -> None:
     assert (total == grid.total).all()
 
 
+@given(sides, sides, strides, st.sampled_from([1, 2, 3]))
+def test_windows_overlap_by_as_many_px_as_patches(h: int, w: int, stride: int, across: int) -> None:
+    grid = PatchGrid.of_windows(h, w, stride, across)
+    assert (grid.patch_px, grid.overlap_px) == (256 * across, 256 - stride)
+
+
 @given(strides, st.sampled_from([1, 2]))
 def test_shifted_tapers_sum_to_their_total(stride: int, across: int) -> None:
     step, side = stride * across, 256 * across

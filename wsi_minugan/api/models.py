@@ -136,8 +136,8 @@ def predict(
     model : str, path or Predictor
         A model, as `load_model` takes or returns it. Load it once where you call this often.
     stride_px : int
-        Distance of patches of 256 px in an image: even, 128 to 256. Where the model sees several at once, they lie as many times
-        as far apart.
+        Distance of patches of 256 px in an image: even, 128 to 256. Where the model sees several at once, these overlap by as many
+        px.
     stain : StainMap, optional
         What is done to the stain first, of `stain_map`. Without it pixels are scored as they are, whatever the model's card says:
         a patch does not tell its slide's stain.

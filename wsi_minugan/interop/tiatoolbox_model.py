@@ -87,8 +87,8 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
         self._bundle = load_bundle(find_bundle(os.fspath(model)))
         self._thresholds = object_thresholds(self._bundle, RunSettings(operating_point=operating_point))
         self._loaded: dict[str, Predictor] = {}
-        across = self._bundle.card.patches_across
-        self._patch_px, self._stride_px = PATCH_PX * across, fitting_stride(stride_px) * across
+        self._patch_px = PATCH_PX * self._bundle.card.patches_across
+        self._stride_px = self._patch_px - (PATCH_PX - fitting_stride(stride_px))
 
     def io_config(self) -> IOSegmentorConfig:
         """Return patches, resolution and stride for the engine.

@@ -22,6 +22,8 @@ WEIGHTS = "model.safetensors"
 CLASSIFIER = "classifier.safetensors"
 CARD = "card.json"
 BUNDLED = Path(__file__).parent / "bundled"
+_LATER_FIELDS = {"patches_across": 1, "shifted_view_px": 0}
+"""Fields that cards did not always have, and what was so before."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Bundle:
         str
             64 hexadecimal digits.
         """
-        # A field that cards did not always have changes no digest where it says what was so before: finished slides stay so.
-        later = {"patches_across"} if self.card.patches_across == 1 else set()
+        # They change no digest where they say what was so before: finished slides stay so.
+        later = {name for name, value in _LATER_FIELDS.items() if getattr(self.card, name) == value}
         return hashlib.sha256(self.card.model_dump_json(exclude=later).encode()).hexdigest()
 
     @property

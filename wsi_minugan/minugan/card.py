@@ -216,10 +216,15 @@ class ModelCard(FrozenModel):
     architecture: Architecture
     mpp: float = Field(gt=0.05, lt=2, description="um/px of the patches.")
     patch_px: Literal[256] = 256
-    patches_across: Literal[1, 2] = Field(
+    patches_across: Literal[1, 2, 3] = Field(
         1,
         description="Side of the square of patches that the network sees at once on slides: the more, the less its answers depend on "
         "where patches lie.",
+    )
+    shifted_view_px: Annotated[int, Field(ge=0, lt=32)] = Field(
+        0,
+        description="The generator sees each patch a second time, moved by so many px, and the scores are the mean: what its strides "
+        "skip in one view they meet in the other. 0: one view.",
     )
     channels: tuple[str, str, str] = ("nucleus", "mitosis", "boundary")
     normalisation: Literal["rgb / 127.5 - 1"] = "rgb / 127.5 - 1"

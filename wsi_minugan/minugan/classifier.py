@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsi_minugan.minugan.card import ClassifierKind
-from wsi_minugan.minugan.scoring import fold_norms
+from wsi_minugan.minugan.scoring import Cast, fold_norms
 
 # EfficientNet-Lite0. Of its stages: blocks, kernel, stride of the first block, expansion, channels.
 _FEATURES, _STEM = 1280, 32
@@ -110,13 +110,13 @@ class CandidateClassifier(nn.Module):
 
     Parameters
     ----------
-    features : Module
+    features : Sequential
         From pictures to features, ``(n, channels, h, w)``.
     pooled : int
         How many numbers are made of them for the last layer.
     """
 
-    def __init__(self, features: nn.Module, pooled: int) -> None:
+    def __init__(self, features: nn.Sequential, pooled: int) -> None:
         super().__init__()
         self.features = features
         self.dropout = nn.Dropout(0.2)
@@ -140,7 +140,7 @@ class CandidateClassifier(nn.Module):
 
     def _pooled(self, x: Tensor) -> Tensor:
         """Return what the last layer sees of crops: the mean and the highest value of each feature."""
-        f = self.features(x)
+        f = self.features(x).float()
         return torch.cat([f.mean((2, 3)), f.amax((2, 3))], 1)
 
 
@@ -181,7 +181,7 @@ class EfficientClassifier(CandidateClassifier):
     def _pooled(self, x: Tensor) -> Tensor:
         """Return what the last layer sees of crops: the mean of each feature."""
         large = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-        f: Tensor = self.features(large)
+        f: Tensor = self.features(large).float()
         return f.mean((2, 3))
 
 
@@ -219,13 +219,15 @@ def kind_of(names: Container[str]) -> ClassifierKind:
     return "residual" if "features.0.weight" in names else "efficientnet-lite0"
 
 
-def folded(network: CandidateClassifier) -> CandidateClassifier:
+def folded(network: CandidateClassifier, dtype: torch.dtype = torch.float32) -> CandidateClassifier:
     """Return a classifier whose norms are part of its convolutions, which is faster in use.
 
     Parameters
     ----------
     network : CandidateClassifier
         In eval mode; it stays as it is.
+    dtype : torch.dtype
+        Arithmetic, but for the first layer, which sees the pixels, and for the last, whose sum decides.
 
     Returns
     -------
@@ -234,4 +236,8 @@ def folded(network: CandidateClassifier) -> CandidateClassifier:
     """
     out = copy.deepcopy(network)
     fold_norms(out)
+    first = next(k for k, layer in enumerate(out.features) if isinstance(layer, nn.Conv2d))
+    out.features.to(dtype)
+    out.features[first].float()
+    out.features.insert(first + 1, Cast(dtype))
     return out

@@ -167,6 +167,7 @@ class Predictor:
         self._networks = networks
         look = bundle.card.test_time_augmentation
         self._augment_from = round(255 * look.least_score) if look else None
+        self._shift_px = bundle.card.shifted_view_px
         self._highest = look is not None and look.mitosis == "highest"
         stage = bundle.card.candidate_stage
         self.second_stage = SecondStage(stage, networks.logits) if stage else None
@@ -237,7 +238,7 @@ class Predictor:
         return self._networks.restained(patches, stain)
 
     def first_stage(self, patches: Patches) -> NDArray[np.uint8]:
-        """Score patches by the generator, without the second stage; with test-time augmentation where the card asks for it.
+        """Score patches by the generator, without the second stage; with shifted views and test-time augmentation as its card has them.
 
         Parameters
         ----------
@@ -272,9 +273,21 @@ class Predictor:
         return [k for k, mitosis in enumerate(inner) if mitosis.max() >= self._augment_from]
 
     def _scores_of(self, patches: Patches, at_once: int | None) -> NDArray[np.uint8]:
-        """Score patches by the generator, in batches of `at_once`, or else of `batch_size`."""
+        """Return the generator's scores, in batches of `at_once` or else of `batch_size`; of two views the mean, where the card has two."""
         self.forwards += len(patches)
-        return from_squares(self._networks.scores(patches, at_once))
+        out = from_squares(self._networks.scores(patches, at_once))
+        if px := self._shift_px:
+            self.forwards += len(patches)
+            moved = from_squares(self._networks.scores([_moved(p, px) for p in patches], at_once))
+            here, there = out[..., px:, px:], moved[..., :-px, :-px]
+            # The mean, rounded up, without a ninth bit.
+            out[..., px:, px:] = (here | there) - ((here ^ there) >> 1)
+        return out
+
+
+def _moved(patch: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
+    """Return what of a patch lies `px` further down and to the right, mirrored beyond its border."""
+    return np.pad(patch[px:, px:], ((0, px), (0, px), (0, 0)), "reflect")
 
 
 def from_squares(squares: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -45,9 +45,9 @@ class ScoringNetwork(nn.Module):
         network.back[-1] = by_squares(last)
         network.to(dtype)
         network.halve = _Halving()  # type: ignore[assignment]  # takes its place
-        network.front.insert(0, _Cast(dtype))
+        network.front.insert(0, Cast(dtype))
         network.coarse[1].float()
-        network.coarse.insert(2, _Cast(dtype))
+        network.coarse.insert(2, Cast(dtype))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return 255 times the scores of RGB uint8 ``(n, h, w, 3)``, uint8 ``(n, h / 2, w / 2, 12)``; see `predictor.from_squares`.
@@ -69,12 +69,32 @@ class ScoringNetwork(nn.Module):
         return squares.mul_(255.0).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-class _Cast(nn.Module):
+class Cast(nn.Module):
+    """Goes on in another arithmetic.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+        Of what comes out.
+    """
+
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
         self._dtype = dtype
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the same numbers, rounded.
+
+        Parameters
+        ----------
+        x : Tensor
+            Of any type.
+
+        Returns
+        -------
+        Tensor
+            Of the same shape.
+        """
         return x.to(self._dtype)
 
 

@@ -131,4 +131,5 @@ def sampled_figures(plan: SlidePlan, reader: SlideReader) -> dict[str, float]:
     patches = sorted(plan.patches_of(plan.frame.box))
     view = AnalysisView(reader, plan.frame)
     places = (plan.grid.box(*patches[k]) for k in evenly(len(patches), _SAMPLED))
-    return slide_figures(view.read(Box(b.y_px, b.x_px, PATCH_PX, PATCH_PX)) for b in places)
+    margin = (plan.grid.patch_px - PATCH_PX) // 2
+    return slide_figures(view.read(Box(b.y_px + margin, b.x_px + margin, PATCH_PX, PATCH_PX)) for b in places)

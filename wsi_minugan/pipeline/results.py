@@ -375,7 +375,7 @@ def _manifest(
         analysis_width_px=frame.width_px,
         analysis_height_px=frame.height_px,
         tissue_mm2=tissue_of(plan),
-        patches=len(plan.patches_of(frame.box)),
+        patches=plan.grid.patches_each * len(plan.patches_of(frame.box)),
         tiles_not_analysed=plan.broken_tiles,
         stain=facts_of(plan.stain),
         geojson_origin_px=_origin(plan, work),

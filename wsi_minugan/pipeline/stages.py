@@ -249,7 +249,7 @@ def analyse_block(
         shards = {f"{STORE}/{name}": digest for part in written for name, digest in part.result().items()}
     scratch.save_block(index, runs, found, shards)
     area = float(np.count_nonzero(coverage)) * plan.frame.mpp**2 / UM2_PER_MM2
-    patches, reused = (n * plan.patches_across**2 for n in (len(fresh), len(wanted) - len(fresh)))
+    patches, reused = (n * plan.grid.patches_each for n in (len(fresh), len(wanted) - len(fresh)))
     return BlockReport(patches, reused, area, forward_s, time.perf_counter() - start)
 
 

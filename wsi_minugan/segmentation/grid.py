@@ -51,9 +51,21 @@ class PatchGrid:
         Returns
         -------
         PatchGrid
-            Windows, as many times as large and as far apart.
+            Windows, as many times as large. They overlap by as many px as patches of 256 px would.
         """
-        return cls(height_px, width_px, stride_px * patches_across, PATCH_PX * patches_across)
+        side_px = PATCH_PX * patches_across
+        return cls(height_px, width_px, side_px - (PATCH_PX - stride_px), side_px)
+
+    @property
+    def patches_each(self) -> int:
+        """How many patches of 256 px fill one patch of this grid.
+
+        Returns
+        -------
+        int
+            1 but for windows of several.
+        """
+        return (self.patch_px // PATCH_PX) ** 2
 
     @property
     def overlap_px(self) -> int:

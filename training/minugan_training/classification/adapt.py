@@ -351,10 +351,8 @@ def _judged(
     inputs: NDArray[np.uint8],
     least: float,
 ) -> Judged:
-    """Judge candidates as in use: the mean logit over members and the eight views, calibrated with the first stage's score."""
-    views = [
-        np.ascontiguousarray(np.rot90(v, k, (1, 2))) for v in (inputs, inputs[:, ::-1]) for k in range(4)
-    ]
+    """Judge candidates as in use: the mean logit over members and views, calibrated with the first stage's score."""
+    views = [np.ascontiguousarray(np.flip(inputs, axes)) for axes in ((), 1, 2, (1, 2))]
     networks = [averaged(stage.width, m) for m in members]
     logits = np.mean([logits_of(n, v) for n in networks for v in views], axis=0)
     kept = np.array([stage.probability(z, s) >= least for z, s in zip(logits, of.score, strict=True)], bool)

@@ -12,7 +12,7 @@ from torch import Tensor
 from wsi_minugan.minugan.classifier import CandidateClassifier, folded
 from wsi_minugan.minugan.second_stage import INPUT_PX
 
-VIEWS = 8
+VIEWS = 4
 _CROPS_AT_ONCE_ON_GPU = 32
 
 
@@ -27,13 +27,19 @@ class ClassifierEnsemble:
         Logit below which the first refuses; by default all see all.
     device : torch.device
         Where they run.
+    dtype : torch.dtype
+        Their arithmetic; see `classifier.folded`.
     """
 
     def __init__(
-        self, members: Sequence[CandidateClassifier], refuse_below: float | None, device: torch.device
+        self,
+        members: Sequence[CandidateClassifier],
+        refuse_below: float | None,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self._members = [
-            folded(m.eval()).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            folded(m.eval(), dtype).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             for m in members
         ]
         self._refuse_below = refuse_below
@@ -82,6 +88,5 @@ class ClassifierEnsemble:
 
 
 def _views(x: Tensor) -> list[Tensor]:
-    """Return the eight turned and mirrored views of crops."""
-    both = [x, x.transpose(2, 3)]
-    return [v.flip(axes) for v in both for axes in ([], [3], [2], [2, 3])]
+    """Return the four mirrored views of crops; the four turned ones besides would add nothing (docs/decisions/0046)."""
+    return [x.flip(axes) for axes in ([], [3], [2], [2, 3])]

@@ -76,7 +76,11 @@ class OwnNetworks:
         self._score = torch.compile(network) if compiled else network
         stage = bundle.card.candidate_stage
         self._ensemble = (
-            ClassifierEnsemble(load_classifiers(bundle), stage.refuse_below, self._device) if stage else None
+            ClassifierEnsemble(
+                load_classifiers(bundle), stage.refuse_below, self._device, _DTYPES[self.precision]
+            )
+            if stage
+            else None
         )
 
     def scores(self, patches: Patches, at_once: int | None = None) -> NDArray[np.uint8]:

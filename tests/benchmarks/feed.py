@@ -60,12 +60,10 @@ class NoTime:
 
     def __init__(self, records: Path, batch_size: int) -> None:
         self.batch_size = batch_size
-        self.patches = 0
         with np.load(records) as data:
             self._answers = dict(data)
 
     def scores(self, patches: np.ndarray, at_once: int | None = None) -> np.ndarray:
-        self.patches += len(patches)
         return np.stack([self._answers[key_of(p)] for p in patches])
 
     def logits(self, crops: np.ndarray) -> np.ndarray:
@@ -73,7 +71,7 @@ class NoTime:
 
 
 def serve(records: Path, path: Path, batch_size: int, model: str) -> None:
-    """Answer workers until the standard input ends; then tell how many patches there were, and the processor time of all."""
+    """Answer workers until the standard input ends; then tell the processor time of all."""
     import threading
 
     from wsi_minugan.minugan.networks.server import NetworkServer
@@ -83,7 +81,7 @@ def serve(records: Path, path: Path, batch_size: int, model: str) -> None:
     begun = cpu_s()
     threading.Thread(target=server.serve, daemon=True).start()
     sys.stdin.read()
-    sys.stdout.write(f"{networks.patches} {cpu_s() - begun}\n")
+    sys.stdout.write(f"{cpu_s() - begun}\n")
 
 
 def cpu_s() -> float:
@@ -133,17 +131,17 @@ def analysed(
     return sum(n for _, n in found), wall_s, sum(s for s, _ in found)
 
 
-def feed(job: Any, records: Path, folder: Path, workers: int, blocks: int) -> str:
-    """Analyse a slide's blocks with so many workers; return the line to print."""
+def feed(job: Any, records: Path, folder: Path, workers: int, blocks: int) -> int:
+    """Analyse a slide's blocks with so many workers, print how that went, and return the number of patches."""
     with serving(records, folder, job.settings.batch_size, digest_of(job)) as (path, process):
         patches, wall_s, workers_s = analysed(job, path, workers, blocks)
-        said, _ = process.communicate()
-    seen, network_s = said.split()
-    return (
+        network_s, _ = process.communicate()
+    sys.stdout.write(
         f"{workers} workers: {patches / wall_s:6.0f} patches/s by the clock; a patch: "
         f"{1000 * workers_s / patches:.3f} ms of the workers', "
-        f"{1000 * float(network_s) / int(seen):.3f} ms of the process with the GPU\n"
+        f"{1000 * float(network_s) / patches:.3f} ms of the process with the GPU\n"
     )
+    return patches
 
 
 def planned(job: Any) -> int:
@@ -220,9 +218,7 @@ def main() -> None:
         record(job, records)
     for workers in a.workers:
         blocks = planned(job)
-        sys.stdout.write(feed(job, records, folder, workers, blocks))
-    with np.load(records) as data:
-        patches = sum(data[k].ndim == 3 for k in data.files)
+        patches = feed(job, records, folder, workers, blocks)
     for line in other_stages(job, tuple(range(blocks)), patches):
         sys.stdout.write(line)
     shutil.rmtree(folder)

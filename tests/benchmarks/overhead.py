@@ -69,7 +69,9 @@ def main() -> None:
             count += outcome.patches
             if outcome.planned:
                 blocks = outcome.planned.blocks
-    again = used.forwards - before - count
+    card = bundle.card
+    views = 2 if card.shifted_view_px else 1
+    again = (used.forwards - before) * card.patches_across**2 - views * count
     first_s = seconds_a_patch(predictor, patches, max(1, count // settings.batch_size // 4))
     # Mirrored patches run by threes, as in a run on a CPU.
     small = Predictor(alone_bundle, precision=precision, batch_size=3)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from minugan_training.evaluation.calibration import (
+    Calibration,
     PatientCandidates,
     best_threshold,
     expected_calibration_error,
@@ -56,6 +57,13 @@ def test_the_threshold_is_that_of_the_mean_over_patients() -> None:
     }
     assert max(mean, key=mean.__getitem__) == balanced
     assert best_threshold(patients, calibration, 2.0) < balanced < best_threshold(patients, calibration, 0.5)
+
+
+def test_where_f1_is_flat_the_threshold_lies_in_the_middle() -> None:
+    scores = np.repeat([0.2, 0.8], 10)
+    logits = np.log(scores / (1 - scores))[:, None]
+    patients = [PatientCandidates(logits, scores > 0.5, 10, 5.0) for _ in range(2)]
+    assert best_threshold(patients, Calibration((1.0,), 0.0)) == pytest.approx(0.5, abs=0.011)
 
 
 def test_a_patient_left_out_has_no_say_in_its_own_threshold() -> None:

@@ -204,7 +204,7 @@ def best_threshold(
     Returns
     -------
     float
-        Of those within 0.01 of the best the highest.
+        The middle one of those within 0.01 of the best.
 
     Raises
     ------
@@ -219,8 +219,9 @@ def best_threshold(
         )
     grid = np.arange(0.05, 0.96, 0.01)
     mean = [float(np.mean([f1_at(p, s, t, beta) for p, s in told])) for t in grid]
-    # Of those that are about as good the highest: it has the fewest false positives.
-    return float(np.round(grid[np.array(mean) >= max(mean) - _AS_GOOD].max(), 2))
+    # Where F1 is flat, its ends are chance: in the middle neither recall nor precision falls soon on another patient.
+    good = grid[np.array(mean) >= max(mean) - _AS_GOOD]
+    return float(np.round(good[len(good) // 2], 2))
 
 
 def leave_one_out(patients: Mapping[str, PatientCandidates]) -> dict[str, tuple[float, float]]:

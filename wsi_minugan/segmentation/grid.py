@@ -17,8 +17,7 @@ class PatchGrid:
 
     Patches have 256x256 analysis px. Where a model sees several at once, such a window takes a patch's place here.
 
-    The core of patch (i, j) is its share of the frame: the cores are a partition. Around its core a patch
-    overlaps its neighbours, and at the frame's edge it reaches outside.
+    Neighbours overlap, and at the frame's edge patches reach outside.
 
     Attributes
     ----------
@@ -104,22 +103,6 @@ class PatchGrid:
         """
         half, side = self.overlap_px // 2, self.patch_px
         return Box(i * self.stride_px - half, j * self.stride_px - half, side, side)
-
-    def core(self, i: int, j: int) -> Box:
-        """Return the share of the frame that belongs to patch (i, j).
-
-        Parameters
-        ----------
-        i, j : int
-            Row and column of the patch.
-
-        Returns
-        -------
-        Box
-            Analysis px; cores do not overlap and fill the frame.
-        """
-        s = self.stride_px
-        return Box(i * s, j * s, s, s).clipped(Box(0, 0, self.frame_height_px, self.frame_width_px))
 
     def patches_for(self, box: Box) -> list[tuple[int, int]]:
         """Return every patch that reaches a box, in raster order.

@@ -20,6 +20,7 @@ from wsi_minugan.outputs.exports.objects import NUCLEUS
 from wsi_minugan.outputs.geojson import MITOSIS
 from wsi_minugan.pipeline.stages import CLASS_OF, object_thresholds
 from wsi_minugan.segmentation import classes
+from wsi_minugan.segmentation.grid import PatchGrid
 from wsi_minugan.segmentation.splitting import classes_of_image
 
 try:
@@ -87,8 +88,8 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
         self._bundle = load_bundle(find_bundle(os.fspath(model)))
         self._thresholds = object_thresholds(self._bundle, RunSettings(operating_point=operating_point))
         self._loaded: dict[str, Predictor] = {}
-        self._patch_px = PATCH_PX * self._bundle.card.patches_across
-        self._stride_px = self._patch_px - (PATCH_PX - fitting_stride(stride_px))
+        across = self._bundle.card.patches_across
+        self._grid = PatchGrid.of_windows(PATCH_PX, PATCH_PX, fitting_stride(stride_px), across)
 
     def io_config(self) -> IOSegmentorConfig:
         """Return patches, resolution and stride for the engine.
@@ -100,11 +101,11 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
         """
         from tiatoolbox.models.engine.io_config import IOSegmentorConfig
 
-        inner, resolution = (self._stride_px,) * 2, {"units": "mpp", "resolution": self._bundle.card.mpp}
+        inner, resolution = (self._grid.stride_px,) * 2, {"units": "mpp", "resolution": self._bundle.card.mpp}
         return IOSegmentorConfig(
             input_resolutions=[resolution],
             output_resolutions=[resolution],
-            patch_input_shape=(self._patch_px,) * 2,
+            patch_input_shape=(self._grid.patch_px,) * 2,
             patch_output_shape=inner,
             stride_shape=inner,
             ignore_index=classes.BACKGROUND,
@@ -172,8 +173,8 @@ class MinuganModel(ModelABC):  # type: ignore[misc]  # TIAToolbox has no types
         kind = torch.device(device).type
         if kind not in self._loaded:
             self._loaded[kind] = Predictor(self._bundle, kind)
-        edge = (self._patch_px - self._stride_px) // 2
-        inner = slice(edge, self._patch_px - edge)
+        edge = self._grid.overlap_px // 2
+        inner = slice(edge, self._grid.patch_px - edge)
         levels = predict(np.asarray(patches), self._loaded[kind])[..., inner, inner]
         return levels.transpose(0, 2, 3, 1).astype(np.float32) / np.float32(255)
 

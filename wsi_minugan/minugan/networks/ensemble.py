@@ -12,7 +12,6 @@ from torch import Tensor
 from wsi_minugan.minugan.classifier import CandidateClassifier, folded
 from wsi_minugan.minugan.second_stage import INPUT_PX
 
-VIEWS = 4
 _CROPS_AT_ONCE_ON_GPU = 32
 
 
@@ -81,8 +80,9 @@ class ClassifierEnsemble:
             full = np.zeros((self._at_once, INPUT_PX, INPUT_PX, 3), np.uint8)
             full[: len(part)] = part
             x = torch.from_numpy(full).to(self._device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-            views = torch.cat(_views(x)).contiguous(memory_format=torch.channels_last)
-            total = torch.stack([m(views).view(VIEWS, -1).mean(0) for m in members]).mean(0)
+            looks = _views(x)
+            views = torch.cat(looks).contiguous(memory_format=torch.channels_last)
+            total = torch.stack([m(views).view(len(looks), -1).mean(0) for m in members]).mean(0)
             out[start : start + len(part)] = total[: len(part)].cpu().numpy()
         return out
 

@@ -53,7 +53,7 @@ def classifier_inputs(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @torch.inference_mode()
 def logits_of(network: CandidateClassifier, inputs: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the logit of each input ``(n, 64, 64, 3)``, in one view.
+    """Return the logit of each input ``(n, 64, 64, 3)``, in one view, where the network is.
 
     Parameters
     ----------
@@ -67,12 +67,31 @@ def logits_of(network: CandidateClassifier, inputs: NDArray[np.uint8]) -> NDArra
     ndarray of float, shape (n,)
         Logits.
     """
-    out = np.zeros(len(inputs))
+    out, device = np.zeros(len(inputs)), next(network.parameters()).device
     for start in range(0, len(inputs), 128):
-        part = inputs[start : start + 128].transpose(0, 3, 1, 2).astype(np.float32)
-        x = torch.from_numpy(part).contiguous(memory_format=torch.channels_last) / 127.5 - 1
-        out[start : start + 128] = network(x).numpy()
+        part = torch.from_numpy(np.ascontiguousarray(inputs[start : start + 128])).to(device)
+        x = part.permute(0, 3, 1, 2).float() / 127.5 - 1  # its channels stay last in memory
+        out[start : start + 128] = network(x).cpu().numpy()
     return out
+
+
+def mirrored_logits_of(network: CandidateClassifier, inputs: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the mean logit of each input over its four mirrored views, as in use.
+
+    Parameters
+    ----------
+    network : CandidateClassifier
+        In eval mode.
+    inputs : ndarray of uint8, shape (n, 64, 64, 3)
+        RGB.
+
+    Returns
+    -------
+    ndarray of float, shape (n,)
+        Logits.
+    """
+    views = (np.flip(inputs, axes) for axes in ((), (1,), (2,), (1, 2)))
+    return np.asarray(np.mean([logits_of(network, v) for v in views], axis=0))
 
 
 def by_patient(logits: NDArray[np.float64], of: Candidates) -> dict[str, float]:

@@ -69,6 +69,8 @@ class ClassifierExperiment(FrozenModel):
         Steps between lines of the log.
     precision : {"fp32", "bf16"}
         Arithmetic of the network; weights and averages stay in fp32.
+    soft_labels : float
+        Share of each label that networks give which did not see the patient; see `cross_fitting`.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
@@ -82,6 +84,7 @@ class ClassifierExperiment(FrozenModel):
     seed: int = Field(0, ge=0)
     log_every: int = Field(400, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
+    soft_labels: float = Field(0, ge=0, le=1)
 
 
 @dataclass
@@ -264,7 +267,8 @@ def _precision(
     experiment: ClassifierExperiment, state: _State, val: Candidates, inputs: NDArray[np.uint8]
 ) -> str:
     """Return each patient's average precision in words."""
-    found = by_patient(logits_of(averaged(experiment.width, _on_cpu(state.ema)), inputs), val)
+    network = averaged(experiment.width, _on_cpu(state.ema)).to(next(state.network.parameters()).device)
+    found = by_patient(logits_of(network, inputs), val)
     mean = np.mean(list(found.values())) if found else math.nan
     return f"  average precision {mean:.3f}: {', '.join(f'{k} {v:.3f}' for k, v in found.items())}"
 

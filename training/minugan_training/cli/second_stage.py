@@ -88,6 +88,17 @@ def candidates(
     help="Learn nothing from this scanner, to see what that costs on it.",
 )
 @click.option(
+    "--without-part",
+    metavar="K/N",
+    help="Leave out the Kth of N parts of the patients, and judge their candidates, for a training with --judged.",
+)
+@click.option(
+    "--judged",
+    type=_PATH,
+    multiple=True,
+    help="Run with --without-part whose judgements become part of the labels; name those of all parts.",
+)
+@click.option(
     "--start",
     type=_PATH,
     help="Begin with the weights of an earlier run, or with EfficientNet-Lite0's published ones (.pth); random ones otherwise.",
@@ -105,6 +116,8 @@ def classify(
     out: Path,
     splits: tuple[str, ...],
     scanners: tuple[str, ...],
+    without_part: str | None,
+    judged: tuple[Path, ...],
     start: Path | None,
     device: str,
     minutes: float | None,
@@ -114,8 +127,9 @@ def classify(
     import torch
 
     from minugan_training.classification.candidates import joined, load_candidates, without_scanners
+    from minugan_training.classification.cross_fitting import Fold, train_cross_fitted
     from minugan_training.classification.pretrained import first_weights
-    from minugan_training.classification.train import ClassifierExperiment, train_classifier
+    from minugan_training.classification.train import ClassifierExperiment
     from wsi_minugan.config import read_yaml
 
     torch.set_num_threads(1)
@@ -124,7 +138,19 @@ def classify(
     train = without_scanners(train, scanners) if scanners else train
     val = None if "val" in splits else load_candidates(folder / "val.npz")
     first = None if start is None else first_weights(start)
-    train_classifier(settings, train, val, out, first, device=device, minutes=minutes, workers=workers)
+    part = None if without_part is None else Fold.parse(without_part)
+    train_cross_fitted(
+        settings,
+        train,
+        val,
+        out,
+        first,
+        part=part,
+        judged=judged,
+        device=device,
+        minutes=minutes,
+        workers=workers,
+    )
     click.echo(f"Done. Weights: {out / 'weights.safetensors'}")
 
 

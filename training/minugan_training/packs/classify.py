@@ -11,9 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from minugan_training.classification.candidates import joined
+from minugan_training.classification.candidates import joined, without_scanners
+from minugan_training.classification.cross_fitting import Fold, train_cross_fitted
 from minugan_training.classification.pretrained import first_weights
-from minugan_training.classification.train import ClassifierExperiment, train_classifier
+from minugan_training.classification.train import ClassifierExperiment
 from minugan_training.packs.candidates import packed_candidates
 from minugan_training.packs.command import run_training, training_parser
 from wsi_minugan.config import read_yaml
@@ -37,18 +38,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--candidates", type=Path, nargs="+", required=True, help="what `minugan-train pack-candidates` wrote"
     )
     parser.add_argument("--val", type=Path, help="candidates that the log's average precision is of")
+    parser.add_argument("--leave-out", nargs="*", default=[], help="learn nothing from these scanners")
+    parser.add_argument("--without-part", help="leave out the patients of a part, 1/4 say, and judge them")
+    parser.add_argument(
+        "--judged", type=Path, nargs="*", default=[], help="runs --without-part to learn from"
+    )
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     return run_training(parser.parse_args(arguments), _train)
 
 
 def _train(a: argparse.Namespace) -> None:
     experiment = read_yaml(a.experiment, ClassifierExperiment, "experiment")
-    train = joined([packed_candidates(p) for p in a.candidates])
+    found = without_scanners(joined([packed_candidates(p) for p in a.candidates]), a.leave_out)
     val = None if a.val is None else packed_candidates(a.val)
     first = None if a.start_from is None else first_weights(a.start_from)
-    train_classifier(
-        experiment, train, val, a.out, first, device=a.device, minutes=a.minutes, workers=a.workers or 0
-    )
+    train_cross_fitted(
+        experiment, found, val, a.out, first, part=a.without_part and Fold.parse(a.without_part), judged=a.judged,
+        device=a.device, minutes=a.minutes, workers=a.workers or 0,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -38,11 +38,14 @@ class PackedRun:
         End after so many minutes, reading included.
     workers : int, optional
         Processes that make batches; by default one for each core but two, at most 12; none on a CPU.
+    leave_out : sequence of str
+        Scanners from which nothing is drawn.
     """
 
     device: str = "auto"
     minutes: float | None = None
     workers: int | None = None
+    leave_out: Sequence[str] = ()
 
 
 def with_weights(experiment: Experiment, start_from: Path | None, teacher: Path | None) -> Experiment:
@@ -113,7 +116,7 @@ def fit_from_pack(
     workers = run.workers
     if workers is None:
         workers = 0 if on_cpu else max(0, min(MOST_WORKERS, cores - 2))
-    pool = PackedPool(pack, threads=max(1, min(MOST_WORKERS, cores)))
+    pool = PackedPool(pack, threads=max(1, min(MOST_WORKERS, cores))).without_scanners(run.leave_out)
     minutes = None if run.minutes is None else max(0.0, run.minutes - (time.monotonic() - begun) / 60)
     return fit(experiment, pool, folder, progress, device=run.device, minutes=minutes, workers=workers)
 
@@ -134,13 +137,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = training_parser("fit", __doc__)
     parser.add_argument("--pack", type=Path, required=True, help="what `minugan-train pack` wrote")
     parser.add_argument("--teacher", type=Path, help="weights of the network to learn from")
+    parser.add_argument("--leave-out", nargs="*", default=[], help="draw nothing from these scanners")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     return run_training(parser.parse_args(arguments), _train)
 
 
 def _train(a: argparse.Namespace) -> None:
     experiment = with_weights(load_experiment(a.experiment), a.start_from, a.teacher)
-    fit_from_pack(experiment, a.pack, a.out, PackedRun(a.device, a.minutes, a.workers), _progress)
+    fit_from_pack(experiment, a.pack, a.out, PackedRun(a.device, a.minutes, a.workers, tuple(a.leave_out)), _progress)
 
 
 def _progress(step: int, loss: float, left_s: float) -> None:

@@ -52,6 +52,7 @@ class Pool:
         self._stains: dict[tuple[str, str, str], StainStatistics | None] = {}
         self._only: tuple[Place, ...] | None = None
         self._hidden: frozenset[str] = frozenset()
+        self._left_out: frozenset[str] = frozenset()
 
     def only(self, places: Sequence[Place], hidden: Collection[str] = ()) -> Pool:
         """Return a pool whose mitoses are these places and no others, without the patients `hidden`; for cross-validation.
@@ -70,6 +71,33 @@ class Pool:
         """
         part = copy.copy(self)  # both read into one cache
         part._hidden, part._only = frozenset(hidden), tuple(places)
+        return part
+
+    def without_scanners(self, scanners: Collection[str]) -> Pool:
+        """Return a pool that draws nothing from some scanners.
+
+        Parameters
+        ----------
+        scanners : collection of str
+            As the index names them.
+
+        Returns
+        -------
+        Pool
+            It shares the images that are in memory.
+
+        Raises
+        ------
+        DataError
+            If a scanner has no images, as one whose name is misspelt.
+        """
+        there = {e.scanner for e in self.entries}
+        for scanner in scanners:
+            if scanner not in there:
+                names = ", ".join(sorted(there - {""}))
+                raise DataError(f"No image is of the scanner '{scanner}'. There are: {names}.")
+        part = copy.copy(self)
+        part._left_out = frozenset(scanners)
         return part
 
     def sample(self, index: int) -> Sample:
@@ -160,7 +188,10 @@ class Pool:
         return [
             k
             for k, e in enumerate(self.entries)
-            if e.dataset in datasets and e.split in splits and e.patient not in self._hidden
+            if e.dataset in datasets
+            and e.split in splits
+            and e.patient not in self._hidden
+            and e.scanner not in self._left_out
         ]
 
     def of(self, source: Source) -> list[int]:

@@ -1,0 +1,183 @@
+"""Cross-fitting: networks judge the candidates of patients that they did not see, and another network learns from that, too.
+
+A label is one reader's or a few readers' decision, and some are wrong. What networks say that never saw the patient tells how
+doubtful each is (Wolpert 1992, stacking; Hinton et al. 2015, distillation).
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from minugan_training.classification.candidates import Candidates, chosen
+from minugan_training.classification.judging import averaged, classifier_inputs, mirrored_logits_of
+from minugan_training.classification.train import ClassifierExperiment, train_classifier
+from minugan_training.fitting.distributed import local_device
+from wsi_minugan.errors import DataError, TrainingError
+from wsi_minugan.outputs.atomic import atomic_path
+
+JUDGED_FILE = "judged.npz"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One part of the patients, which a training leaves out.
+
+    Attributes
+    ----------
+    number, of : int
+        Which of how many parts; the first is 1.
+    """
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> Fold:
+        """Return the fold that a text like ``2/4`` names.
+
+        Parameters
+        ----------
+        text : str
+            Number and count.
+
+        Returns
+        -------
+        Fold
+            The fold.
+
+        Raises
+        ------
+        TrainingError
+            If it names none.
+        """
+        number, _, count = text.partition("/")
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) >= 2):
+            raise TrainingError(f"'{text}' names no part of the patients. Write the second of four as 2/4.")
+        return cls(int(number), int(count))
+
+    def holds(self, found: Candidates) -> NDArray[np.bool_]:
+        """Return which candidates are of this part's patients; the patients of each data set take turns.
+
+        Parameters
+        ----------
+        found : Candidates
+            All of them.
+
+        Returns
+        -------
+        ndarray of bool, shape (n,)
+            One value for each.
+        """
+        here: set[str] = set()
+        known: set[str] = set()
+        for dataset in np.unique(found.dataset):
+            new = sorted(set(found.patient[found.dataset == dataset].tolist()) - known)
+            here.update(new[self.number - 1 :: self.of])
+            known.update(new)
+        return np.isin(found.patient, sorted(here))
+
+
+def train_cross_fitted(
+    experiment: ClassifierExperiment,
+    found: Candidates,
+    val: Candidates | None,
+    folder: Path,
+    first: Mapping[str, Tensor] | None = None,
+    *,
+    part: Fold | None = None,
+    judged: Sequence[Path] = (),
+    device: str = "cpu",
+    minutes: float | None = None,
+    workers: int = 0,
+) -> None:
+    """Train as `train_classifier` does; with a part, without its patients, whose candidates are then judged into ``judged.npz``.
+
+    Parameters
+    ----------
+    experiment, found, val, folder, first, device, minutes, workers
+        As of `train_classifier`.
+    part : Fold, optional
+        What is left out.
+    judged : sequence of Path
+        Runs with a part, on the same candidates, whose judgements become part of the labels.
+
+    Raises
+    ------
+    TrainingError
+        As in `train_classifier`, or if the experiment says no share of such judgements.
+    DataError
+        If there are too few patients for the parts, or the judgements are not of these candidates.
+    """
+    if bool(judged) != (experiment.soft_labels > 0):
+        raise TrainingError(
+            "Give an experiment 'soft_labels', a share, and name the runs to take them from; or neither."
+        )
+    if judged:
+        found = with_soft_labels(found, judged, experiment.soft_labels)
+    held_out = np.zeros(len(found.kind), bool) if part is None else part.holds(found)
+    if part is not None and (not held_out.any() or held_out.all()):
+        raise DataError("There are too few patients for so many parts.")
+    train = found if part is None else chosen(found, ~held_out)
+    weights = train_classifier(
+        experiment, train, val, folder, first, device=device, minutes=minutes, workers=workers
+    )
+    if part is not None:
+        network = averaged(experiment.width, weights).to(local_device(device))
+        logits = mirrored_logits_of(network, classifier_inputs(found.crops[held_out]))
+        with atomic_path(folder / JUDGED_FILE) as temporary, temporary.open("wb") as f:
+            np.savez(f, held_out=held_out, logits=logits)
+
+
+def with_soft_labels(found: Candidates, judged: Sequence[Path], share: float) -> Candidates:
+    """Return candidates whose probabilities are partly those that networks gave which did not see the patient.
+
+    Parameters
+    ----------
+    found : Candidates
+        With the readers' probabilities.
+    judged : sequence of Path
+        Runs of `train_cross_fitted` with a part, on these candidates. Of several logits the mean counts.
+    share : float
+        Share of the networks, 0 to 1.
+
+    Returns
+    -------
+    Candidates
+        The same, with other probabilities.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read, is of other candidates, or a candidate is in none.
+    """
+    total, count = np.zeros(len(found.target)), np.zeros(len(found.target))
+    for folder in judged:
+        held_out, logits = _read_judged(folder / JUDGED_FILE, len(found.target))
+        total[held_out] += logits
+        count[held_out] += 1
+    if not count.all():
+        raise DataError(
+            f"Of {int((count == 0).sum())} candidates there is no judgement. Name the runs of all parts of the patients."
+        )
+    said = 1 / (1 + np.exp(-total / count))
+    return replace(found, target=(1 - share) * found.target + share * said)
+
+
+def _read_judged(path: Path, n: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            held_out, logits = data["held_out"].astype(bool), data["logits"].astype(np.float64)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
+        raise DataError(
+            f"The judgements {path} cannot be read: {e}. Make them with: minugan-train classify --without-part"
+        ) from e
+    if held_out.shape != (n,) or logits.shape != (int(held_out.sum()),):
+        raise DataError(f"{path} tells of other candidates. Judge those that you learn from.")
+    return held_out, logits

@@ -1,6 +1,6 @@
 """What a block costs beyond the network's forward pass, step by step.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/block.py [SLIDE] [--block 4096] [--repeats 3] [--scores FILE] [--out FOLDER]
+    python tests/benchmarks/block.py [SLIDE] [--block 4096] [--repeats 3] [--scores FILE] [--out FOLDER]
 
 Runs every stage in this process, as a worker does; without SLIDE, over a drawn one. The network's scores are made once and kept,
 in FILE if one is named, so that a second run, or another checkout's, needs no network. Prints the processor time of each step

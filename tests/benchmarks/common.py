@@ -9,13 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-from minugan_jobs.clusters.cluster import MALLOC
+from minugan_jobs.clusters.cluster import worker_environment
+
+from wsi_minugan.config import RunSettings
 
 
 def run_as_worker(main: Callable[[], None]) -> None:
-    """Run a script's `main` in a process whose memory is set as a worker's is, which only a new process can be."""
-    if any(os.environ.get(k) != v for k, v in MALLOC.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | MALLOC)
+    """Run a script's `main` with a worker's memory and threads, which only a new process can have."""
+    environment = worker_environment(RunSettings())
+    if any(os.environ.get(k) != v for k, v in environment.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | environment)
     main()
 
 

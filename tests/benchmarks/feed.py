@@ -1,6 +1,6 @@
 """What one GPU could be fed on this machine, if the network took no time.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/feed.py [SLIDE] [--block 2048] [--workers 1 2] [--records FILE]
+    python tests/benchmarks/feed.py [SLIDE] [--block 2048] [--workers 1 2] [--records FILE]
 
 The process that runs the network for all workers is the real one, but its network hands out answers that were made before, by
 patch. Workers analyse the slide's blocks; without SLIDE, a drawn slide's. Prints, for each number of workers, how many patches a

@@ -1,6 +1,6 @@
 """The network's forward pass, by arithmetic: time a patch on one thread, and whether the class map stays the same.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/forward.py SLIDE [--patches 32] [--model default]
+    python tests/benchmarks/forward.py SLIDE [--patches 32] [--model default]
 
 "as published" is the same architecture with instance norms, eager, fp32. Times are of one pass. Dice is that of the class map against
 fp32's, test-time augmentation included, on patches of the slide's tissue.

@@ -19,6 +19,7 @@ from typing import Any
 import feed
 import numpy as np
 import torch
+from common import run_as_worker
 
 ROUNDS = 30
 
@@ -116,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_worker(main)

@@ -1,6 +1,6 @@
 """How much of one slide's time on one worker is the network's own forward pass.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/overhead.py SLIDE [--block 4096] [--precision bf16]
+    python tests/benchmarks/overhead.py SLIDE [--block 4096] [--precision bf16]
 
 Runs every stage in this process, as a worker does, then as many patches through the network alone,
 test-time augmentation included; prints the ratio.

@@ -1,6 +1,6 @@
 """Does the patch grid show? The same tissue shifted in x and y, class maps and mitoses aligned and compared.
 
-OMP_NUM_THREADS=1 python tests/benchmarks/shift.py SLIDE [--side 5000] [--mpp 0.25] [--model default] [--shift 37]
+python tests/benchmarks/shift.py SLIDE [--side 5000] [--mpp 0.25] [--model default] [--shift 37]
 """
 
 import argparse
@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import tifffile
 import zarr
+from common import run_as_worker
 
 
 def classes_of(path: Path, out: Path, mpp: float, model: str) -> np.ndarray:
@@ -75,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_worker(main)

@@ -10,7 +10,7 @@ import cloudpickle
 import dask
 import pytest
 from distributed import Client, LocalCluster, Worker, WorkerPlugin
-from minugan_jobs.clusters.cluster import _DASK
+from minugan_jobs.clusters.cluster import _DASK, open_cluster
 from minugan_jobs.clusters.worker_failures import tell_begun
 from minugan_jobs.scheduler import Engine, Event
 from minugan_jobs.staging import InPlace
@@ -117,3 +117,15 @@ def test_blocks_are_analysed_one_by_one_and_written_several_at_once(tmp_path: Pa
     for stage, at_once in (("analyse", 1), ("write", 8)):
         assert sorted(int(k) for b in blocks[stage] for k in b) == list(range(LARGE))
         assert max(map(len, blocks[stage])) == at_once
+
+
+@pytest.mark.slow
+def test_a_worker_has_as_many_threads_as_the_settings_say() -> None:
+    def threads() -> tuple[int, int]:
+        import cv2
+        import torch
+
+        return cv2.getNumThreads(), torch.get_num_threads()
+
+    with open_cluster(RunSettings(workers=2), Stages()) as client:
+        assert list(client.run(threads).values()) == [(1, 1)] * 2

@@ -160,7 +160,9 @@ def _started(settings: RunSettings, stack: ExitStack) -> Cluster:
 
 
 def worker_environment(settings: RunSettings) -> dict[str, str]:
-    """Return what must be set before a worker starts: torch and OpenCV size their pools at import.
+    """Return what must be set before a worker starts: torch, NumPy and OpenCV size their pools at import.
+
+    ``OMP_NUM_THREADS`` does not reach OpenCV, whose builds on PyPI bring threads of their own.
 
     Parameters
     ----------
@@ -172,7 +174,7 @@ def worker_environment(settings: RunSettings) -> dict[str, str]:
     dict of str to str
         Variables of its environment.
     """
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
     threads = dict.fromkeys(names, str(settings.threads))
     return threads | MALLOC | {"DASK_LOGGING__DISTRIBUTED": "critical"}
 

@@ -42,15 +42,14 @@ def adapt(
     Its second stage learns from what was rejected, added and moved, for about two minutes. As much of the change is kept
     as leaves the guard set's recall. `wsi-minugan run --model` takes the new bundle.
     """
-    import torch
-
     from minugan_training.classification.adapt import Adaptation, reviewed_candidates, write_adapted
     from minugan_training.classification.adapt import adapt as adapted_to
     from minugan_training.classification.candidates import MITOSIS, load_candidates
+    from minugan_training.threads import settle_threads
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 
     start, used = time.monotonic(), time.process_time()
-    torch.set_num_threads(1)
+    settle_threads("cpu")
     bundle = load_bundle(find_bundle(model))
     given = {"steps": steps, "most_lost": most_lost, "seed": seed}
     settings = Adaptation(**{k: v for k, v in given.items() if v is not None})

@@ -96,9 +96,10 @@ def fit(
     from minugan_training.fitting.pseudo_labels import pool_for
     from minugan_training.packs.fit import PackedRun, fit_from_pack, with_weights
     from minugan_training.settings import load_experiment
+    from minugan_training.threads import settle_threads
 
     settings = with_weights(load_experiment(experiment), start_from, teacher)
-    _settle_threads(device)
+    settle_threads(device)
     try:
         if pack is not None and index is None and root is None:
             fit_from_pack(settings, pack, out, PackedRun(device, minutes, workers), _progress)
@@ -110,16 +111,6 @@ def fit(
     finally:  # the curves of a run that failed tell why
         draw_curves(out)
     click.echo(f"Done. Weights: {out / 'weights.safetensors'}; curves: {out / 'curves.png'}")
-
-
-def _settle_threads(device: str) -> None:
-    """Give torch one thread on a CPU, of which several processes make better use; beside a GPU, what it takes by itself."""
-    import torch
-
-    from wsi_minugan.minugan.devices import choose_device
-
-    if choose_device(device) == "cpu":
-        torch.set_num_threads(1)
 
 
 def _progress(step: int, loss: float, left_s: float) -> None:
@@ -183,8 +174,9 @@ def crossval(
     """Cross-validate EXPERIMENT files, as the paper's Table 2 does."""
     from minugan_training.fitting.faults import memory_errors
     from minugan_training.paper.cross_validation import crossvalidate
+    from minugan_training.threads import settle_threads
 
-    _settle_threads(device)
+    settle_threads(device)
     for experiment, pool in _experiments(experiments, index, root, datasets, smaller):
         click.echo(f"{experiment.name}: {folds} folds by {by}")
         with memory_errors():
@@ -210,8 +202,9 @@ def heldout(
     from minugan_training.fitting.faults import memory_errors
     from minugan_training.paper.held_out import score_held_out
     from minugan_training.paper.tables import table_3
+    from minugan_training.threads import settle_threads
 
-    _settle_threads(device)
+    settle_threads(device)
     for experiment, pool in _experiments(experiments, index, root, datasets, smaller):
         click.echo(f"{experiment.name}: held out are {', '.join(test_datasets)}")
         with memory_errors():

@@ -52,10 +52,11 @@ def candidates(
 
     from minugan_training.classification.candidates import find_candidates, save_candidates
     from minugan_training.data.index import read_index
+    from minugan_training.threads import settle_threads
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
     from wsi_minugan.minugan.networks.loading import load_network
 
-    torch.set_num_threads(1)
+    settle_threads("cpu")
     network = load_network(load_bundle(find_bundle(model))).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     entries = read_index(index)
     for split in splits:
@@ -124,15 +125,14 @@ def classify(
     workers: int,
 ) -> None:
     """Train the second stage by an EXPERIMENT file, from its last checkpoint if there is one."""
-    import torch
-
     from minugan_training.classification.candidates import joined, load_candidates, without_scanners
     from minugan_training.classification.cross_fitting import Fold, train_cross_fitted
     from minugan_training.classification.pretrained import first_weights
     from minugan_training.classification.train import ClassifierExperiment
+    from minugan_training.threads import settle_threads
     from wsi_minugan.config import read_yaml
 
-    torch.set_num_threads(1)
+    settle_threads(device)
     settings = read_yaml(experiment, ClassifierExperiment, "experiment")
     train = joined([load_candidates(folder / f"{split}.npz") for split in splits])
     train = without_scanners(train, scanners) if scanners else train

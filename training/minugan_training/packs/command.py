@@ -7,11 +7,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from minugan_training.packs.parts import split_weights
+from minugan_training.threads import settle_threads
 from wsi_minugan.errors import MinuganError
-from wsi_minugan.minugan.devices import choose_device
 
 
 def training_parser(module: str, description: str | None) -> argparse.ArgumentParser:
@@ -59,8 +57,7 @@ def run_training(a: argparse.Namespace, train: Callable[[argparse.Namespace], ob
         The exit status.
     """
     try:
-        if choose_device(a.device) == "cpu":
-            torch.set_num_threads(1)
+        settle_threads(a.device)
         train(a)
         if a.split is not None:
             split_weights(a.out / "weights.safetensors", a.split, a.half)

@@ -144,7 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(a: argparse.Namespace) -> None:
     experiment = with_weights(load_experiment(a.experiment), a.start_from, a.teacher)
-    fit_from_pack(experiment, a.pack, a.out, PackedRun(a.device, a.minutes, a.workers, tuple(a.leave_out)), _progress)
+    fit_from_pack(
+        experiment, a.pack, a.out, PackedRun(a.device, a.minutes, a.workers, tuple(a.leave_out)), _progress
+    )
 
 
 def _progress(step: int, loss: float, left_s: float) -> None:

@@ -226,15 +226,6 @@ def test_a_run_may_begin_with_the_weights_of_another_of_the_same_width(tmp_path:
         train_classifier(one.model_copy(update={"width": 8}), candidates(), None, tmp_path / "third", learnt)
 
 
-def published(path: Path, network: EfficientClassifier) -> Path:
-    """Write a network's features as EfficientNet-Lite0's weights are published: other names, and a last layer."""
-    kept = {f"_{k}": v for k, v in network.features.state_dict().items()}
-    torch.save(
-        OrderedDict(kept | {"_fc.weight": torch.zeros(1000, 1280), "_fc.bias": torch.zeros(1000)}), path
-    )
-    return path
-
-
 def write_published_weights(path: Path, network: EfficientClassifier) -> Path:
     """Write a network's features as EfficientNet-Lite0's weights are published: other names, and a last layer."""
     kept = {f"_{k}": v for k, v in network.features.state_dict().items()}

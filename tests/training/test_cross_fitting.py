@@ -20,6 +20,9 @@ from minugan_training.classification.cross_fitting import (
 from minugan_training.classification.judging import averaged, classifier_inputs, logits_of, mirrored_logits_of
 from minugan_training.classification.train import ClassifierExperiment, train_classifier
 from minugan_training.cli.main import app
+from minugan_training.packs.candidates import pack_candidates, packed_candidates
+from minugan_training.packs.classify import main as classify_pack
+from safetensors.torch import load_file
 
 from tests.training.test_classification import candidates
 from wsi_minugan.errors import DataError, TrainingError
@@ -147,3 +150,22 @@ def test_the_commands_judge_all_parts_and_learn_from_that(tmp_path: Path) -> Non
     learnt = (tmp_path / "student" / "weights.safetensors").read_bytes()
     assert learnt == (tmp_path / "own" / "weights.safetensors").read_bytes()
     assert any(not torch.equal(v, plain[k]) for k, v in own.items())
+
+
+@pytest.mark.slow
+def test_candidates_in_a_pack_are_judged_and_learnt_from_alike(tmp_path: Path) -> None:
+    pack_candidates(candidates(), tmp_path / "a.candidates", 3_000_000)
+    for e in (ONE, HALF):
+        (tmp_path / f"{e.soft_labels:g}.yaml").write_text(yaml.safe_dump(e.model_dump(mode="json")))
+    common = ["--candidates", str(tmp_path / "a.candidates"), "--device", "cpu", "--out"]
+    runs = [str(tmp_path / k) for k in "12"]
+    for k, run in enumerate(runs):
+        part = ["--without-part", f"{k + 1}/2"]
+        assert classify_pack([str(tmp_path / "0.yaml"), *common, run, *part]) == 0
+    student = [str(tmp_path / "0.5.yaml"), *common, str(tmp_path / "student"), "--judged"]
+    assert classify_pack([*student, runs[0]]) == DataError.exit_status
+    assert classify_pack([*student, *runs]) == 0
+    soft = with_soft_labels(packed_candidates(tmp_path / "a.candidates"), [Path(r) for r in runs], 0.5)
+    own = train_classifier(HALF, soft, None, tmp_path / "own")
+    learnt = load_file(tmp_path / "student" / "weights.safetensors")
+    assert all(torch.equal(v, learnt[k]) for k, v in own.items())

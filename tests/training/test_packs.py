@@ -79,6 +79,19 @@ def test_a_pack_shows_what_the_experiment_is_shown(tmp_path: Path) -> None:
     assert Sampler(q, e).batch(0).images.shape == (5, 3, 64, 64)
 
 
+def test_nothing_is_drawn_from_a_scanner_that_is_left_out(tmp_path: Path) -> None:
+    e, p = experiment(), three_patients(tmp_path)
+    scanners = ("Aperio", "Leica", "Aperio")
+    entries = [x.model_copy(update={"scanner": s}) for x, s in zip(p.entries, scanners, strict=True)]
+    whole = Pool(tmp_path, entries)
+    for there in (whole, packed(tmp_path, e, whole)):
+        part = there.without_scanners(["Leica"])
+        assert {part.entries[k].scanner for s in e.sources for k in part.of(s)} == {"Aperio"}
+        assert 3 * len(part.mitoses_of(e.sources[0])) == 2 * len(there.mitoses_of(e.sources[0]))
+        with pytest.raises(DataError, match="There are: Aperio, Leica"):
+            there.without_scanners(["Lieca"])
+
+
 def test_the_same_data_make_the_same_pack(tmp_path: Path) -> None:
     p = three_patients(tmp_path)
     for name in ("a.pack", "b.pack"):

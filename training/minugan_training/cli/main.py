@@ -77,6 +77,9 @@ for command in (*COMMANDS, adapt, training_range, stain, pack, pack_candidates, 
 @click.option(
     "--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that make batches."
 )
+@click.option(
+    "--leave-out", multiple=True, help="Draw nothing from this scanner, to see what that costs on it."
+)
 def fit(
     experiment: Path,
     index: Path | None,
@@ -88,6 +91,7 @@ def fit(
     teacher: Path | None,
     minutes: float | None,
     workers: int,
+    leave_out: tuple[str, ...],
 ) -> None:
     """Train an EXPERIMENT file, from its last checkpoint if there is one."""
     from minugan_training.data.index import read_index
@@ -102,9 +106,9 @@ def fit(
     settle_threads(device)
     try:
         if pack is not None and index is None and root is None:
-            fit_from_pack(settings, pack, out, PackedRun(device, minutes, workers), _progress)
+            fit_from_pack(settings, pack, out, PackedRun(device, minutes, workers, leave_out), _progress)
         elif pack is None and index is not None and root is not None:
-            pool = pool_for(settings, root, read_index(index))
+            pool = pool_for(settings, root, read_index(index)).without_scanners(leave_out)
             train(settings, pool, out, _progress, device=device, minutes=minutes, workers=workers)
         else:
             raise click.UsageError("Give either a pack with --pack, or an index with --index and --root.")

@@ -104,19 +104,20 @@ def test_in_bf16_a_classifier_rounds_between_its_first_and_its_last_layer(
         assert torch.allclose(quick(crops), network(crops), atol=0.02)
 
 
-def test_what_the_first_member_refuses_the_others_do_not_see() -> None:
-    crops = np.random.default_rng(0).integers(0, 255, (5, 64, 64, 3)).astype(np.uint8)
-    members = two_classifiers()
+def test_what_some_members_refuse_the_next_do_not_see() -> None:
+    crops = np.random.default_rng(0).integers(0, 255, (9, 64, 64, 3)).astype(np.uint8)
+    members = [*two_classifiers(), *two_classifiers()[:1]]
 
     def logits(of: list[CandidateClassifier], refuse_below: float | None) -> np.ndarray:
         return ClassifierEnsemble(of, refuse_below, CPU).logits(crops)
 
-    first, second = (logits([m], None) for m in members)
-    least = float(np.sort(first)[2])
-    seen = logits(members, least)
-    assert seen == pytest.approx(np.where(first >= least, (first + second) / 2, first), abs=1e-5)
-    assert logits(members, None) == pytest.approx((first + second) / 2, abs=1e-5)
-    assert logits(members, 1e3) == pytest.approx(first)
+    first, second, third = (logits([m], None) for m in members)
+    all_three = logits(members, None)
+    assert all_three == pytest.approx((first + second + third) / 3, abs=1e-5)
+    for least in [*np.sort(first) + 1e-4, *np.sort((first + second) / 2) + 1e-4]:
+        after_two = np.where((first + second) / 2 >= least, all_three, (first + second) / 2)
+        expected = np.where(first >= least, after_two, first)
+        assert logits(members, least) == pytest.approx(expected, abs=1e-5)
 
 
 def test_each_spot_is_a_candidate_but_specks_and_what_lies_in_the_margin_are_none() -> None:

@@ -88,7 +88,7 @@ class CandidateStage(FrozenModel):
     )
     refuse_below: float | None = Field(
         None,
-        description="Logit of the first member below which it refuses a candidate alone, to save time. None: all see all.",
+        description="Mean logit of the members so far below which the others do not see a candidate, to save time. None: all see all.",
     )
     weight: float = Field(1.0, description="Calibration: factor of the classifiers' mean logit.")
     first_stage_weight: float = Field(

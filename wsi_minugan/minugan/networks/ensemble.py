@@ -21,9 +21,9 @@ class ClassifierEnsemble:
     Parameters
     ----------
     members : sequence of CandidateClassifier
-        What the first refuses alone, the others do not see.
+        They judge one after another: what some refuse, the next do not see. So the quickest comes first.
     refuse_below : float, optional
-        Logit below which the first refuses; by default all see all.
+        Mean logit of the members so far below which a candidate is refused; by default all see all.
     device : torch.device
         Where they run.
     dtype : torch.dtype
@@ -59,21 +59,16 @@ class ClassifierEnsemble:
         ndarray of float, shape (n,)
             Above 0: rather a mitotic figure than not.
         """
-        least, count = self._refuse_below, len(self._members)
-        if least is None or count == 1:
-            return self._mean_of(self._members, crops)
-        out = self._mean_of(self._members[:1], crops)
-        seen = np.flatnonzero(out >= least)
-        others = self._mean_of(self._members[1:], crops[seen])
-        out[seen] = (out[seen] + (count - 1) * others) / count
+        out, left = np.zeros(len(crops)), np.arange(len(crops))
+        for k, member in enumerate(self._members):
+            out[left] = (k * out[left] + self._judged(member, crops[left])) / (k + 1)
+            if self._refuse_below is not None:
+                left = left[out[left] >= self._refuse_below]
         return out
 
     @torch.inference_mode()
-    def _mean_of(
-        self,
-        members: Sequence[CandidateClassifier],
-        crops: NDArray[np.uint8],
-    ) -> NDArray[np.float64]:
+    def _judged(self, member: CandidateClassifier, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return one member's mean logit of each crop over its views."""
         out = np.zeros(len(crops))
         for start in range(0, len(crops), self._at_once):
             part = crops[start : start + self._at_once]
@@ -82,8 +77,8 @@ class ClassifierEnsemble:
             x = torch.from_numpy(full).to(self._device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
             looks = _views(x)
             views = torch.cat(looks).contiguous(memory_format=torch.channels_last)
-            total = torch.stack([m(views).view(len(looks), -1).mean(0) for m in members]).mean(0)
-            out[start : start + len(part)] = total[: len(part)].cpu().numpy()
+            mean = member(views).view(len(looks), -1).mean(0)
+            out[start : start + len(part)] = mean[: len(part)].cpu().numpy()
         return out
 
 

@@ -104,6 +104,6 @@ class SmallSlide:
     def __init__(self, mitoses: list[Marked]) -> None:
         self.mitoses = tuple(mitoses)
 
-    def recount(self, mitoses: list[Marked], fields_s: float | None = None):
+    def recount(self, mitoses: list[Marked], fields_s: float | None = None, *, fields: bool = True):
         points = np.array([m.centre_px for m in mitoses], float).reshape(-1, 2)
         return count_mitoses(points, 0.25, 0.7, 0.5)

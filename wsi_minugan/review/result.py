@@ -73,7 +73,9 @@ class Result:
         """
         return self.sealed.files[MITOSES]
 
-    def recount(self, mitoses: Sequence[Marked], fields_s: float | None = None) -> Count:
+    def recount(
+        self, mitoses: Sequence[Marked], fields_s: float | None = None, *, fields: bool = True
+    ) -> Count:
         """Count other mitoses as this slide's were counted: by the run's settings, and in what the run counted in.
 
         A person has looked at them, so the model's errors say nothing of them any more: there is no interval.
@@ -83,7 +85,9 @@ class Result:
         mitoses : sequence of Marked
             What counts, level-0 px.
         fields_s : float, optional
-            Seconds of processor time after which no better fields are looked for; 0 for no fields.
+            Seconds of processor time after which no better fields are looked for.
+        fields : bool
+            Whether fields are placed, if the run placed some.
 
         Returns
         -------
@@ -102,7 +106,7 @@ class Result:
             self.count.scores.nottingham_field_diameter_mm,
             self.count.area_mm2,
             Ground(tissue, regions=drawn.regions, reliability=REVIEWED),
-            options if self.count.fields and fields_s != 0 else replace(options, fields=None),
+            options if self.count.fields and fields else replace(options, fields=None),
         )
 
 

@@ -73,7 +73,7 @@ def standing_of(
     accepted = [m for m in result.mitoses if verdicts.get(m.id) == "accepted"]
     still_open = [m for m in result.mitoses if m.id not in verdicts]
     count = result.count if untouched else result.recount([*accepted, *still_open, *added], FIELDS_S)
-    least = result.recount([*accepted, *added], fields_s=0)
+    least = result.recount([*accepted, *added], fields=False)
     settled = _scores(count) == _scores(least)
     inside = _inside(count, still_open) if not settled else []
     first = sorted(inside, key=_certainty)

@@ -115,7 +115,7 @@ def test_a_card_in_short_fits_a_terminal_and_tells_training_data_and_figures() -
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
 
     lines = card_in_short(load_bundle(find_bundle("default")).card)
-    assert lines[0].startswith("minugan-12 ")
+    assert lines[0].startswith("minugan-13 ")
     assert sum(line.startswith("  - ") for line in lines) >= 5
     assert any(line.startswith("F1, full fields, all, val split: 0.") for line in lines)
     assert len(lines) <= 22

@@ -189,7 +189,7 @@ class SyntheticSlide:
         at: tuple[float, float],
         rng: np.random.Generator,
     ) -> None:
-        """Draw a metaphase plate or two anaphase plates in a cleared cell, with ragged edges; 25 to 45 um2, as experts' outlines have."""
+        """Draw a metaphase plate or two anaphase plates in a cleared cell, with ragged edges; a plate is some 9 um long and of 20 to 30 um2."""
         unit = _MITOSIS_SCALE * 0.25 / self.mpp
         angle = rng.uniform(0, math.pi)
         across = np.array([-math.sin(angle), math.cos(angle)])
@@ -200,7 +200,7 @@ class SyntheticSlide:
         for side in (1.0,) if gap == 0 else (-1.0, 1.0):
             centre = np.array(at) + side * gap * across
             for k in range(9):  # side by side, so that a plate has no gap
-                place = -12 + 24 * (k + rng.uniform()) / 9
+                place = -14 + 28 * (k + rng.uniform()) / 9
                 along = place * unit * np.array([math.cos(angle), math.sin(angle)])
                 where = centre + along + rng.normal(0, 2.2 * unit, 2)
                 axes = (rng.uniform(3.5, 5.5) * unit, rng.uniform(2.5, 4.0) * unit)

@@ -189,7 +189,7 @@ class SyntheticSlide:
         at: tuple[float, float],
         rng: np.random.Generator,
     ) -> None:
-        """Draw a metaphase plate or two anaphase plates in a cleared cell, with ragged edges; a plate is some 9 um long and of 20 to 30 um2."""
+        """Draw a metaphase plate or two anaphase plates in a cleared cell, with ragged edges; each is of 20 to 30 um2."""
         unit = _MITOSIS_SCALE * 0.25 / self.mpp
         angle = rng.uniform(0, math.pi)
         across = np.array([-math.sin(angle), math.cos(angle)])

@@ -35,7 +35,7 @@ FLOORS: dict[str, list[set[str]]] = {
     ],
     "minugan_jobs": [{"state", "clusters"}],
     "minugan_training": [
-        {"settings", "figures", "clock"},
+        {"settings", "figures", "clock", "threads"},
         {"data"},
         {"importing", "sampling"},
         {"evaluation"},

@@ -17,7 +17,7 @@ from minugan_training.classification.cross_fitting import (
     train_cross_fitted,
     with_soft_labels,
 )
-from minugan_training.classification.judging import averaged, classifier_inputs, logits_of, mirrored_logits_of
+from minugan_training.classification.judging import averaged, classifier_inputs, logits_of
 from minugan_training.classification.train import ClassifierExperiment, train_classifier
 from minugan_training.cli.main import app
 from minugan_training.packs.candidates import pack_candidates, packed_candidates
@@ -78,7 +78,7 @@ def test_a_network_judges_only_patients_that_it_did_not_see(tmp_path: Path) -> N
     weights = train_classifier(ONE, chosen(found, found.patient != "a"), None, tmp_path / "own")
     network = averaged(ONE.width, weights)
     inputs = classifier_inputs(found.crops[held_out])
-    assert np.array_equal(logits, mirrored_logits_of(network, inputs))
+    assert np.array_equal(logits, logits_of(network, inputs, mirrored=True))
     turned = [inputs, inputs[:, ::-1], inputs[:, :, ::-1], inputs[:, ::-1, ::-1]]
     assert np.allclose(logits, np.mean([logits_of(network, t) for t in turned], axis=0), atol=1e-5)
 

@@ -25,7 +25,7 @@ from minugan_training.classification.candidates import (
     joined,
 )
 from minugan_training.classification.crops import CropSampler
-from minugan_training.classification.judging import averaged, classifier_inputs, mirrored_logits_of
+from minugan_training.classification.judging import averaged, classifier_inputs, logits_of
 from minugan_training.classification.train import descend
 from minugan_training.data.index import read_index
 from wsi_minugan.errors import DataError, TrainingError
@@ -352,7 +352,7 @@ def _judged(
     least: float,
 ) -> Judged:
     """Judge candidates as in use: the mean logit over members and views, calibrated with the first stage's score."""
-    logits = np.mean([mirrored_logits_of(averaged(stage.width, m), inputs) for m in members], axis=0)
+    logits = np.mean([logits_of(averaged(stage.width, m), inputs, mirrored=True) for m in members], axis=0)
     kept = np.array([stage.probability(z, s) >= least for z, s in zip(logits, of.score, strict=True)], bool)
     hit = of.kind == MITOSIS
     return Judged(int(hit.sum()), int((hit & kept).sum()), int((~hit).sum()), int((~hit & ~kept).sum()))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from minugan_training.data.index import Entry, points_of
+from minugan_training.data.index import Entry, check_scanners, points_of
 from minugan_training.data.labels import IGNORE, MITOSES, Sample, enlargement, load_sample, mitosis_truth
 from minugan_training.fitting.mining import mitosis_score
 from wsi_minugan.errors import DataError
@@ -219,10 +219,9 @@ def without_scanners(found: Candidates, scanners: Sequence[str]) -> Candidates:
     DataError
         If a scanner has no candidates, as one whose name is misspelt.
     """
-    for scanner in scanners:
-        if not (found.scanner == scanner).any():
-            there = ", ".join(sorted({str(s) for s in found.scanner if s}))
-            raise DataError(f"No candidate is of the scanner '{scanner}'. There are: {there}.")
+    if not scanners:  # a choice of all would copy all crops
+        return found
+    check_scanners(scanners, found.scanner.tolist(), "candidate")
     return chosen(found, ~np.isin(found.scanner, scanners))
 
 

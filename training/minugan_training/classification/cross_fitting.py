@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from minugan_training.classification.candidates import Candidates, chosen
-from minugan_training.classification.judging import averaged, classifier_inputs, mirrored_logits_of
+from minugan_training.classification.judging import averaged, classifier_inputs, logits_of
 from minugan_training.classification.train import ClassifierExperiment, train_classifier
 from minugan_training.fitting.distributed import local_device
 from wsi_minugan.errors import DataError, TrainingError
@@ -130,7 +130,7 @@ def train_cross_fitted(
     )
     if part is not None:
         network = averaged(experiment.width, weights).to(local_device(device))
-        logits = mirrored_logits_of(network, classifier_inputs(found.crops[held_out]))
+        logits = logits_of(network, classifier_inputs(found.crops[held_out]), mirrored=True)
         with atomic_path(folder / JUDGED_FILE) as temporary, temporary.open("wb") as f:
             np.savez(f, held_out=held_out, logits=logits)
 

@@ -11,6 +11,7 @@ from minugan_training.classification.candidates import DARK, MITOSIS, Candidates
 from minugan_training.evaluation.metrics import average_precision
 from minugan_training.fitting.checkpoint import load_weights
 from wsi_minugan.minugan.classifier import CandidateClassifier, kind_of, new_classifier
+from wsi_minugan.minugan.networks.ensemble import mirrored_views
 from wsi_minugan.minugan.second_stage import crop_around
 
 
@@ -52,8 +53,10 @@ def classifier_inputs(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 @torch.inference_mode()
-def logits_of(network: CandidateClassifier, inputs: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the logit of each input ``(n, 64, 64, 3)``, in one view, where the network is.
+def logits_of(
+    network: CandidateClassifier, inputs: NDArray[np.uint8], *, mirrored: bool = False
+) -> NDArray[np.float64]:
+    """Return the logit of each input, reckoned where the network is.
 
     Parameters
     ----------
@@ -61,6 +64,8 @@ def logits_of(network: CandidateClassifier, inputs: NDArray[np.uint8]) -> NDArra
         In eval mode.
     inputs : ndarray of uint8, shape (n, 64, 64, 3)
         RGB.
+    mirrored : bool
+        Whether it is the mean over four mirrored views, as in use, or that of one view.
 
     Returns
     -------
@@ -71,27 +76,9 @@ def logits_of(network: CandidateClassifier, inputs: NDArray[np.uint8]) -> NDArra
     for start in range(0, len(inputs), 128):
         part = torch.from_numpy(np.ascontiguousarray(inputs[start : start + 128])).to(device)
         x = part.permute(0, 3, 1, 2).float() / 127.5 - 1  # its channels stay last in memory
-        out[start : start + 128] = network(x).cpu().numpy()
+        views = mirrored_views(x) if mirrored else [x]
+        out[start : start + 128] = torch.stack([network(v) for v in views]).mean(0).cpu().numpy()
     return out
-
-
-def mirrored_logits_of(network: CandidateClassifier, inputs: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the mean logit of each input over its four mirrored views, as in use.
-
-    Parameters
-    ----------
-    network : CandidateClassifier
-        In eval mode.
-    inputs : ndarray of uint8, shape (n, 64, 64, 3)
-        RGB.
-
-    Returns
-    -------
-    ndarray of float, shape (n,)
-        Logits.
-    """
-    views = (np.flip(inputs, axes) for axes in ((), (1,), (2,), (1, 2)))
-    return np.asarray(np.mean([logits_of(network, v) for v in views], axis=0))
 
 
 def by_patient(logits: NDArray[np.float64], of: Candidates) -> dict[str, float]:

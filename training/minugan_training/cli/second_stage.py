@@ -134,8 +134,7 @@ def classify(
 
     settle_threads(device)
     settings = read_yaml(experiment, ClassifierExperiment, "experiment")
-    train = joined([load_candidates(folder / f"{split}.npz") for split in splits])
-    train = without_scanners(train, scanners) if scanners else train
+    train = without_scanners(joined([load_candidates(folder / f"{split}.npz") for split in splits]), scanners)
     val = None if "val" in splits else load_candidates(folder / "val.npz")
     first = None if start is None else first_weights(start)
     part = None if without_part is None else Fold.parse(without_part)

@@ -224,3 +224,27 @@ def read_index(path: Path) -> list[Entry]:
             problem = e.errors()[0]
             raise DataError(f"The index {path}, line {line}: {problem['loc']}: {problem['msg']}.") from e
     return entries
+
+
+def check_scanners(wanted: Iterable[str], there: Iterable[str], what: str) -> None:
+    """Refuse scanners that nothing is of, as one whose name is misspelt.
+
+    Parameters
+    ----------
+    wanted : iterable of str
+        Names of scanners.
+    there : iterable of str
+        The scanner of each thing; "" where it is not known.
+    what : str
+        What a thing is, for the message.
+
+    Raises
+    ------
+    DataError
+        If nothing is of one of them.
+    """
+    known = set(there)
+    for scanner in wanted:
+        if scanner not in known:
+            names = ", ".join(sorted(known - {""}))
+            raise DataError(f"No {what} is of the scanner '{scanner}'. There are: {names}.")

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from minugan_training.data.index import Entry, points_of
+from minugan_training.data.index import Entry, check_scanners, points_of
 from minugan_training.data.labels import MITOSES, Sample, enlargement, load_sample, mitosis_truth
 from minugan_training.sampling.stain_transfer import stain_statistics_of
 from minugan_training.settings import Source
@@ -51,8 +51,7 @@ class Pool:
             self._slides.setdefault(_slide(e), []).append(k)
         self._stains: dict[tuple[str, str, str], StainStatistics | None] = {}
         self._only: tuple[Place, ...] | None = None
-        self._hidden: frozenset[str] = frozenset()
-        self._left_out: frozenset[str] = frozenset()
+        self._hidden: frozenset[int] = frozenset()
 
     def only(self, places: Sequence[Place], hidden: Collection[str] = ()) -> Pool:
         """Return a pool whose mitoses are these places and no others, without the patients `hidden`; for cross-validation.
@@ -69,8 +68,8 @@ class Pool:
         Pool
             It shares the images that are in memory.
         """
-        part = copy.copy(self)  # both read into one cache
-        part._hidden, part._only = frozenset(hidden), tuple(places)
+        part = self._hiding(lambda e: e.patient in hidden)
+        part._only = tuple(places)
         return part
 
     def without_scanners(self, scanners: Collection[str]) -> Pool:
@@ -91,13 +90,12 @@ class Pool:
         DataError
             If a scanner has no images, as one whose name is misspelt.
         """
-        there = {e.scanner for e in self.entries}
-        for scanner in scanners:
-            if scanner not in there:
-                names = ", ".join(sorted(there - {""}))
-                raise DataError(f"No image is of the scanner '{scanner}'. There are: {names}.")
-        part = copy.copy(self)
-        part._left_out = frozenset(scanners)
+        check_scanners(scanners, (e.scanner for e in self.entries), "image")
+        return self._hiding(lambda e: e.scanner in scanners)
+
+    def _hiding(self, hides: Callable[[Entry], bool]) -> Pool:
+        part = copy.copy(self)  # both read into one cache
+        part._hidden = self._hidden | {k for k, e in enumerate(self.entries) if hides(e)}
         return part
 
     def sample(self, index: int) -> Sample:
@@ -188,10 +186,7 @@ class Pool:
         return [
             k
             for k, e in enumerate(self.entries)
-            if e.dataset in datasets
-            and e.split in splits
-            and e.patient not in self._hidden
-            and e.scanner not in self._left_out
+            if e.dataset in datasets and e.split in splits and k not in self._hidden
         ]
 
     def of(self, source: Source) -> list[int]:

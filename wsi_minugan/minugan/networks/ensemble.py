@@ -75,13 +75,24 @@ class ClassifierEnsemble:
             full = np.zeros((self._at_once, INPUT_PX, INPUT_PX, 3), np.uint8)
             full[: len(part)] = part
             x = torch.from_numpy(full).to(self._device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-            looks = _views(x)
+            looks = mirrored_views(x)
             views = torch.cat(looks).contiguous(memory_format=torch.channels_last)
             mean = member(views).view(len(looks), -1).mean(0)
             out[start : start + len(part)] = mean[: len(part)].cpu().numpy()
         return out
 
 
-def _views(x: Tensor) -> list[Tensor]:
-    """Return the four mirrored views of crops; the four turned ones besides would add nothing (docs/decisions/0046)."""
+def mirrored_views(x: Tensor) -> list[Tensor]:
+    """Return the four mirrored views of crops; the four turned ones besides would add nothing (docs/decisions/0046).
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, channels, h, w)
+        The crops.
+
+    Returns
+    -------
+    list of Tensor
+        Four, each of the same shape.
+    """
     return [x.flip(axes) for axes in ([], [3], [2], [2, 3])]

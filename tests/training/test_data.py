@@ -168,8 +168,7 @@ def test_weak_outlines_are_measured_on_experts_outlines(tmp_path: Path) -> None:
     entries = import_data("icpr12", tmp_path)
     scores = outline_scores(tmp_path, entries)[entries[0].split]
     assert len(scores) == len(mitosis_truth(tmp_path, entries[0], load_sample(tmp_path, entries[0])))
-    assert np.mean(scores) > 0.5  # a weak outline may hold one part of a broken plate
-    assert all(0 < s <= 1 for s in scores)
+    assert all(0.3 < s <= 1 for s in scores)
     with pytest.raises(DataError, match="no outlines"):
         outline_scores(tmp_path, [entries[0].model_copy(update={"mitoses_kind": "points"})])
 

@@ -199,8 +199,8 @@ class SyntheticSlide:
         stain += 0.08 * clear
         for side in (1.0,) if gap == 0 else (-1.0, 1.0):
             centre = np.array(at) + side * gap * across
-            for k in range(9):  # side by side, so that a plate has no gap
-                place = -14 + 28 * (k + rng.uniform()) / 9
+            for k in range(11):  # side by side, so that a plate has no gap
+                place = -15 + 30 * (k + rng.uniform()) / 11
                 along = place * unit * np.array([math.cos(angle), math.sin(angle)])
                 where = centre + along + rng.normal(0, 2.2 * unit, 2)
                 axes = (rng.uniform(3.5, 5.5) * unit, rng.uniform(2.5, 4.0) * unit)

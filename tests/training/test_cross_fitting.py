@@ -14,7 +14,8 @@ from minugan_training.classification.candidates import Candidates, chosen, save_
 from minugan_training.classification.cross_fitting import (
     JUDGED_FILE,
     Fold,
-    train_cross_fitted,
+    judge_held_out,
+    prepare_cross_fitting,
     with_soft_labels,
 )
 from minugan_training.classification.judging import averaged, classifier_inputs, logits_of
@@ -39,7 +40,9 @@ def of_patients(patients: list[str], datasets: list[str]) -> Candidates:
 def judge_both(found: Candidates, folder: Path) -> list[Path]:
     """Train without each half of the patients; returns the runs' folders."""
     for k in (1, 2):
-        train_cross_fitted(ONE, found, None, folder / f"{k}", part=Fold(k, 2))
+        train, held_out = prepare_cross_fitting(ONE, found, Fold(k, 2))
+        weights = train_classifier(ONE, train, None, folder / f"{k}")
+        judge_held_out(averaged(ONE.width, weights), found, held_out, folder / f"{k}")
     return [folder / "1", folder / "2"]
 
 
@@ -119,9 +122,9 @@ def test_judgements_and_their_share_come_together_or_not_at_all(tmp_path: Path) 
     folders = judge_both(candidates(), tmp_path)
     for experiment, judged in ((ONE, folders), (HALF, [])):
         with pytest.raises(TrainingError, match="soft_labels"):
-            train_cross_fitted(experiment, candidates(), None, tmp_path / "run", judged=judged)
+            prepare_cross_fitting(experiment, candidates(), judged=judged)
     with pytest.raises(DataError, match="too few patients"):
-        train_cross_fitted(ONE, candidates(), None, tmp_path / "run", part=Fold(3, 3))
+        prepare_cross_fitting(ONE, candidates(), Fold(3, 3))
 
 
 @pytest.mark.slow

@@ -7,19 +7,18 @@ doubtful each is (Wolpert 1992, stacking; Hinton et al. 2015, distillation).
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from minugan_training.classification.candidates import Candidates, chosen
-from minugan_training.classification.judging import averaged, classifier_inputs, logits_of
-from minugan_training.classification.train import ClassifierExperiment, train_classifier
-from minugan_training.fitting.distributed import local_device
+from minugan_training.classification.judging import classifier_inputs, logits_of
+from minugan_training.classification.train import ClassifierExperiment
 from wsi_minugan.errors import DataError, TrainingError
+from wsi_minugan.minugan.classifier import CandidateClassifier
 from wsi_minugan.outputs.atomic import atomic_path
 
 JUDGED_FILE = "judged.npz"
@@ -84,34 +83,33 @@ class Fold:
         return np.isin(found.patient, sorted(here))
 
 
-def train_cross_fitted(
-    experiment: ClassifierExperiment,
-    found: Candidates,
-    val: Candidates | None,
-    folder: Path,
-    first: Mapping[str, Tensor] | None = None,
-    *,
-    part: Fold | None = None,
-    judged: Sequence[Path] = (),
-    device: str = "cpu",
-    minutes: float | None = None,
-    workers: int = 0,
-) -> None:
-    """Train as `train_classifier` does; with a part, without its patients, whose candidates are then judged into ``judged.npz``.
+def prepare_cross_fitting(
+    experiment: ClassifierExperiment, found: Candidates, part: Fold | None = None, judged: Sequence[Path] = ()
+) -> tuple[Candidates, NDArray[np.bool_]]:
+    """Return what a training learns from, and which candidates it leaves out for `judge_held_out`.
 
     Parameters
     ----------
-    experiment, found, val, folder, first, device, minutes, workers
-        As of `train_classifier`.
+    experiment : ClassifierExperiment
+        Says the share of judgements in the labels.
+    found : Candidates
+        All of them.
     part : Fold, optional
-        What is left out.
+        The patients that are left out.
     judged : sequence of Path
         Runs with a part, on the same candidates, whose judgements become part of the labels.
+
+    Returns
+    -------
+    train : Candidates
+        Those of the other patients, with their labels.
+    held_out : ndarray of bool, shape (n,)
+        One value for each of all candidates.
 
     Raises
     ------
     TrainingError
-        As in `train_classifier`, or if the experiment says no share of such judgements.
+        If the experiment says no share of judgements that are named, or the share of none.
     DataError
         If there are too few patients for the parts, or the judgements are not of these candidates.
     """
@@ -121,18 +119,35 @@ def train_cross_fitted(
         )
     if judged:
         found = with_soft_labels(found, judged, experiment.soft_labels)
-    held_out = np.zeros(len(found.kind), bool) if part is None else part.holds(found)
-    if part is not None and (not held_out.any() or held_out.all()):
+    if part is None:
+        return found, np.zeros(len(found.kind), bool)
+    held_out = part.holds(found)
+    if not held_out.any() or held_out.all():
         raise DataError("There are too few patients for so many parts.")
-    train = found if part is None else chosen(found, ~held_out)
-    weights = train_classifier(
-        experiment, train, val, folder, first, device=device, minutes=minutes, workers=workers
-    )
-    if part is not None:
-        network = averaged(experiment.width, weights).to(local_device(device))
-        logits = logits_of(network, classifier_inputs(found.crops[held_out]), mirrored=True)
-        with atomic_path(folder / JUDGED_FILE) as temporary, temporary.open("wb") as f:
-            np.savez(f, held_out=held_out, logits=logits)
+    return chosen(found, ~held_out), held_out
+
+
+def judge_held_out(
+    network: CandidateClassifier, found: Candidates, held_out: NDArray[np.bool_], folder: Path
+) -> None:
+    """Write what a network says of the candidates that its training left out, into ``judged.npz``; nothing if there are none.
+
+    Parameters
+    ----------
+    network : CandidateClassifier
+        In eval mode, on the device that it is to run on.
+    found : Candidates
+        All of them.
+    held_out : ndarray of bool, shape (n,)
+        From `prepare_cross_fitting`.
+    folder : Path
+        Of the run.
+    """
+    if not held_out.any():
+        return
+    logits = logits_of(network, classifier_inputs(found.crops[held_out]), mirrored=True)
+    with atomic_path(folder / JUDGED_FILE) as temporary, temporary.open("wb") as f:
+        np.savez(f, held_out=held_out, logits=logits)
 
 
 def with_soft_labels(found: Candidates, judged: Sequence[Path], share: float) -> Candidates:
@@ -143,7 +158,7 @@ def with_soft_labels(found: Candidates, judged: Sequence[Path], share: float) ->
     found : Candidates
         With the readers' probabilities.
     judged : sequence of Path
-        Runs of `train_cross_fitted` with a part, on these candidates. Of several logits the mean counts.
+        Runs that left out a part, on these candidates. Of several logits the mean counts.
     share : float
         Share of the networks, 0 to 1.
 

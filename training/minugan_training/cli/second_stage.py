@@ -126,30 +126,25 @@ def classify(
 ) -> None:
     """Train the second stage by an EXPERIMENT file, from its last checkpoint if there is one."""
     from minugan_training.classification.candidates import joined, load_candidates, without_scanners
-    from minugan_training.classification.cross_fitting import Fold, train_cross_fitted
+    from minugan_training.classification.cross_fitting import Fold, judge_held_out, prepare_cross_fitting
+    from minugan_training.classification.judging import averaged
     from minugan_training.classification.pretrained import first_weights
-    from minugan_training.classification.train import ClassifierExperiment
+    from minugan_training.classification.train import ClassifierExperiment, train_classifier
+    from minugan_training.fitting.distributed import local_device
     from minugan_training.threads import settle_threads
     from wsi_minugan.config import read_yaml
 
     settle_threads(device)
     settings = read_yaml(experiment, ClassifierExperiment, "experiment")
-    train = without_scanners(joined([load_candidates(folder / f"{split}.npz") for split in splits]), scanners)
+    found = without_scanners(joined([load_candidates(folder / f"{split}.npz") for split in splits]), scanners)
     val = None if "val" in splits else load_candidates(folder / "val.npz")
     first = None if start is None else first_weights(start)
     part = None if without_part is None else Fold.parse(without_part)
-    train_cross_fitted(
-        settings,
-        train,
-        val,
-        out,
-        first,
-        part=part,
-        judged=judged,
-        device=device,
-        minutes=minutes,
-        workers=workers,
+    train, held_out = prepare_cross_fitting(settings, found, part, judged)
+    weights = train_classifier(
+        settings, train, val, out, first, device=device, minutes=minutes, workers=workers
     )
+    judge_held_out(averaged(settings.width, weights).to(local_device(device)), found, held_out, out)
     click.echo(f"Done. Weights: {out / 'weights.safetensors'}")
 
 

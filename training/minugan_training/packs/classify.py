@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minugan_training.classification.candidates import joined, without_scanners
-from minugan_training.classification.cross_fitting import Fold, train_cross_fitted
+from minugan_training.classification.cross_fitting import Fold, judge_held_out, prepare_cross_fitting
+from minugan_training.classification.judging import averaged
 from minugan_training.classification.pretrained import first_weights
-from minugan_training.classification.train import ClassifierExperiment
+from minugan_training.classification.train import ClassifierExperiment, train_classifier
+from minugan_training.fitting.distributed import local_device
 from minugan_training.packs.candidates import packed_candidates
 from minugan_training.packs.command import run_training, training_parser
 from wsi_minugan.config import read_yaml
@@ -52,10 +54,12 @@ def _train(a: argparse.Namespace) -> None:
     found = without_scanners(joined([packed_candidates(p) for p in a.candidates]), a.leave_out)
     val = None if a.val is None else packed_candidates(a.val)
     first = None if a.start_from is None else first_weights(a.start_from)
-    train_cross_fitted(
-        experiment, found, val, a.out, first, part=a.without_part and Fold.parse(a.without_part), judged=a.judged,
-        device=a.device, minutes=a.minutes, workers=a.workers or 0,
-    )  # fmt: skip
+    part = None if a.without_part is None else Fold.parse(a.without_part)
+    train, held_out = prepare_cross_fitting(experiment, found, part, a.judged)
+    weights = train_classifier(
+        experiment, train, val, a.out, first, device=a.device, minutes=a.minutes, workers=a.workers or 0
+    )
+    judge_held_out(averaged(experiment.width, weights).to(local_device(a.device)), found, held_out, a.out)
 
 
 if __name__ == "__main__":

@@ -119,6 +119,25 @@ def test_fields_that_hold_all_mitoses_are_found_at_once(seed: int) -> None:
     assert (found.counts[:2], found.proved_optimal) == ((20, 2), True)
 
 
+def test_of_choices_that_hold_as_many_the_roomy_ones_come_first() -> None:
+    # The program gave one choice after the other whose fields have no place side by side.
+    points = np.random.default_rng(1).uniform(0, [6_000, 8_000], (60, 2))
+    start = time.thread_time()
+    found = find_fields(points, 2000.0)
+    assert time.thread_time() - start < 1
+    checked(found, points, 2000.0)
+    assert (found.total, found.proved_optimal) == (58, True)
+
+
+def test_the_room_of_a_set_is_what_its_smallest_circle_leaves() -> None:
+    sets = coverable_sets(np.array([[0.0, 0.0], [1.2, 0.0], [50.0, 0.0]]), np.ones(3, np.int64))
+    assert sets is not None
+    room = {
+        int(m.sum()): r for m, r in zip(sets.members, sets.room(np.arange(len(sets.members))), strict=True)
+    }
+    assert room == pytest.approx({1: 1.0, 2: 0.4})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("spread", [2_000, 3_000, 10_000])
 def test_three_hundred_mitoses_take_under_ten_seconds_of_work(spread: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
@@ -27,11 +28,31 @@ class Sets:
         Number of points in each set; several points may share a place.
     starts : ndarray of float, shape (m, 2)
         x, y of a disc's centre at which, or near to which, it holds the set, in radii.
+    places : ndarray of float, shape (n, 2)
+        x, y of the places, in radii.
     """
 
     members: BoolArray
     weights: FloatArray
     starts: FloatArray
+    places: FloatArray
+
+    def room(self, which: NDArray[np.int64]) -> FloatArray:
+        """Return the radius of a circle anywhere in which a disc's centre can lie while the disc holds a set.
+
+        Parameters
+        ----------
+        which : ndarray of int, shape (k,)
+            Indices of the sets.
+
+        Returns
+        -------
+        ndarray of float, shape (k,)
+            1 less the radius of the smallest circle around the set, in radii of a disc.
+        """
+        row, place = np.nonzero(self.members[which])
+        around = shapely.multipoints(shapely.points(self.places)[place], indices=row)
+        return np.asarray(1 - shapely.minimum_bounding_radius(around), np.float64)
 
 
 def coverable_sets(places: FloatArray, weights: NDArray[np.int64]) -> Sets | None:
@@ -69,7 +90,7 @@ def coverable_sets(places: FloatArray, weights: NDArray[np.int64]) -> Sets | Non
         more = _around(places, at[k], distance[k])
         found.append(more)
         where.append(np.tile(at[k], (len(more), 1)))
-    return _distinct(np.concatenate(found), np.concatenate(where), weights)
+    return _distinct(np.concatenate(found), np.concatenate(where), places, weights)
 
 
 def _crossings(
@@ -96,14 +117,14 @@ def _around(places: FloatArray, at: FloatArray, distance: FloatArray) -> BoolArr
     return sets
 
 
-def _distinct(members: BoolArray, at: FloatArray, weights: NDArray[np.int64]) -> Sets:
+def _distinct(members: BoolArray, at: FloatArray, places: FloatArray, weights: NDArray[np.int64]) -> Sets:
     """Return each set once, with the mean of the places where it was seen."""
     _, index, inverse = np.unique(_hashes(members), return_index=True, return_inverse=True)
     times = np.bincount(inverse)
     starts = np.stack([np.bincount(inverse, at[:, k]) / times for k in (0, 1)], axis=1)
     kept = members[index].any(axis=1)
     found = members[index][kept]
-    return Sets(found, (found @ weights).astype(np.float64), starts[kept])
+    return Sets(found, (found @ weights).astype(np.float64), starts[kept], places)
 
 
 def _hashes(members: BoolArray) -> NDArray[np.uint64]:

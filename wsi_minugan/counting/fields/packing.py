@@ -69,10 +69,14 @@ def pack(places: FloatArray, weights: NDArray[np.int64], discs: int, limit_s: fl
         return None
     program = Program(sets, discs, end)
     bound, exact = int(weights.sum()), True
+    unproved: list[list[NDArray[np.int64]]] = []
     for _ in range(_ROUNDS):
         chosen, at_most = program.solve()
-        if exact:
-            bound = min(bound, at_most)
+        if at_most < bound and exact:
+            # Only a lower bound needs the proof that what was forbidden has no place.
+            exact = all(_no_place(places, clash) for clash in unproved)
+            unproved = []
+            bound = at_most if exact else bound
         if chosen is None:
             break
         members = sets.members[chosen]
@@ -80,8 +84,8 @@ def pack(places: FloatArray, weights: NDArray[np.int64], discs: int, limit_s: fl
         if not clashes:
             return Packing(centers, bound)
         for clash in clashes:
-            exact = _no_place(places, clash) and exact
             program.forbid(clash)
+        unproved += clashes
     return Packing(np.zeros((0, 2)), bound)
 
 

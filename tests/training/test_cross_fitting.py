@@ -42,7 +42,7 @@ def judge_both(found: Candidates, folder: Path) -> list[Path]:
     for k in (1, 2):
         train, held_out = prepare_cross_fitting(ONE, found, Fold(k, 2))
         weights = train_classifier(ONE, train, None, folder / f"{k}")
-        judge_held_out(averaged(ONE.width, weights), found, held_out, folder / f"{k}")
+        judge_held_out(ONE, weights, found, held_out, folder / f"{k}")
     return [folder / "1", folder / "2"]
 
 

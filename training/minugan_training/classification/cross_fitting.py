@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from minugan_training.classification.candidates import Candidates, chosen
-from minugan_training.classification.judging import classifier_inputs, logits_of
+from minugan_training.classification.judging import averaged, classifier_inputs, logits_of
 from minugan_training.classification.train import ClassifierExperiment
+from minugan_training.fitting.distributed import local_device
 from wsi_minugan.errors import DataError, TrainingError
-from wsi_minugan.minugan.classifier import CandidateClassifier
 from wsi_minugan.outputs.atomic import atomic_path
 
 JUDGED_FILE = "judged.npz"
@@ -128,23 +129,38 @@ def prepare_cross_fitting(
 
 
 def judge_held_out(
-    network: CandidateClassifier, found: Candidates, held_out: NDArray[np.bool_], folder: Path
+    experiment: ClassifierExperiment,
+    weights: dict[str, Tensor],
+    found: Candidates,
+    held_out: NDArray[np.bool_],
+    folder: Path,
+    device: str = "cpu",
 ) -> None:
     """Write what a network says of the candidates that its training left out, into ``judged.npz``; nothing if there are none.
 
     Parameters
     ----------
-    network : CandidateClassifier
-        In eval mode, on the device that it is to run on.
+    experiment : ClassifierExperiment
+        The network's settings.
+    weights : dict of str to Tensor
+        From `train_classifier`.
     found : Candidates
         All of them.
     held_out : ndarray of bool, shape (n,)
         From `prepare_cross_fitting`.
     folder : Path
         Of the run.
+    device : {"cpu", "cuda", "auto"}
+        Where to judge.
+
+    Raises
+    ------
+    DeviceError
+        If the device is not there.
     """
     if not held_out.any():
         return
+    network = averaged(experiment.width, weights).to(local_device(device))
     logits = logits_of(network, classifier_inputs(found.crops[held_out]), mirrored=True)
     with atomic_path(folder / JUDGED_FILE) as temporary, temporary.open("wb") as f:
         np.savez(f, held_out=held_out, logits=logits)

@@ -127,10 +127,8 @@ def classify(
     """Train the second stage by an EXPERIMENT file, from its last checkpoint if there is one."""
     from minugan_training.classification.candidates import joined, load_candidates, without_scanners
     from minugan_training.classification.cross_fitting import Fold, judge_held_out, prepare_cross_fitting
-    from minugan_training.classification.judging import averaged
     from minugan_training.classification.pretrained import first_weights
     from minugan_training.classification.train import ClassifierExperiment, train_classifier
-    from minugan_training.fitting.distributed import local_device
     from minugan_training.threads import settle_threads
     from wsi_minugan.config import read_yaml
 
@@ -144,7 +142,7 @@ def classify(
     weights = train_classifier(
         settings, train, val, out, first, device=device, minutes=minutes, workers=workers
     )
-    judge_held_out(averaged(settings.width, weights).to(local_device(device)), found, held_out, out)
+    judge_held_out(settings, weights, found, held_out, out, device)
     click.echo(f"Done. Weights: {out / 'weights.safetensors'}")
 
 

@@ -13,10 +13,8 @@ from pathlib import Path
 
 from minugan_training.classification.candidates import joined, without_scanners
 from minugan_training.classification.cross_fitting import Fold, judge_held_out, prepare_cross_fitting
-from minugan_training.classification.judging import averaged
 from minugan_training.classification.pretrained import first_weights
 from minugan_training.classification.train import ClassifierExperiment, train_classifier
-from minugan_training.fitting.distributed import local_device
 from minugan_training.packs.candidates import packed_candidates
 from minugan_training.packs.command import run_training, training_parser
 from wsi_minugan.config import read_yaml
@@ -59,7 +57,7 @@ def _train(a: argparse.Namespace) -> None:
     weights = train_classifier(
         experiment, train, val, a.out, first, device=a.device, minutes=a.minutes, workers=a.workers or 0
     )
-    judge_held_out(averaged(experiment.width, weights).to(local_device(a.device)), found, held_out, a.out)
+    judge_held_out(experiment, weights, found, held_out, a.out, a.device)
 
 
 if __name__ == "__main__":

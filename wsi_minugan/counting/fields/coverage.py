@@ -38,7 +38,7 @@ class Sets:
     places: FloatArray
 
     def room(self, which: NDArray[np.int64]) -> FloatArray:
-        """Return the radius of a circle anywhere in which a disc's centre can lie while the disc holds a set.
+        """Return the radius of the circle in which a disc's centre may lie anywhere while the disc holds a set.
 
         Parameters
         ----------

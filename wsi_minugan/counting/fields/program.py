@@ -116,10 +116,10 @@ class Program:
                 LinearConstraint(matrix, -np.inf, most),
                 LinearConstraint(csr_matrix(weights), target - 0.5, np.inf),
             ],
-            # What reaches the target is good enough, whatever its room.
             options={
                 "node_limit": _NODES,
                 "time_limit": _PATIENCE * max(0.1, self._left_s() / 2),
+                # What reaches the target is good enough, whatever its room.
                 "mip_rel_gap": 1 / max(1, target),
             },
         )

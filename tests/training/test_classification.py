@@ -181,6 +181,18 @@ def test_batches_of_other_processes_are_the_same_while_nothing_is_weighed_anew()
     assert not np.array_equal(own[0].images, own[1].images)
 
 
+def test_stains_vary_as_much_as_an_experiment_says() -> None:
+    found = candidates()
+    found = replace(found, crops=np.full_like(found.crops, 150))
+    chosen = np.arange(len(found.kind))
+
+    def spread(stain: float) -> float:
+        images = [CropSampler.of(found, 3, stain).made(step, chosen)[0] for step in range(3)]
+        return float(np.std([i.mean(axis=(2, 3)) for i in images], axis=(0, 1)).mean())
+
+    assert spread(0.0) < spread(1.0) < 0.8 * spread(1.6)
+
+
 def test_a_run_ends_by_the_clock_and_its_rate_falls_with_it(tmp_path: Path) -> None:
     long = ClassifierExperiment(
         name="t", width=4, batch=4, steps=100_000, log_every=100_000, precision="bf16"

@@ -8,8 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from minugan_training.evaluation.interval_chart import draw_intervals
-from minugan_training.evaluation.intervals import LEAST_COVERED, leave_one_out
+from minugan_training.evaluation.intervals import LEAST_COVERED, draw_intervals, leave_one_out
 
 from wsi_minugan.errors import DataError
 from wsi_minugan.minugan.card import ModelReliability, PatientFigures

@@ -78,7 +78,7 @@ class Augmentation(FrozenModel):
     rotate: bool = True
     scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 1.0)
     shift_px: float = Field(0.0, ge=0)
-    stain: float = Field(0.0, ge=0, le=1, description="Strength of stain and colour changes.")
+    stain: float = Field(0.0, ge=0, le=2, description="Strength of stain and colour changes.")
     blur: float = Field(0.0, ge=0, le=1, description="Share of patches blurred.")
     jpeg: float = Field(0.0, ge=0, le=1, description="Share of patches compressed as they are.")
     compressed: float = Field(

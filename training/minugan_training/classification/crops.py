@@ -46,6 +46,8 @@ class CropSampler:
         Its data set.
     seed : int
         Where randomness comes from.
+    stain : float
+        Strength of the changes of stain and colour (`change_stains`).
     styles : dict of str to StainStatistics
         Stain densities of each patient, which `stain_transfer` gives to another's crops.
     """
@@ -56,10 +58,11 @@ class CropSampler:
     patient: NDArray[np.str_]
     dataset: NDArray[np.str_]
     seed: int
+    stain: float = 1.0
     styles: dict[str, StainStatistics] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, found: Candidates, seed: int) -> CropSampler:
+    def of(cls, found: Candidates, seed: int, stain: float = 1.0) -> CropSampler:
         """Return a sampler of candidates; a patient on two scanners counts as two.
 
         Parameters
@@ -68,6 +71,8 @@ class CropSampler:
             What to draw from.
         seed : int
             Of the random numbers.
+        stain : float
+            Strength of the changes of stain and colour.
 
         Returns
         -------
@@ -75,7 +80,7 @@ class CropSampler:
             The sampler.
         """
         whose = np.char.add(np.char.add(found.patient, "|"), found.scanner)
-        return cls(found.crops, found.target, found.kind, whose, found.dataset, seed)
+        return cls(found.crops, found.target, found.kind, whose, found.dataset, seed, stain)
 
     def __post_init__(self) -> None:
         """Measure each patient's stain."""
@@ -166,7 +171,7 @@ class CropSampler:
         rng = np.random.default_rng([self.seed, step, 1])
         names = list(self.styles)
         images = np.stack([self._one(int(k), names, rng) for k in chosen])
-        strength = 1.0 if rng.random() < 0.9 else 0.0
+        strength = self.stain if rng.random() < 0.9 else 0.0
         scaled = change_stains(images, strength, rng) / np.float32(127.5) - np.float32(1)
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)), self.target[chosen].astype(np.float32)
 

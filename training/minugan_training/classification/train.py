@@ -69,6 +69,8 @@ class ClassifierExperiment(FrozenModel):
         Steps between lines of the log.
     precision : {"fp32", "bf16"}
         Arithmetic of the network; weights and averages stay in fp32.
+    stain : float
+        Strength of the changes of stain and colour (`change_stains`).
     soft_labels : float
         Share of each label that networks give which did not see the patient; see `cross_fitting`.
     """
@@ -84,6 +86,7 @@ class ClassifierExperiment(FrozenModel):
     seed: int = Field(0, ge=0)
     log_every: int = Field(400, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
+    stain: float = Field(1.0, ge=0, le=2)
     soft_labels: float = Field(0, ge=0, le=1)
 
 
@@ -147,7 +150,7 @@ def train_classifier(
     """
     clock = Clock(minutes)
     folder.mkdir(parents=True, exist_ok=True)
-    sampler = CropSampler.of(train, experiment.seed)
+    sampler = CropSampler.of(train, experiment.seed, experiment.stain)
     state = _start(experiment, sampler, first, torch.device(local_device(device)))
     _resume(folder, experiment, state, clock)
     measured_on = None if val is None else (val, classifier_inputs(val.crops))

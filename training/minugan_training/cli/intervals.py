@@ -46,8 +46,12 @@ def intervals(
 ) -> None:
     """Measure a model's errors by patient, and check intervals: each patient's from all others. Exit status 1 below 90 %."""
     from minugan_training.data.index import read_index
-    from minugan_training.evaluation.interval_chart import draw_intervals
-    from minugan_training.evaluation.intervals import LEAST_COVERED, leave_one_out, measure_errors
+    from minugan_training.evaluation.intervals import (
+        LEAST_COVERED,
+        draw_intervals,
+        leave_one_out,
+        measure_errors,
+    )
     from wsi_minugan.minugan.bundle import find_bundle, load_bundle
     from wsi_minugan.outputs.atomic import write_text
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from minugan_training.cli.adaptation import adapt
-from minugan_training.cli.comparison import training_range
+from minugan_training.cli.comparison import robustness, training_range
 from minugan_training.cli.data import data
 from minugan_training.cli.intervals import intervals
 from minugan_training.cli.packs import pack, pack_candidates, weights
@@ -52,7 +52,7 @@ def app() -> None:
 
 app.add_command(data)
 app.add_command(intervals)
-for command in (*COMMANDS, adapt, training_range, stain, pack, pack_candidates, weights):
+for command in (*COMMANDS, adapt, robustness, training_range, stain, pack, pack_candidates, weights):
     app.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""A model's errors by patient, for its card; and whether intervals made from them hold on patients that were left out."""
+"""A model's errors by patient, for its card; whether intervals made from them hold on patients that were left out; and a chart of these."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from minugan_training.data.index import Entry
 from minugan_training.evaluation.detect import full_fields, load_field, mitosis_candidates, score_image
 from minugan_training.evaluation.matching import match
+from minugan_training.figures import new_figure, save_figure
 from wsi_minugan.counting.interval import LEAST_PATIENTS, Found, PatientCounts, predict
 from wsi_minugan.errors import DataError
 from wsi_minugan.minugan.bundle import Bundle
@@ -20,6 +21,8 @@ from wsi_minugan.segmentation.classes import Thresholds
 from wsi_minugan.segmentation.objects import object_cut
 
 LEAST_COVERED = 0.9
+_INSIDE, _OUTSIDE, _FOUND = "#0072b2", "#d55e00", "#777777"
+"""Colours of the chart."""
 
 
 class LeftOut(BaseModel):
@@ -197,3 +200,34 @@ def leave_one_out(patients: Sequence[PatientFigures]) -> list[LeftOut]:
             LeftOut(patient=p.patient, found=found, truths=truths, area_mm2=p.area_mm2, low=low, high=high)
         )
     return out
+
+
+def draw_intervals(path: Path, found: Sequence[LeftOut]) -> None:
+    """Draw each patient's interval as a bar, the experts' number as a point, and what the model found as a line.
+
+    The chart holds no pixels of slides.
+
+    Parameters
+    ----------
+    path : Path
+        PNG to write.
+    found : sequence of LeftOut
+        The patients, from the top downwards.
+    """
+    figure = new_figure(8, 1.2 + 0.32 * len(found))
+    axes = figure.subplots()
+    for row, f in enumerate(found):
+        colour = _INSIDE if f.covered else _OUTSIDE
+        axes.plot([f.low, f.high], [row, row], color=colour, linewidth=7, alpha=0.35, solid_capstyle="butt")
+        axes.plot([f.found], [row], "|", color=_FOUND, markersize=12)
+        axes.plot([f.truths], [row], "o" if f.covered else "X", color=colour, markersize=7)
+    axes.set_yticks(range(len(found)), [f"{f.patient} ({f.area_mm2:.1f} mm²)" for f in found])
+    axes.invert_yaxis()
+    axes.set_xscale("symlog", linthresh=10)
+    axes.set_xlim(left=-0.5)
+    ticks = [n for n in (0, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if n <= max([1, *(f.high for f in found)])]
+    axes.set_xticks(ticks, [str(n) for n in ticks])
+    axes.set_xlabel("mitoses: 95 % interval (bar), experts (point), model (line)")
+    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_figure(figure, path)

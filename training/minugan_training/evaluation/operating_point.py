@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,13 @@ from minugan_training.evaluation.calibration import (
     froc,
     leave_one_out,
 )
-from minugan_training.evaluation.detect import full_fields, load_field, mitosis_candidates, score_image
+from minugan_training.evaluation.detect import (
+    LabelledField,
+    full_fields,
+    load_field,
+    mitosis_candidates,
+    score_image,
+)
 from minugan_training.evaluation.matching import match
 from wsi_minugan.errors import DataError
 from wsi_minugan.minugan.bundle import Bundle
@@ -117,6 +123,7 @@ def measured_groups(
     entries: Sequence[Entry],
     radius_um: float,
     stains: Mapping[Slide, StainMap] | None = None,
+    load: Callable[[Path, Entry], LabelledField] = load_field,
 ) -> list[_Group]:
     """Return the candidates of each patient and scanner on whole fields.
 
@@ -132,6 +139,8 @@ def measured_groups(
         Greatest distance of a match.
     stains : mapping of tuple of str to StainMap, optional
         What is done to the stain of each patient on each scanner first; of `slide_maps`.
+    load : callable
+        Reads the field of an entry below `root`; others than `load_field` change the image.
 
     Returns
     -------
@@ -152,15 +161,14 @@ def measured_groups(
     parts: dict[tuple[str, str], list[PatientCandidates]] = defaultdict(list)
     for entry in wanted:
         seen = _Features(predictor, (stains or {}).get((entry.patient, entry.scanner)))
-        found = _of_field(seen, root, entry, cut, t.mitosis_min_area_um2, radius_um)
+        found = _of_field(seen, load(root, entry), cut, t.mitosis_min_area_um2, radius_um)
         parts[entry.patient, entry.scanner].append(found)
     return [_Group(p, s, joined(found)) for (p, s), found in sorted(parts.items())]
 
 
 def _of_field(
-    predictor: _Features, root: Path, entry: Entry, cut: Thresholds, min_area_um2: float, radius_um: float
+    predictor: _Features, field: LabelledField, cut: Thresholds, min_area_um2: float, radius_um: float
 ) -> PatientCandidates:
-    field = load_field(root, entry)
     mpp = field.sample.mpp
     scores = score_image(predictor, field.sample.image)
     least = object_cut(min_area_um2, 0.0, mpp)

@@ -19,10 +19,11 @@ from wsi_minugan.minugan.classifier import (
     ResidualClassifier,
     folded,
 )
-from wsi_minugan.minugan.networks.ensemble import ClassifierEnsemble
+from wsi_minugan.minugan.networks.ensemble import ClassifierEnsemble, mirrored_views
 from wsi_minugan.minugan.networks.own import OwnNetworks
 from wsi_minugan.minugan.predictor import Predictor
 from wsi_minugan.minugan.second_stage import SecondStage, crop_around, find_candidates
+from wsi_minugan.minugan.stain import optical_density
 
 CPU = torch.device("cpu")
 
@@ -118,6 +119,42 @@ def test_what_some_members_refuse_the_next_do_not_see() -> None:
         after_two = np.where((first + second) / 2 >= least, all_three, (first + second) / 2)
         expected = np.where(first >= least, after_two, first)
         assert logits(members, least) == pytest.approx(expected, abs=1e-5)
+
+
+def test_each_view_of_a_crop_can_have_a_stain_of_its_own() -> None:
+    crops = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3)).astype(np.uint8))
+    densities = (0.65, 1.0, 1.5, 0.85)
+    plain, stained = mirrored_views(crops), mirrored_views(crops, densities)
+    for before, after, factor in zip(plain, stained, densities, strict=True):
+        rgb = [127.5 * (v.numpy() + 1) for v in (before, after)]
+        density = [optical_density(v) for v in rgb]
+        assert density[1] == pytest.approx(factor * density[0], abs=1e-3)
+    assert torch.allclose(mirrored_views(crops, (1.0,) * 4)[3], plain[3], atol=1e-6)
+
+
+def test_the_mean_over_stained_views_counts_and_companions_do_not() -> None:
+    crops = np.random.default_rng(0).integers(0, 255, (5, 64, 64, 3)).astype(np.uint8)
+    network, densities = two_classifiers()[0], (0.65, 1.0, 1.5, 0.85)
+    together = ClassifierEnsemble([network], None, CPU, densities=densities).logits(crops)
+    with torch.inference_mode():
+        views = [network.eval()(v) for v in mirrored_views(torch.from_numpy(crops), densities)]
+    assert together == pytest.approx(torch.stack(views).mean(0).numpy(), abs=1e-4)
+    alone = [ClassifierEnsemble([network], None, CPU, densities=densities).logits(c[None]) for c in crops]
+    assert np.array_equal(together, np.concatenate(alone))
+    assert not np.array_equal(together, ClassifierEnsemble([network], None, CPU).logits(crops))
+
+
+def test_a_cards_densities_are_those_of_its_views(tmp_path: Path) -> None:
+    crops = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3)).astype(np.uint8)
+    bundle = with_second_stage(tmp_path / "b")
+    logits = []
+    for densities in (None, (0.5, 1.0, 2.0, 1.0)):
+        stage = bundle.card.candidate_stage.model_copy(update={"view_densities": densities})
+        changed = replace(bundle, card=bundle.card.model_copy(update={"candidate_stage": stage}))
+        logits.append(OwnNetworks(changed, "cpu", "fp32", 1, threads=1, compiled=False).logits(crops))
+    assert not np.array_equal(*logits)
+    with pytest.raises(ValidationError):
+        CandidateStage(**bundle.card.candidate_stage.model_dump() | {"view_densities": (1.0, 1.0, 0.0, 1.0)})
 
 
 def test_each_spot_is_a_candidate_but_specks_and_what_lies_in_the_margin_are_none() -> None:

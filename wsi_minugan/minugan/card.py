@@ -14,6 +14,7 @@ from wsi_minugan.frozen import FrozenModel
 from wsi_minugan.minugan.stain import StainStatistics
 
 _LEAST_BYTE = 0.5 / 255
+_Density = Annotated[float, Field(gt=0, le=4)]
 
 
 class Architecture(FrozenModel):
@@ -89,6 +90,10 @@ class CandidateStage(FrozenModel):
     refuse_below: float | None = Field(
         None,
         description="Mean logit of the members so far below which the others do not see a candidate, to save time. None: all see all.",
+    )
+    view_densities: tuple[_Density, _Density, _Density, _Density] | None = Field(
+        None,
+        description="Factor of the optical densities in each of the four mirrored views of a crop. None: all have the crop's own.",
     )
     weight: float = Field(1.0, description="Calibration: factor of the classifiers' mean logit.")
     first_stage_weight: float = Field(

@@ -352,7 +352,9 @@ def _judged(
     least: float,
 ) -> Judged:
     """Judge candidates as in use: the mean logit over members and views, calibrated with the first stage's score."""
-    logits = np.mean([logits_of(averaged(stage.width, m), inputs, mirrored=True) for m in members], axis=0)
+    networks = [averaged(stage.width, m) for m in members]
+    views = stage.view_densities
+    logits = np.mean([logits_of(n, inputs, mirrored=True, densities=views) for n in networks], axis=0)
     kept = np.array([stage.probability(z, s) >= least for z, s in zip(logits, of.score, strict=True)], bool)
     hit = of.kind == MITOSIS
     return Judged(int(hit.sum()), int((hit & kept).sum()), int((~hit).sum()), int((~hit & ~kept).sum()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,7 +13,7 @@ from minugan_training.classification.candidates import DARK, MITOSIS, Candidates
 from minugan_training.evaluation.metrics import average_precision
 from minugan_training.fitting.checkpoint import load_weights
 from wsi_minugan.minugan.classifier import CandidateClassifier, kind_of, new_classifier
-from wsi_minugan.minugan.networks.ensemble import mirrored_views
+from wsi_minugan.minugan.networks.ensemble import mirrored_views, network_input
 from wsi_minugan.minugan.second_stage import crop_around
 
 
@@ -54,7 +56,11 @@ def classifier_inputs(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @torch.inference_mode()
 def logits_of(
-    network: CandidateClassifier, inputs: NDArray[np.uint8], *, mirrored: bool = False
+    network: CandidateClassifier,
+    inputs: NDArray[np.uint8],
+    *,
+    mirrored: bool = False,
+    densities: Sequence[float] | None = None,
 ) -> NDArray[np.float64]:
     """Return the logit of each input, reckoned where the network is.
 
@@ -66,6 +72,8 @@ def logits_of(
         RGB.
     mirrored : bool
         Whether it is the mean over four mirrored views, as in use, or that of one view.
+    densities : sequence of float, optional
+        Factor of the optical densities in each mirrored view.
 
     Returns
     -------
@@ -75,8 +83,7 @@ def logits_of(
     out, device = np.zeros(len(inputs)), next(network.parameters()).device
     for start in range(0, len(inputs), 128):
         part = torch.from_numpy(np.ascontiguousarray(inputs[start : start + 128])).to(device)
-        x = part.permute(0, 3, 1, 2).float() / 127.5 - 1  # its channels stay last in memory
-        views = mirrored_views(x) if mirrored else [x]
+        views = mirrored_views(part, densities) if mirrored else [network_input(part.permute(0, 3, 1, 2))]
         out[start : start + 128] = torch.stack([network(v) for v in views]).mean(0).cpu().numpy()
     return out
 

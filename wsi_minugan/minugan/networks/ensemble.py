@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,8 @@ from wsi_minugan.minugan.classifier import CandidateClassifier, folded
 from wsi_minugan.minugan.second_stage import INPUT_PX
 
 _CROPS_AT_ONCE_ON_GPU = 32
+_MIRRORED: tuple[list[int], ...] = ([], [3], [2], [2, 3])
+"""Axes of the four views."""
 
 
 class ClassifierEnsemble:
@@ -28,6 +31,8 @@ class ClassifierEnsemble:
         Where they run.
     dtype : torch.dtype
         Their arithmetic; see `classifier.folded`.
+    densities : sequence of float, optional
+        Factor of the optical densities in each view; see `mirrored_views`.
     """
 
     def __init__(
@@ -36,12 +41,14 @@ class ClassifierEnsemble:
         refuse_below: float | None,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
+        densities: Sequence[float] | None = None,
     ) -> None:
         self._members = [
             folded(m.eval(), dtype).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             for m in members
         ]
         self._refuse_below = refuse_below
+        self._densities = densities
         self._device = device
         # On a CPU one crop at a time: its arithmetic then is the same whatever its companions.
         self._at_once = 1 if device.type == "cpu" else _CROPS_AT_ONCE_ON_GPU
@@ -74,25 +81,59 @@ class ClassifierEnsemble:
             part = crops[start : start + self._at_once]
             full = np.zeros((self._at_once, INPUT_PX, INPUT_PX, 3), np.uint8)
             full[: len(part)] = part
-            x = torch.from_numpy(full).to(self._device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-            looks = mirrored_views(x)
+            looks = mirrored_views(torch.from_numpy(full).to(self._device), self._densities)
             views = torch.cat(looks).contiguous(memory_format=torch.channels_last)
             mean = member(views).view(len(looks), -1).mean(0)
             out[start : start + len(part)] = mean[: len(part)].cpu().numpy()
         return out
 
 
-def mirrored_views(x: Tensor) -> list[Tensor]:
-    """Return the four mirrored views of crops; the four turned ones besides would add nothing (docs/decisions/0046).
+def mirrored_views(crops: Tensor, densities: Sequence[float] | None = None) -> list[Tensor]:
+    """Return crops as a classifier sees them: mirrored in four ways; the four turned ones would add nothing (docs/decisions/0046).
 
     Parameters
     ----------
-    x : Tensor, shape (n, channels, h, w)
-        The crops.
+    crops : Tensor of uint8, shape (n, h, w, 3)
+        RGB.
+    densities : sequence of float, optional
+        Factor of the optical densities in each of the four views: a paler stain, the crop's own, darker ones. By default all views
+        have the crop's own.
 
     Returns
     -------
-    list of Tensor
-        Four, each of the same shape.
+    list of Tensor of float32
+        Four, each of shape (n, 3, h, w), in [-1, 1].
     """
-    return [x.flip(axes) for axes in ([], [3], [2], [2, 3])]
+    x = crops.permute(0, 3, 1, 2)
+    if densities is None:
+        plain = network_input(x)
+        return [plain.flip(axes) for axes in _MIRRORED]
+    stained = [_inputs_at(f).to(x.device)[x.long()] for f in densities]
+    return [view.flip(axes) for view, axes in zip(stained, _MIRRORED, strict=True)]
+
+
+def network_input(x: Tensor) -> Tensor:
+    """Return pixels as the classifiers' first layer takes them.
+
+    Parameters
+    ----------
+    x : Tensor of uint8
+        Of any shape.
+
+    Returns
+    -------
+    Tensor of float32
+        In [-1, 1].
+    """
+    return x.float().div_(127.5).sub_(1.0)
+
+
+@functools.cache
+def _inputs_at(density: float) -> Tensor:
+    """Return what the first layer gets of each grey level, 256 values, where the optical density is multiplied by a factor.
+
+    A table, so that each device gives the same values.
+    """
+    levels = np.arange(256, dtype=np.float64)
+    changed = 256 * ((levels + 1) / 256) ** density - 1
+    return torch.from_numpy((changed / 127.5 - 1).astype(np.float32))

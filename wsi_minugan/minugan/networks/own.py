@@ -77,7 +77,11 @@ class OwnNetworks:
         stage = bundle.card.candidate_stage
         self._ensemble = (
             ClassifierEnsemble(
-                load_classifiers(bundle), stage.refuse_below, self._device, _DTYPES[self.precision]
+                load_classifiers(bundle),
+                stage.refuse_below,
+                self._device,
+                _DTYPES[self.precision],
+                stage.view_densities,
             )
             if stage
             else None

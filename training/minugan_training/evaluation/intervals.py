@@ -224,7 +224,7 @@ def draw_intervals(path: Path, found: Sequence[LeftOut]) -> None:
     axes.set_yticks(range(len(found)), [f"{f.patient} ({f.area_mm2:.1f} mm²)" for f in found])
     axes.invert_yaxis()
     axes.set_xscale("symlog", linthresh=10)
-    axes.set_xlim(left=-0.5)
+    axes.set_xlim(-0.5, 1.2 * max([1, *(max(f.high, f.truths) for f in found)]))
     ticks = [n for n in (0, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if n <= max([1, *(f.high for f in found)])]
     axes.set_xticks(ticks, [str(n) for n in ticks])
     axes.set_xlabel("mitoses: 95 % interval (bar), experts (point), model (line)")

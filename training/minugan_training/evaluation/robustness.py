@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,10 +167,7 @@ def changed_figures(
         If there are no whole fields, or none of their patients has mitoses.
     """
     for name in names:
-
-        def load(root: Path, entry: Entry, change: Change = CHANGES[name]) -> LabelledField:
-            return changed_field(root, entry, change)
-
+        load = functools.partial(changed_field, change=CHANGES[name])
         groups = measured_groups(bundle, root, entries, radius_um, load=load)
         yield _summed(name, figures_on_card(groups, bundle.card))
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from minugan_training.cli.second_stage import _false_positives_by_patient
 from minugan_training.evaluation.calibration import (
     Calibration,
     PatientCandidates,
@@ -14,7 +15,7 @@ from minugan_training.evaluation.calibration import (
     froc,
     leave_one_out,
 )
-from minugan_training.evaluation.operating_point import _uncalibrated, measured_logit
+from minugan_training.evaluation.operating_point import PointFigures, _uncalibrated, measured_logit
 
 from wsi_minugan.errors import DataError
 from wsi_minugan.minugan.bundle import find_bundle, load_bundle
@@ -81,6 +82,17 @@ def test_recall_grows_with_the_false_positives_that_are_allowed(
     recall = list(froc(PatientCandidates(score[:, None], hit, int(hit.sum()) + 1, area_mm2), score).values())
     assert recall == sorted(recall)
     assert all(0 <= r < 1 for r in recall)
+
+
+def test_a_patients_false_positives_are_those_of_all_its_scanners_together() -> None:
+    usual = {"true_positives": 0, "false_negatives": 0, "truths": 0, "f1": 0.0, "froc": {}}
+    rows = [
+        PointFigures(
+            patient=p, scanner=s, false_positives=n, area_mm2=a, false_positives_per_mm2=n / a, **usual
+        )
+        for p, s, n, a in (("a", "x", 6, 1.0), ("a", "y", 0, 2.0), ("b", "x", 3, 0.5))
+    ]
+    assert _false_positives_by_patient(rows) == pytest.approx([2.0, 6.0])
 
 
 def test_too_few_patients_with_mitoses_are_told() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 if TYPE_CHECKING:
     from minugan_training.data.stain import Method
-    from minugan_training.evaluation.operating_point import OperatingPoints
+    from minugan_training.evaluation.operating_point import OperatingPoints, PointFigures
 
 _PATH = click.Path(path_type=Path)
 _INDEX = click.option("--index", type=_PATH, required=True, help="Index of the data.")
@@ -233,7 +235,20 @@ def _print(found: OperatingPoints) -> None:
     click.echo(
         f"Mean F1 over patients: {found.mean_f1:.3f}; each left out in turn: {found.left_out_mean_f1:.3f}"
     )
+    rates = _false_positives_by_patient(found.patients["balanced"])
+    click.echo(
+        f"False positives a mm2: worst patient {max(rates):.1f}, median of {len(rates)} patients {median(rates):.1f}"
+    )
     click.echo(f"Expected calibration error: {found.expected_calibration_error:.3f}")
+
+
+def _false_positives_by_patient(rows: Sequence[PointFigures]) -> list[float]:
+    """Return each patient's false positives a mm2; the scanners of a patient count together."""
+    found: dict[str, tuple[int, float]] = {}
+    for r in rows:
+        wrong, area_mm2 = found.get(r.patient, (0, 0.0))
+        found[r.patient] = (wrong + r.false_positives, area_mm2 + r.area_mm2)
+    return [wrong / area_mm2 for wrong, area_mm2 in found.values()]
 
 
 COMMANDS = (candidates, classify, calibrate)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-_PATH = click.Path(path_type=Path)
+from minugan_training.cli.options import FIELDS_OF_SPLITS, INDEX, PATH, RADIUS_UM, ROOT
 
 
 @click.command("range")
-@click.option("--index", type=_PATH, required=True, help="Index of the data.")
-@click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
-@click.option("-o", "--out", type=_PATH, required=True, help="range.json, to lie beside the model's card.")
+@INDEX
+@ROOT
+@click.option("-o", "--out", type=PATH, required=True, help="range.json, to lie beside the model's card.")
 def training_range(index: Path, root: Path, out: Path) -> None:
     """Measure the stain, focus and compression of the split "train", and how well others are told from it.
 
@@ -41,16 +41,9 @@ def training_range(index: Path, root: Path, out: Path) -> None:
 
 @click.command()
 @click.option("--model", default="default", show_default=True, help="Bundle that is measured.")
-@click.option("--index", type=_PATH, required=True, help="Index of the data.")
-@click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
-@click.option(
-    "--split",
-    "splits",
-    multiple=True,
-    default=("val",),
-    show_default=True,
-    help="Of the index; whole fields.",
-)
+@INDEX
+@ROOT
+@FIELDS_OF_SPLITS
 @click.option(
     "--change",
     "names",
@@ -58,8 +51,8 @@ def training_range(index: Path, root: Path, out: Path) -> None:
     help="One of: none, blur, sharpen, haematoxylin-0.7, haematoxylin-1.4, eosin-0.6, eosin-1.5, brighter, darker, red, blue, "
     "jpeg-50, mpp-0.9, mpp-1.1. All, if none is named.",
 )
-@click.option("--radius-um", type=click.FloatRange(0, min_open=True), default=7.5, show_default=True)
-@click.option("-o", "--out", type=_PATH, help="JSON with all figures by patient and scanner.")
+@RADIUS_UM
+@click.option("-o", "--out", type=PATH, help="JSON with all figures by patient and scanner.")
 def robustness(
     model: str,
     index: Path,

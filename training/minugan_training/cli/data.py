@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-_PATH = click.Path(path_type=Path)
+from minugan_training.cli.options import PATH, ROOT
 
 
 @click.group()
@@ -18,11 +18,11 @@ def data() -> None:
 
 @data.command("import")
 @click.argument("layout")
-@click.argument("root", type=_PATH)
+@click.argument("root", type=PATH)
 @click.option(
-    "-o", "--out", type=_PATH, default=Path("index.csv"), show_default=True, help="The index to write."
+    "-o", "--out", type=PATH, default=Path("index.csv"), show_default=True, help="The index to write."
 )
-@click.option("--root", "below", type=_PATH, help="What the index's paths are to be below.  [default: ROOT]")
+@click.option("--root", "below", type=PATH, help="What the index's paths are to be below.  [default: ROOT]")
 @click.option(
     "--split",
     type=click.Choice(["train", "val", "test"]),
@@ -44,8 +44,8 @@ def data_import(
 
 
 @data.command("check")
-@click.argument("index", type=_PATH)
-@click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
+@click.argument("index", type=PATH)
+@ROOT
 def data_check(index: Path, root: Path) -> None:
     """Find files that are missing or cut short, wrong sizes, truth outside its image, and patients in two splits."""
     from rich.console import Console
@@ -67,7 +67,7 @@ def data_check(index: Path, root: Path) -> None:
 
 
 @data.command("schema")
-@click.option("-o", "--out", type=_PATH, help="Write it to a file.")
+@click.option("-o", "--out", type=PATH, help="Write it to a file.")
 def data_schema(out: Path | None) -> None:
     """Print the JSON Schema of an index's rows."""
     from minugan_training.data.index_schema import index_schema
@@ -80,8 +80,8 @@ def data_schema(out: Path | None) -> None:
 
 
 @data.command("outlines")
-@click.argument("index", type=_PATH)
-@click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
+@click.argument("index", type=PATH)
+@ROOT
 def data_outlines(index: Path, root: Path) -> None:
     """Compare weak outlines of mitoses, made from their centres alone, with the experts' outlines in the index."""
     from minugan_training.data.index import read_index

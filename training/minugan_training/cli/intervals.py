@@ -8,30 +8,28 @@ from typing import TYPE_CHECKING
 
 import click
 
+from minugan_training.cli.options import INDEX, PATH, RADIUS_UM, ROOT
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from minugan_training.data.index import Entry
     from minugan_training.evaluation.intervals import LeftOut
 
-_PATH = click.Path(path_type=Path)
-
 
 @click.command()
 @click.option("--model", default="default", show_default=True, help="Bundle whose errors are measured.")
-@click.option("--index", type=_PATH, required=True, help="Index of the data.")
-@click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
+@INDEX
+@ROOT
 @click.option("--split", "splits", multiple=True, help="Of the index; default all splits.")
 @click.option("--dataset", "datasets", multiple=True, help="Of the index; default all data sets.")
 @click.option("--fields", type=click.IntRange(1), help="Only so many fields of each patient, for a trial.")
-@click.option("--radius-um", type=click.FloatRange(0, min_open=True), default=7.5, show_default=True)
+@RADIUS_UM
 @click.option(
     "--reader-f1", type=click.FloatRange(0, 1, min_open=True), help="F1 of two readers, for the card."
 )
-@click.option(
-    "--chart", type=_PATH, help="Draw each patient's interval and the experts' number here, as PNG."
-)
-@click.option("-o", "--out", type=_PATH, help="Write the card's `reliability` here, as JSON.")
+@click.option("--chart", type=PATH, help="Draw each patient's interval and the experts' number here, as PNG.")
+@click.option("-o", "--out", type=PATH, help="Write the card's `reliability` here, as JSON.")
 def intervals(
     model: str,
     index: Path,

@@ -13,6 +13,7 @@ from minugan_training.cli.adaptation import adapt
 from minugan_training.cli.comparison import robustness, training_range
 from minugan_training.cli.data import data
 from minugan_training.cli.intervals import intervals
+from minugan_training.cli.options import INDEX, PATH, ROOT
 from minugan_training.cli.packs import pack, pack_candidates, weights
 from minugan_training.cli.second_stage import COMMANDS
 from minugan_training.cli.stains import stain
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from minugan_training.sampling.pool import Pool
     from minugan_training.settings import Experiment
 
-_PATH = click.Path(path_type=Path)
 _DEVICE = click.option(
     "--device",
     type=click.Choice(["cpu", "cuda", "auto"]),
@@ -57,17 +57,15 @@ for command in (*COMMANDS, adapt, robustness, training_range, stain, pack, pack_
 
 
 @app.command()
-@click.argument("experiment", type=_PATH)
-@click.option("--index", type=_PATH, help="Index of the data.")
-@click.option("--root", type=_PATH, help="What the index's paths are below.")
-@click.option("--pack", type=_PATH, help="Instead of an index: what `minugan-train pack` wrote.")
-@click.option(
-    "-o", "--out", type=_PATH, required=True, help="Folder of the run. A run that is there resumes."
-)
+@click.argument("experiment", type=PATH)
+@click.option("--index", type=PATH, help="Index of the data.")
+@click.option("--root", type=PATH, help="What the index's paths are below.")
+@click.option("--pack", type=PATH, help="Instead of an index: what `minugan-train pack` wrote.")
+@click.option("-o", "--out", type=PATH, required=True, help="Folder of the run. A run that is there resumes.")
 @_DEVICE
-@click.option("--start-from", type=_PATH, help="Weights to start from.")
+@click.option("--start-from", type=PATH, help="Weights to start from.")
 @click.option(
-    "--teacher", type=_PATH, help="Weights of the network that an experiment with `distillation` learns from."
+    "--teacher", type=PATH, help="Weights of the network that an experiment with `distillation` learns from."
 )
 @click.option(
     "--minutes",
@@ -132,13 +130,13 @@ def _of_the_paper(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "-o",
             "--out",
-            type=_PATH,
+            type=PATH,
             required=True,
             help="Gets a folder for each experiment. Runs that are there resume.",
         ),
-        click.option("--root", type=_PATH, required=True, help="What the index's paths are below."),
-        click.option("--index", type=_PATH, required=True, help="Index of the data."),
-        click.argument("experiments", type=_PATH, nargs=-1, required=True),
+        ROOT,
+        INDEX,
+        click.argument("experiments", type=PATH, nargs=-1, required=True),
     ):
         command = add(command)
     return command
@@ -231,9 +229,9 @@ def _print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 @app.command()
-@click.argument("results", type=_PATH)
-@click.option("--index", type=_PATH, required=True)
-@click.option("--root", type=_PATH, required=True)
+@click.argument("results", type=PATH)
+@click.option("--index", type=PATH, required=True)
+@click.option("--root", type=PATH, required=True)
 @click.option(
     "--pictures", type=click.IntRange(1), default=4, show_default=True, help="Patches in Figures 6, 9 and 10."
 )
@@ -255,18 +253,18 @@ def reproduce(results: Path, index: Path, root: Path, pictures: int) -> None:
 
 
 @app.command()
-@click.argument("experiment", type=_PATH)
-@click.argument("weights", type=_PATH, nargs=-1, required=True)
-@click.option("-o", "--out", type=_PATH, required=True, help="The bundle's folder.")
+@click.argument("experiment", type=PATH)
+@click.argument("weights", type=PATH, nargs=-1, required=True)
+@click.option("-o", "--out", type=PATH, required=True, help="The bundle's folder.")
 @click.option(
-    "--card", type=_PATH, required=True, help="YAML with name, version, training_data, licence, thresholds."
+    "--card", type=PATH, required=True, help="YAML with name, version, training_data, licence, thresholds."
 )
-@click.option("--scores", type=_PATH, help="JSON that `evaluate -o` wrote.")
+@click.option("--scores", type=PATH, help="JSON that `evaluate -o` wrote.")
 @click.option(
-    "--classifier", "classifiers", type=_PATH, multiple=True, help="Weights of the second stage; several are an ensemble."
+    "--classifier", "classifiers", type=PATH, multiple=True, help="Weights of the second stage; several are an ensemble."
 )  # fmt: skip
-@click.option("--calibration", type=_PATH, help="JSON that `calibrate -o` wrote.")
-@click.option("--stain", type=_PATH, help="JSON that `stain -o` wrote.")
+@click.option("--calibration", type=PATH, help="JSON that `calibrate -o` wrote.")
+@click.option("--stain", type=PATH, help="JSON that `stain -o` wrote.")
 def export(
     experiment: Path,
     weights: tuple[Path, ...],
@@ -288,8 +286,8 @@ def export(
 
 @app.command()
 @click.option("--model", default="default", show_default=True, help="Bundle whose thresholds are sought.")
-@click.option("--index", type=_PATH, required=True)
-@click.option("--root", type=_PATH, required=True)
+@click.option("--index", type=PATH, required=True)
+@click.option("--root", type=PATH, required=True)
 @_RADIUS
 @_JPEG
 @click.option("--show", type=int, default=15, show_default=True, help="How many settings to print.")
@@ -340,17 +338,15 @@ app.add_command(
 
 @app.command()
 @click.option("--model", default="default", show_default=True, help="Bundle to evaluate.")
-@click.option(
-    "--data", "folders", type=_PATH, multiple=True, help="Folder in a known layout; all its images."
-)
-@click.option("--index", type=_PATH, help="Index of data.")
-@click.option("--root", type=_PATH, help="What the index's paths are below.")
+@click.option("--data", "folders", type=PATH, multiple=True, help="Folder in a known layout; all its images.")
+@click.option("--index", type=PATH, help="Index of data.")
+@click.option("--root", type=PATH, help="What the index's paths are below.")
 @click.option(
     "--split", "splits", multiple=True, default=("val", "test"), show_default=True, help="Of the index."
 )
 @_RADIUS
 @_JPEG
-@click.option("-o", "--out", type=_PATH, help="Write the figures as JSON.")
+@click.option("-o", "--out", type=PATH, help="Write the figures as JSON.")
 def evaluate(
     model: str,
     folders: tuple[Path, ...],

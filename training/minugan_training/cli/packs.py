@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-_PATH = click.Path(path_type=Path)
-_PACK = click.option("-o", "--out", type=_PATH, required=True, help="The pack to write.")
+from minugan_training.cli.options import INDEX, PATH, ROOT
+
+_PACK = click.option("-o", "--out", type=PATH, required=True, help="The pack to write.")
 _MEGABYTES = click.option(
     "--megabytes",
     type=click.FloatRange(0, min_open=True),
@@ -18,9 +19,9 @@ _MEGABYTES = click.option(
 
 
 @click.command()
-@click.argument("experiment", type=_PATH)
-@click.option("--index", type=_PATH, required=True, help="Index of the data.")
-@click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
+@click.argument("experiment", type=PATH)
+@INDEX
+@ROOT
 @_PACK
 @_MEGABYTES
 @click.option(
@@ -51,7 +52,7 @@ def pack(experiment: Path, index: Path, root: Path, out: Path, megabytes: float,
 
 
 @click.command("pack-candidates")
-@click.argument("file", type=_PATH)
+@click.argument("file", type=PATH)
 @_PACK
 @_MEGABYTES
 @click.option(
@@ -76,8 +77,8 @@ def weights() -> None:
 
 
 @weights.command("split")
-@click.argument("file", type=_PATH)
-@click.option("-o", "--out", type=_PATH, required=True, help="Folder of the parts.")
+@click.argument("file", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="Folder of the parts.")
 @click.option("--half", is_flag=True, help="Keep numbers in 16 bits: half the size.")
 def weights_split(file: Path, out: Path, half: bool) -> None:
     """Split a FILE of weights."""
@@ -88,8 +89,8 @@ def weights_split(file: Path, out: Path, half: bool) -> None:
 
 
 @weights.command("join")
-@click.argument("folder", type=_PATH)
-@click.option("-o", "--out", type=_PATH, required=True, help="The file of weights.")
+@click.argument("folder", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="The file of weights.")
 def weights_join(folder: Path, out: Path) -> None:
     """Join the parts in a FOLDER."""
     from minugan_training.packs.parts import join_weights
@@ -99,7 +100,7 @@ def weights_join(folder: Path, out: Path) -> None:
 
 
 @weights.command("mean")
-@click.argument("files", type=_PATH, nargs=-1, required=True)
+@click.argument("files", type=PATH, nargs=-1, required=True)
 @click.option(
     "--logits-times",
     type=click.FloatRange(0, min_open=True),
@@ -107,7 +108,7 @@ def weights_join(folder: Path, out: Path) -> None:
     show_default=True,
     help="Multiply a classifier's logits, which are nearer to 0 than those that the mean is of.",
 )
-@click.option("-o", "--out", type=_PATH, required=True, help="The file of weights.")
+@click.option("-o", "--out", type=PATH, required=True, help="The file of weights.")
 def weights_mean(files: tuple[Path, ...], logits_times: float, out: Path) -> None:
     """Write the mean of the FILES' weights: of networks that began with the same ones, it is often better than each."""
     from minugan_training.mean_weights import mean_weights

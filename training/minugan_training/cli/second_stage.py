@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from minugan_training.cli.options import FIELDS_OF_SPLITS, INDEX, PATH, RADIUS_UM, ROOT
+
 if TYPE_CHECKING:
     from minugan_training.data.stain import Method
     from minugan_training.evaluation.operating_point import OperatingPoints, PointFigures
 
-_PATH = click.Path(path_type=Path)
-_INDEX = click.option("--index", type=_PATH, required=True, help="Index of the data.")
-_ROOT = click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
-
 
 @click.command()
 @click.option("--model", default="default", show_default=True, help="Bundle whose first stage finds them.")
-@_INDEX
-@_ROOT
+@INDEX
+@ROOT
 @click.option(
     "--split", "splits", multiple=True, default=("train", "val"), show_default=True, help="Of the index."
 )
@@ -39,7 +37,7 @@ _ROOT = click.option("--root", type=_PATH, required=True, help="What the index's
     show_default=True,
     help="So many of the darkest other nuclei besides.",
 )
-@click.option("-o", "--out", type=_PATH, required=True, help="Folder; gets a file for each split.")
+@click.option("-o", "--out", type=PATH, required=True, help="Folder; gets a file for each split.")
 def candidates(
     model: str,
     index: Path,
@@ -71,11 +69,9 @@ def candidates(
 
 
 @click.command()
-@click.argument("experiment", type=_PATH)
-@click.option("--candidates", "folder", type=_PATH, required=True, help="Folder that `candidates` wrote.")
-@click.option(
-    "-o", "--out", type=_PATH, required=True, help="Folder of the run. A run that is there resumes."
-)
+@click.argument("experiment", type=PATH)
+@click.option("--candidates", "folder", type=PATH, required=True, help="Folder that `candidates` wrote.")
+@click.option("-o", "--out", type=PATH, required=True, help="Folder of the run. A run that is there resumes.")
 @click.option(
     "--split",
     "splits",
@@ -97,13 +93,13 @@ def candidates(
 )
 @click.option(
     "--judged",
-    type=_PATH,
+    type=PATH,
     multiple=True,
     help="Run with --without-part whose judgements become part of the labels; name those of all parts.",
 )
 @click.option(
     "--start",
-    type=_PATH,
+    type=PATH,
     help="Begin with the weights of an earlier run, or with EfficientNet-Lite0's published ones (.pth); random ones otherwise.",
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu", show_default=True)
@@ -150,17 +146,10 @@ def classify(
 
 @click.command()
 @click.option("--model", default="default", show_default=True, help="Bundle whose scores are calibrated.")
-@_INDEX
-@_ROOT
-@click.option(
-    "--split",
-    "splits",
-    multiple=True,
-    default=("val",),
-    show_default=True,
-    help="Of the index; whole fields.",
-)
-@click.option("--radius-um", type=click.FloatRange(0, min_open=True), default=7.5, show_default=True)
+@INDEX
+@ROOT
+@FIELDS_OF_SPLITS
+@RADIUS_UM
 @click.option(
     "--stain",
     type=click.Choice(["none", "mean", "macenko"]),
@@ -168,7 +157,7 @@ def classify(
     show_default=True,
     help="Bring each patient on each scanner to the median stain of the split train: mean and spread of the stains, or as Macenko does.",
 )
-@click.option("-o", "--out", type=_PATH, help="Write calibration and operating points as JSON, for `export`.")
+@click.option("-o", "--out", type=PATH, help="Write calibration and operating points as JSON, for `export`.")
 def calibrate(
     model: str,
     index: Path,
@@ -244,11 +233,9 @@ def _print(found: OperatingPoints) -> None:
 
 def _false_positives_by_patient(rows: Sequence[PointFigures]) -> list[float]:
     """Return each patient's false positives a mm2; the scanners of a patient count together."""
-    found: dict[str, tuple[int, float]] = {}
-    for r in rows:
-        wrong, area_mm2 = found.get(r.patient, (0, 0.0))
-        found[r.patient] = (wrong + r.false_positives, area_mm2 + r.area_mm2)
-    return [wrong / area_mm2 for wrong, area_mm2 in found.values()]
+    from minugan_training.evaluation.intervals import by_patient
+
+    return [p.false_positives / p.area_mm2 for p in by_patient(rows)]
 
 
 COMMANDS = (candidates, classify, calibrate)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-_PATH = click.Path(path_type=Path)
+from minugan_training.cli.options import INDEX, PATH, ROOT
 
 
 @click.command()
-@click.option("--index", type=_PATH, required=True, help="Index of the data.")
-@click.option("--root", type=_PATH, required=True, help="What the index's paths are below.")
+@INDEX
+@ROOT
 @click.option("--split", "splits", multiple=True, default=("train",), show_default=True, help="Of the index.")
 @click.option(
     "--switched-on/--switched-off",
@@ -19,7 +19,7 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="Whether `run --stain auto` brings slides to the target.",
 )
-@click.option("-o", "--out", type=_PATH, required=True, help="JSON for `export --stain`.")
+@click.option("-o", "--out", type=PATH, required=True, help="JSON for `export --stain`.")
 def stain(index: Path, root: Path, splits: tuple[str, ...], switched_on: bool, out: Path) -> None:
     """Measure the stain of each patient on each scanner, of images whose mitoses are known: a target, and the range of all."""
     from minugan_training.data.index import read_index

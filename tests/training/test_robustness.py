@@ -88,3 +88,8 @@ def test_a_change_that_is_not_known_is_refused_with_those_that_are(
     assert done.exit_code == 2
     assert "no change is named purple" in done.output
     assert "haematoxylin-1.4" in done.output
+
+
+def test_the_help_names_every_change() -> None:
+    words = " ".join(CliRunner().invoke(app, ["robustness", "--help"], terminal_width=200).output.split())
+    assert f"One of: {', '.join(CHANGES)}." in words.replace("- ", "-")

@@ -62,11 +62,26 @@ class ScoringNetwork(nn.Module):
         Tensor of uint8, shape (n, h / 2, w / 2, 12)
             Squares of 2x2 pixels in the channels.
         """
-        # A permuted (n, h, w, c) array already is channels-last in memory.
-        x = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+        x = network_input(pixels)
         # (tanh(v) + 1) / 2, in half of tanh's time.
         squares = torch.sigmoid(self._network.logits(x).float().mul_(2.0))
         return squares.mul_(255.0).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def network_input(pixels: Tensor) -> Tensor:
+    """Return pixels as the networks take them.
+
+    Parameters
+    ----------
+    pixels : Tensor of uint8, shape (n, h, w, 3)
+        RGB.
+
+    Returns
+    -------
+    Tensor of float32, shape (n, 3, h, w)
+        In [-1, 1], channels-last in memory, as the permuted array already is.
+    """
+    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
 class Cast(nn.Module):

@@ -93,6 +93,24 @@ def rgb_of(density: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(256 * np.exp(-density) - 1, np.float32)
 
 
+def with_density_times(rgb: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
+    """Return RGB values whose optical densities are multiplied by a factor: a darker or paler stain.
+
+    Parameters
+    ----------
+    rgb : ndarray of float
+        0 to 255.
+    factor : float
+        Above 1: darker.
+
+    Returns
+    -------
+    ndarray of float
+        Of the same shape, not yet cut to 0 to 255.
+    """
+    return np.asarray(256 * ((rgb + 1) / 256) ** factor - 1, np.float64)
+
+
 def statistics_of(density: NDArray[np.float32]) -> StainStatistics:
     """Return mean and spread of tissue's stain densities; the spread is never nothing.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from minugan_training.classification.candidates import CROP_PX, DARK, LOOK_ALIKE, MITOSIS, PEAK, Candidates
 from minugan_training.data.images import SUBSAMPLED, compressed, soften_colours
-from minugan_training.sampling.augmentation import change_stains
+from minugan_training.sampling.augmentation import batch_input
 from minugan_training.sampling.stain_transfer import transfer_stain
 from wsi_minugan.minugan.second_stage import FIELD_PX, INPUT_PX
 from wsi_minugan.minugan.stain import (
@@ -171,9 +171,7 @@ class CropSampler:
         rng = np.random.default_rng([self.seed, step, 1])
         names = list(self.styles)
         images = np.stack([self._one(int(k), names, rng) for k in chosen])
-        strength = self.stain if rng.random() < 0.9 else 0.0
-        scaled = change_stains(images, strength, rng) / np.float32(127.5) - np.float32(1)
-        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)), self.target[chosen].astype(np.float32)
+        return batch_input(images, self.stain, rng), self.target[chosen].astype(np.float32)
 
     def _one(self, k: int, names: Sequence[str], rng: np.random.Generator) -> NDArray[np.uint8]:
         out = changed_crop(self.crops[k], rng)

@@ -13,7 +13,8 @@ from minugan_training.classification.candidates import DARK, MITOSIS, Candidates
 from minugan_training.evaluation.metrics import average_precision
 from minugan_training.fitting.checkpoint import load_weights
 from wsi_minugan.minugan.classifier import CandidateClassifier, kind_of, new_classifier
-from wsi_minugan.minugan.networks.ensemble import mirrored_views, network_input
+from wsi_minugan.minugan.networks.ensemble import mirrored_views
+from wsi_minugan.minugan.scoring import network_input
 from wsi_minugan.minugan.second_stage import crop_around
 
 
@@ -83,7 +84,7 @@ def logits_of(
     out, device = np.zeros(len(inputs)), next(network.parameters()).device
     for start in range(0, len(inputs), 128):
         part = torch.from_numpy(np.ascontiguousarray(inputs[start : start + 128])).to(device)
-        views = mirrored_views(part, densities) if mirrored else [network_input(part.permute(0, 3, 1, 2))]
+        views = mirrored_views(part, densities) if mirrored else [network_input(part)]
         out[start : start + 128] = torch.stack([network(v) for v in views]).mean(0).cpu().numpy()
     return out
 

@@ -16,6 +16,7 @@ from skimage.color import hed2rgb, rgb2hed
 from minugan_training.data.images import compressed
 from minugan_training.data.index import Entry
 from minugan_training.evaluation.detect import LabelledField, load_field
+from minugan_training.evaluation.metrics import Detections, pooled
 from minugan_training.evaluation.operating_point import (
     PointFigures,
     figures_on_card,
@@ -173,18 +174,18 @@ def changed_figures(
 
 
 def _summed(name: str, patients: list[PointFigures]) -> ChangedFigures:
-    hits, wrong, truths = (
-        sum(getattr(p, k) for p in patients) for k in ("true_positives", "false_positives", "truths")
+    found = pooled(
+        [Detections(p.true_positives, p.false_positives, p.false_negatives, p.area_mm2) for p in patients]
     )
-    if not truths:
+    if not found.tp + found.fn:
         raise DataError(
             "These fields have no mitoses, so there is no F1 to compare. Add fields with mitoses."
         )
     return ChangedFigures(
         change=name,
         mean_f1=mean_f1(patients),
-        recall=hits / truths,
-        precision=hits / max(1, hits + wrong),
+        recall=found.recall,
+        precision=found.precision,
         worst_false_positives_per_mm2=max(p.false_positives_per_mm2 for p in patients),
         patients=patients,
     )

@@ -18,6 +18,7 @@ from wsi_minugan.config import PATCH_PX
 from wsi_minugan.errors import DataError
 from wsi_minugan.geometry import evenly
 from wsi_minugan.minugan.sentinel import Kind, TrainingRange, range_of, slide_figures, strangeness
+from wsi_minugan.minugan.stain import with_density_times
 
 Image = NDArray[np.uint8]
 _SAMPLED = 6
@@ -31,7 +32,9 @@ def _cast(red: float, green: float, blue: float) -> Callable[[Image], Image]:
 
 def _denser(factor: float) -> Callable[[Image], Image]:
     """Return what makes a stain darker or paler: optical density times a factor."""
-    return lambda image: np.clip(256 * ((image + 1.0) / 256) ** factor - 1, 0, 255).astype(np.uint8)
+    return lambda image: np.clip(with_density_times(image.astype(np.float64), factor), 0, 255).astype(
+        np.uint8
+    )
 
 
 MADE: dict[str, tuple[Kind, Callable[[Image], Image]]] = {

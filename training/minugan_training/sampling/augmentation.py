@@ -156,6 +156,31 @@ def _as_enlarged(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
+_STAINED = 0.9
+"""Share of batches whose stains are changed."""
+
+
+def batch_input(images: NDArray[np.uint8], strength: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return a batch as networks take it; in nine of ten batches stains and colours are changed at random.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (n, h, w, 3)
+        RGB.
+    strength : float
+        Of `change_stains`.
+    rng : Generator
+        Where randomness comes from.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, 3, h, w)
+        RGB in [-1, 1].
+    """
+    changed = change_stains(images, strength if rng.random() < _STAINED else 0.0, rng)
+    return np.ascontiguousarray((changed / np.float32(127.5) - np.float32(1)).transpose(0, 3, 1, 2))
+
+
 def change_stains(
     images: NDArray[np.uint8], strength: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:

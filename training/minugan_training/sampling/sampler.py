@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from minugan_training.sampling.augmentation import Patch, change_stains, cut_patch
+from minugan_training.sampling.augmentation import Patch, batch_input, cut_patch
 from minugan_training.sampling.pool import Place, Pool
 from minugan_training.sampling.stain_transfer import transfer_stain
 from minugan_training.settings import Experiment, Source
@@ -107,10 +107,8 @@ class Sampler:
             for k, (y, x) in enumerate(offsets.tolist())
         ]
         images, labels = (np.stack([v[n] for v in views]) for n in (0, 1))
-        strength = self._experiment.augmentation.stain if rng.random() < 0.9 else 0.0
-        scaled = change_stains(images, strength, rng) / np.float32(127.5) - np.float32(1)
         return Batch(
-            np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)),
+            batch_input(images, self._experiment.augmentation.stain, rng),
             np.ascontiguousarray(labels.transpose(0, 3, 1, 2)),
             offsets,
         )

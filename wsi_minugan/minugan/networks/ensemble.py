@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_minugan.minugan.classifier import CandidateClassifier, folded
+from wsi_minugan.minugan.scoring import network_input
 from wsi_minugan.minugan.second_stage import INPUT_PX
+from wsi_minugan.minugan.stain import with_density_times
 
 _CROPS_AT_ONCE_ON_GPU = 32
 _MIRRORED: tuple[list[int], ...] = ([], [3], [2], [2, 3])
@@ -104,36 +106,19 @@ def mirrored_views(crops: Tensor, densities: Sequence[float] | None = None) -> l
     list of Tensor of float32
         Four, each of shape (n, 3, h, w), in [-1, 1].
     """
-    x = crops.permute(0, 3, 1, 2)
     if densities is None:
-        plain = network_input(x)
+        plain = network_input(crops)
         return [plain.flip(axes) for axes in _MIRRORED]
-    stained = [_inputs_at(f).to(x.device)[x.long()] for f in densities]
+    levels = crops.permute(0, 3, 1, 2).long()
+    stained = [_inputs_at(f, crops.device)[levels] for f in densities]
     return [view.flip(axes) for view, axes in zip(stained, _MIRRORED, strict=True)]
 
 
-def network_input(x: Tensor) -> Tensor:
-    """Return pixels as the classifiers' first layer takes them.
-
-    Parameters
-    ----------
-    x : Tensor of uint8
-        Of any shape.
-
-    Returns
-    -------
-    Tensor of float32
-        In [-1, 1].
-    """
-    return x.float().div_(127.5).sub_(1.0)
-
-
-@functools.cache
-def _inputs_at(density: float) -> Tensor:
+@functools.lru_cache
+def _inputs_at(density: float, device: torch.device) -> Tensor:
     """Return what the first layer gets of each grey level, 256 values, where the optical density is multiplied by a factor.
 
     A table, so that each device gives the same values.
     """
-    levels = np.arange(256, dtype=np.float64)
-    changed = 256 * ((levels + 1) / 256) ** density - 1
-    return torch.from_numpy((changed / 127.5 - 1).astype(np.float32))
+    changed = with_density_times(np.arange(256, dtype=np.float64), density)
+    return torch.from_numpy((changed / 127.5 - 1).astype(np.float32)).to(device)
